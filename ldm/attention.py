@@ -1,0 +1,145 @@
+"""Attention: from the lecture's matrix form [C3] to the spatial transformer inside the UNet [C6].
+
+Every attention layer of the UNet takes an optional `edit`, a function that is called in place of plain attention with
+the layer's queries, keys and values and a `Site` that says where in the network it is. That is all Prompt-to-Prompt
+needs: nothing is patched, nothing is counted.
+
+Parameter names are those of the public checkpoint files, so that these load without renaming.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Site:
+    """One attention layer of the UNet, as an edit sees it."""
+
+    kind: Literal["self", "cross"]
+    place: Literal["down", "mid", "up"]
+    layer: int  # position among the UNet's spatial transformers, in the order they run, from 0
+    height: int
+    width: int  # latent positions: n = height * width
+
+
+Edit = Callable[[Site, Tensor, Tensor, Tensor], Tensor]  # (site, Q, K, V) -> Y
+
+
+def attention_map(Q: Float[Tensor, "b h n d"], K: Float[Tensor, "b h m d"]) -> Float[Tensor, "b h n m"]:
+    """[C3] A = softmax(Q K^T / sqrt(d)): row i is a distribution over the m tokens that position i looks at."""
+    return (Q * Q.shape[-1] ** -0.5 @ K.mT).softmax(dim=-1)
+
+
+def attend(
+    Q: Float[Tensor, "b h n d"], K: Float[Tensor, "b h m d"], V: Float[Tensor, "b h m e"], causal: bool = False
+) -> Float[Tensor, "b h n e"]:
+    """[C3] Y = A V without building A. With `causal`, position i looks at no token after i."""
+    return F.scaled_dot_product_attention(Q, K, V, is_causal=causal)
+
+
+class Attention(nn.Module):
+    """[C7] Multi-head attention of x over `context` [C2], or over x itself [C1] when there is none."""
+
+    def __init__(self, width: int, context_width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_k = nn.Linear(context_width, width, bias=False)
+        self.to_v = nn.Linear(context_width, width, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(width, width))
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n c"],
+        context: Float[Tensor, "b m e"],
+        site: Site,
+        edit: Edit | None = None,
+    ) -> Float[Tensor, "b n c"]:
+        split = lambda a: rearrange(a, "b n (h d) -> b h n d", h=self.heads)
+        Q, K, V = split(self.to_q(x)), split(self.to_k(context)), split(self.to_v(context))
+        Y = attend(Q, K, V) if edit is None else edit(site, Q, K, V)
+        return self.to_out(rearrange(Y, "b h n d -> b n (h d)"))
+
+
+class GEGLU(nn.Module):
+    """x W * GELU(x W'), the gated half of the feed-forward."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.proj = nn.Linear(width, 2 * hidden)
+
+    def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n f"]:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """GEGLU up to four times the width and back."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        # the middle entry is where the public files' numbering counts a dropout
+        self.net = nn.Sequential(GEGLU(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        return self.net(x)
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, cross-attention, feed-forward; each normalised first and added back.
+
+    The lecture's table [C6] lists self-attention, MLP, cross-attention under one LayerNorm; this is the order and the
+    number of norms of the released code, which the public weights need.
+    """
+
+    def __init__(self, width: int, context_width: int, heads: int):
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
+        self.attn1 = Attention(width, width, heads)
+        self.attn2 = Attention(width, context_width, heads)
+        self.ff = FeedForward(width)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n c"],
+        context: Float[Tensor, "b m e"],
+        site: Callable[[str], Site],
+        edit: Edit | None = None,
+    ) -> Float[Tensor, "b n c"]:
+        y = self.norm1(x)
+        x = x + self.attn1(y, y, site("self"), edit)
+        x = x + self.attn2(self.norm2(x), context, site("cross"), edit)
+        return x + self.ff(self.norm3(x))
+
+
+class SpatialTransformer(nn.Module):
+    """[C6] A transformer block over the positions of a feature map, attending to the prompt."""
+
+    def __init__(self, width: int, context_width: int, heads: int, linear: bool, groups: int, place: str, layer: int):
+        super().__init__()
+        self.place, self.layer, self.linear = place, layer, linear
+        project = (lambda: nn.Linear(width, width)) if linear else (lambda: nn.Conv2d(width, width, 1))
+        self.norm = nn.GroupNorm(groups, width, eps=1e-6)
+        self.proj_in = project()
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(width, context_width, heads)])
+        self.proj_out = project()
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], context: Float[Tensor, "b m e"], edit: Edit | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        height, width = x.shape[-2:]
+        site = lambda kind: Site(kind, self.place, self.layer, height, width)
+        flatten = lambda a: rearrange(a, "b c h w -> b (h w) c")
+        unflatten = lambda a: rearrange(a, "b (h w) c -> b c h w", h=height)
+        y = self.norm(x)
+        y = self.proj_in(flatten(y)) if self.linear else flatten(self.proj_in(y))  # (b, n, c)
+        for block in self.transformer_blocks:
+            y = block(y, context, site, edit)
+        y = unflatten(self.proj_out(y)) if self.linear else self.proj_out(unflatten(y))  # (b, c, h, w)
+        return x + y

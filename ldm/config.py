@@ -1,0 +1,140 @@
+"""The numbers that tell one latent diffusion model from another.
+
+Every model here, the tiny one that ships and Stable Diffusion alike, is the same set of classes; a model is one
+`ModelConfig`. Configurations are plain frozen dataclasses and travel as JSON.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The noise schedule [D4] and what the UNet predicts [D12]."""
+
+    T: int = 1000
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    parameterisation: Literal["eps", "v"] = "eps"
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Encoder and decoder: one level per width, each level but the last halving the picture's side."""
+
+    widths: tuple[int, ...] = (128, 256, 512, 512)
+    layers: int = 2  # residual blocks per encoder level; the decoder has one more
+    latent_channels: int = 4
+    groups: int = 32
+    scale: float = 0.18215  # z_0 = scale * (encoder output), so that z_0 has about unit variance
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent position, along one side."""
+        return 2 ** (len(self.widths) - 1)
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The noise predictor. Exactly one of `heads` (per level) and `head_size` is given."""
+
+    widths: tuple[int, ...] = (320, 640, 1280, 1280)
+    layers: int = 2  # residual blocks per level on the way down; one more on the way up
+    attention: tuple[bool, ...] = (True, True, True, False)  # which levels have spatial transformers
+    heads: tuple[int, ...] | None = (8, 8, 8, 8)
+    head_size: int | None = None
+    context_width: int = 768
+    latent_channels: int = 4
+    linear_projection: bool = False  # spatial transformer enters and leaves by Linear rather than 1x1 convolution
+    groups: int = 32
+
+    def __post_init__(self):
+        if len(self.attention) != len(self.widths):
+            raise ValueError(f"attention names {len(self.attention)} levels, widths {len(self.widths)}")
+        if (self.heads is None) == (self.head_size is None):
+            raise ValueError("give either heads (a number per level) or head_size, not both and not neither")
+        if self.heads is not None and len(self.heads) != len(self.widths):
+            raise ValueError(f"heads names {len(self.heads)} levels, widths {len(self.widths)}")
+
+    def heads_at(self, level: int) -> int:
+        """Number of attention heads at a level."""
+        return self.heads[level] if self.heads else self.widths[level] // self.head_size
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The prompt model tau_theta [C9], a CLIP text transformer, and its tokenizer's special tokens."""
+
+    vocabulary: int = 49408
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    hidden: int = 3072  # width inside the feed-forward
+    length: int = 77  # m, the fixed number of tokens
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    bos: str = "<|startoftext|>"
+    eos: str = "<|endoftext|>"
+    pad: str = "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole latent diffusion model."""
+
+    name: str
+    image_size: int
+    schedule: ScheduleConfig
+    autoencoder: AutoencoderConfig
+    unet: UNetConfig
+    text: TextConfig
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "ModelConfig":
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: not JSON, a field unknown or missing, or numbers that do not fit together.
+        """
+        parts = dict(schedule=ScheduleConfig, autoencoder=AutoencoderConfig, unet=UNetConfig, text=TextConfig)
+        try:
+            fields = json.loads(text)
+            for key, part in parts.items():
+                values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields[key].items()}
+                fields[key] = part(**values)
+            return cls(**fields)
+        except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as e:
+            raise ValueError(f"not a model configuration: {e}") from e
+
+
+PRESETS = {
+    "stickers": ModelConfig(
+        name="stickers",
+        image_size=128,
+        schedule=ScheduleConfig(),
+        autoencoder=AutoencoderConfig(widths=(16, 48, 96, 128), layers=1, latent_channels=8, groups=8, scale=1.0),
+        unet=UNetConfig(
+            widths=(64, 128, 192),
+            layers=1,
+            attention=(True, True, True),
+            heads=None,
+            head_size=32,
+            context_width=160,
+            latent_channels=8,
+            groups=16,
+        ),
+        text=TextConfig(vocabulary=722, width=160, layers=3, heads=5, hidden=640, length=32),
+    ),
+    "sd15": ModelConfig(
+        name="sd15",
+        image_size=512,
+        schedule=ScheduleConfig(),
+        autoencoder=AutoencoderConfig(),
+        unet=UNetConfig(),
+        text=TextConfig(),
+    ),
+}

@@ -1,0 +1,89 @@
+"""The prompt model tau_theta [C9]: CLIP's text transformer. Parameter names are those of the public files."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ldm.attention import attend
+from ldm.config import TextConfig
+
+
+def quick_gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """x sigmoid(1.702 x), the approximation of GELU that the first CLIP was trained with."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": F.gelu}
+
+
+class Embeddings(nn.Module):
+    """Token plus position."""
+
+    def __init__(self, config: TextConfig):
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocabulary, config.width)
+        self.position_embedding = nn.Embedding(config.length, config.width)
+
+    def forward(self, ids: Int[Tensor, "b m"]) -> Float[Tensor, "b m e"]:
+        return self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[1]]
+
+
+class CausalSelfAttention(nn.Module):
+    """[C1, C7] Multi-head self-attention in which a token sees itself and those before it."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x: Float[Tensor, "b m e"]) -> Float[Tensor, "b m e"]:
+        Q, K, V = (
+            rearrange(project(x), "b m (h d) -> b h m d", h=self.heads)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        return self.out_proj(rearrange(attend(Q, K, V, causal=True), "b h m d -> b m (h d)"))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: TextConfig):
+        super().__init__()
+        self.activation = ACTIVATIONS[config.activation]
+        self.fc1 = nn.Linear(config.width, config.hidden)
+        self.fc2 = nn.Linear(config.hidden, config.width)
+
+    def forward(self, x: Float[Tensor, "b m e"]) -> Float[Tensor, "b m e"]:
+        return self.fc2(self.activation(self.fc1(x)))
+
+
+class Layer(nn.Module):
+    """Attention and MLP, each normalised first and added back."""
+
+    def __init__(self, config: TextConfig):
+        super().__init__()
+        self.layer_norm1, self.layer_norm2 = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
+        self.self_attn = CausalSelfAttention(config.width, config.heads)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Float[Tensor, "b m e"]) -> Float[Tensor, "b m e"]:
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class TextEncoder(nn.Module):
+    """Token ids to tau_theta(y): one vector per token, after the final norm. Padding is attended to like any token."""
+
+    def __init__(self, config: TextConfig):
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.encoder = nn.Module()
+        self.encoder.layers = nn.ModuleList([Layer(config) for _ in range(config.layers)])
+        self.final_layer_norm = nn.LayerNorm(config.width)
+
+    def forward(self, ids: Int[Tensor, "b m"]) -> Float[Tensor, "b m e"]:
+        x = self.embeddings(ids)
+        for layer in self.encoder.layers:
+            x = layer(x)
+        return self.final_layer_norm(x)

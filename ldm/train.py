@@ -1,0 +1,182 @@
+"""Training: Algorithm 1 [D15] for the latent diffusion model, and the loop that any of the models here trains in.
+
+What happens at step k depends on the seed and on k alone, so a run that was interrupted and resumed gives the same
+losses as one that was not.
+"""
+
+import csv
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ldm.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast to train."""
+
+    steps: int
+    batch: int
+    lr: float
+    warmup: int = 200  # steps of linear rise
+    decay: float = 0.3  # the last part of the run, over which the rate falls to a hundredth along a cosine
+    ema: float = 0.999  # decay of the averaged weights, which are the ones to use
+    clip: float = 1.0  # largest norm of the gradient
+    weight_decay: float = 0.01
+    seed: int = 0
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        tail = max(self.decay * self.steps, 1)
+        left = min(1.0, (self.steps - step) / tail)
+        return self.lr * min(1.0, (step + 1) / self.warmup) * (0.01 + 0.99 * 0.5 * (1 - math.cos(math.pi * left)))
+
+
+def save_atomically(write: Callable[[Path], None], path: Path) -> None:
+    """Let `write` fill a file beside `path`, then put it in place whole: a crash leaves the old file or the new."""
+    part = path.with_name(path.name + ".part")
+    write(part)
+    part.replace(path)
+
+
+class Trainer:
+    """AdamW with warm-up, decay, gradient clipping, an averaged copy, a log and exact resumption.
+
+    Args:
+        model: what is trained; its parameters that require no gradient stay as they are.
+        loss: (model, generator) -> scalar. Draws all its randomness, the choice of batch too, from the generator.
+        recipe: how long and how fast.
+        folder: holds `state.pt` and `log.csv`; if the state is there, training goes on from it.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss: Callable[[nn.Module, torch.Generator], Tensor], recipe: Recipe, folder: Path
+    ):
+        self.model, self.loss, self.recipe, self.folder = model, loss, recipe, folder
+        self.averaged = deepcopy(model).requires_grad_(False)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=recipe.lr, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
+        )
+        self.step = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self.state_file, self.log_file = folder / "state.pt", folder / "log.csv"
+        if self.state_file.exists():
+            self._load()
+
+    def _load(self) -> None:
+        state = torch.load(self.state_file, weights_only=True)
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.log_file.exists():  # rows written after the state was are about to be written again
+            header, *rows = self.log_file.read_text().splitlines()
+            kept = [row for row in rows if int(row.split(",")[0]) <= self.step]
+            self.log_file.write_text("\n".join([header, *kept]) + "\n")
+
+    def save(self) -> None:
+        """Write the state, whole or not at all."""
+        state = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_atomically(lambda part: torch.save(state, part), self.state_file)
+
+    def one_step(self) -> float:
+        """One gradient step; returns its loss."""
+        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.lr_at(self.step)
+        loss = self.loss(self.model, generator)
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+        self.optimizer.step()
+        # early on, average over what there is rather than over the random beginning
+        keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), 1 - keep)
+        self.step += 1
+        return loss.item()
+
+    def run(self, every: int = 500) -> Iterator[int]:
+        """Train to the recipe's last step, with a progress bar. Saves, and yields the step, every `every` steps and at
+        the end; Ctrl-C or a termination signal ends the run after the step in progress, saved.
+
+        Raises:
+            FloatingPointError: the loss is not finite; the last saved state stays.
+        """
+        stop = []
+        handlers = {s: signal.signal(s, lambda *_: stop.append(True)) for s in (signal.SIGINT, signal.SIGTERM)}
+        bar = tqdm(total=self.recipe.steps, initial=self.step, unit="step", mininterval=2, smoothing=0.05)
+        losses, began = [], time.monotonic()
+        try:
+            while self.step < self.recipe.steps and not stop:
+                losses.append(self.one_step())
+                if not math.isfinite(losses[-1]):
+                    raise FloatingPointError(f"loss is {losses[-1]} at step {self.step}; try a lower learning rate")
+                bar.update()
+                if self.step % 50 == 0:
+                    rate = len(losses) * self.recipe.batch / (time.monotonic() - began)
+                    mean = sum(losses) / len(losses)
+                    self._log(mean, rate)
+                    bar.set_postfix(loss=f"{mean:.4f}", images_per_s=f"{rate:.0f}")
+                    losses, began = [], time.monotonic()
+                if self.step % every == 0 or self.step == self.recipe.steps:
+                    self.save()
+                    yield self.step
+                    began = time.monotonic()
+            if stop:
+                self.save()
+                print(f"stopped at step {self.step}, saved in {self.folder}; the same command goes on from there")
+        finally:
+            bar.close()
+            for s, handler in handlers.items():
+                signal.signal(s, handler)
+
+    def _log(self, loss: float, rate: float) -> None:
+        new = not self.log_file.exists()
+        with self.log_file.open("a", newline="") as f:
+            writer = csv.writer(f)
+            if new:
+                writer.writerow(["step", "loss", "images_per_second", "learning_rate"])
+            writer.writerow([self.step, f"{loss:.6f}", f"{rate:.1f}", f"{self.recipe.lr_at(self.step):.3g}"])
+
+
+def snr_weight(schedule: Schedule, t: Int[Tensor, "b"], gamma: float) -> Float[Tensor, "b"]:
+    """min(SNR_t, gamma) / SNR_t, with SNR_t = alpha_bar_t / (1 - alpha_bar_t): weighs down the nearly clean steps, whose
+    fine detail would otherwise dominate (Hang et al. 2023, arXiv 2303.09556)."""
+    snr = schedule.alpha_bar[t] / (1 - schedule.alpha_bar[t])
+    return (gamma / snr).clamp(max=1).float()
+
+
+def ldm_loss(
+    unet: nn.Module,
+    schedule: Schedule,
+    z_0: Float[Tensor, "b c h w"],
+    context: Float[Tensor, "b m e"],
+    t: Int[Tensor, "b"],
+    eps: Float[Tensor, "b c h w"],
+    weight: Float[Tensor, "b"] | float = 1.0,
+) -> Float[Tensor, ""]:
+    """[D14] L_LDM = E ||eps - eps_theta(z_t, t, tau_theta(y))||^2, as a mean over the numbers of a latent.
+
+    Lines 5-7 of Algorithm 1 [D15]; the caller draws z_0, t and eps (lines 2-4) and takes the step (line 8). A v-model is
+    held to v instead of eps.
+    """
+    z_t = schedule.add_noise(z_0, eps, t)
+    error = schedule.target(z_0, eps, t) - unet(z_t, t - 1, context)
+    return (weight * error.square().mean(dim=(1, 2, 3))).mean()

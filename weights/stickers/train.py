@@ -1,0 +1,186 @@
+"""Train the stickers model: `python -m weights.stickers.train --help`."""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from ldm.autoencoder import Autoencoder
+from ldm.config import PRESETS, ModelConfig
+from ldm.pipeline import LatentDiffusion
+from ldm.tokenizer import CLIPTokenizer
+from ldm.train import Recipe, Trainer, save_atomically
+from weights.stickers.art import cache_dir
+from weights.stickers.data import held_out_scenes, render_all, training_scenes
+from weights.stickers.train_autoencoder import CROP, autoencoder_loss, latent_scale, psnr, random_crops
+from weights.stickers.train_diffusion import IN_PIECES, DiffusionLoss, encode_all, new_model
+from weights.stickers.world import caption
+
+SHIPPED = Path(__file__).parent
+
+RECIPES = {
+    "autoencoder": Recipe(steps=5000, batch=16, lr=8e-4, warmup=100, decay=0.5, ema=0.998),
+    "decoder": Recipe(steps=6000, batch=16, lr=1e-3, warmup=100, decay=0.5, ema=0.998),
+    "diffusion": Recipe(steps=20_000, batch=64, lr=8e-4, warmup=300, decay=0.3, ema=0.999),
+}
+SCENES = 40_000  # rendered for training
+SHEET = (  # prompts of the sample sheet that training writes now and then
+    "a photo of a cat on the grass",
+    "a photo of a red car on the beach",
+    "a photo of a butterfly at night",
+    "a pencil drawing of a castle in the desert",
+    "a photo of a blue elephant in the sea",
+    "a photo of a house next to a tree on the grass",
+    "a photo of a green apple above a ball on a table",
+    "a photo of a lion on the street in fog",
+    "a painting of a rabbit in the snow",
+    "a photo of a big pizza on a table",
+    "a photo of a small yellow duck in the sea",
+    "a photo of a bicycle on the street with snowflakes",
+    "a photo of a striped hat on the beach",
+    "a photo of a cake with sprinkles on a table",
+    "a photo of a frog next to a mushroom on the grass",
+    "a photo of a purple umbrella in the desert",
+)
+
+HELP = """\
+Train the tiny model that ships with this project, from nothing, on a laptop CPU.
+
+Stages, in this order (each goes on from where it stopped; Ctrl-C saves first):
+  autoencoder   encoder and decoder, on crops of rendered scenes
+  diffusion     text encoder and UNet on the autoencoder's latents (Algorithm 1)
+  decoder       the decoder alone for longer; the latents, and so the diffusion model, stay valid
+  export        write config, tokenizer and half-precision weights into the package
+"""
+
+
+def base_config() -> ModelConfig:
+    return PRESETS["stickers"]
+
+
+def train_autoencoder(runs: Path, steps: int | None, freeze_encoder: bool) -> None:
+    """The stages `autoencoder` and, with the encoder frozen, `decoder`."""
+    name = "decoder" if freeze_encoder else "autoencoder"
+    recipe = dataclasses.replace(RECIPES[name], steps=steps or RECIPES[name].steps)
+    pictures = np.array(render_all(training_scenes(SCENES), "training"))
+    held_out = render_all(held_out_scenes(500), "held-out")
+    if freeze_encoder:
+        model = load_autoencoder(runs / "autoencoder")
+        model.encoder.requires_grad_(False)
+        model.quant_conv.requires_grad_(False)
+    else:
+        torch.manual_seed(recipe.seed)
+        model = Autoencoder(base_config().autoencoder).to(memory_format=torch.channels_last)
+
+    def loss(model: Autoencoder, generator: torch.Generator) -> torch.Tensor:
+        x = random_crops(pictures, recipe.batch, generator)
+        shape = (recipe.batch, model.config.latent_channels, CROP // model.config.factor, CROP // model.config.factor)
+        return autoencoder_loss(model, x, torch.randn(shape, generator=generator))
+
+    trainer = Trainer(model, loss, recipe, runs / name)
+    for step in trainer.run():
+        print(f"\nstep {step}: {psnr(trainer.averaged, held_out[:100]):.2f} dB on 100 held-out scenes")
+
+
+def load_autoencoder(folder: Path) -> Autoencoder:
+    """The averaged autoencoder of a run, its scale measured.
+
+    Raises:
+        SystemExit: the run is not there.
+    """
+    if not (folder / "state.pt").exists():
+        raise SystemExit(f"no run in {folder}: run the stage {folder.name!r} first")
+    model = Autoencoder(base_config().autoencoder).to(memory_format=torch.channels_last)
+    model.load_state_dict(torch.load(folder / "state.pt", weights_only=True)["averaged"])
+    scale = latent_scale(model, render_all(training_scenes(SCENES), "training")[:500])
+    model.config = dataclasses.replace(model.config, scale=round(scale, 4))
+    return model
+
+
+def make_tokenizer() -> CLIPTokenizer:
+    captions = [caption(scene) for scene in training_scenes(20_000)]
+    return CLIPTokenizer.train(captions, base_config().text, IN_PIECES)
+
+
+def assemble(autoencoder: Autoencoder, networks: nn.ModuleDict, tokenizer: CLIPTokenizer) -> LatentDiffusion:
+    config = dataclasses.replace(base_config(), autoencoder=autoencoder.config)
+    return LatentDiffusion(config, tokenizer, networks["text_encoder"], networks["unet"], autoencoder)
+
+
+def train_diffusion(runs: Path, steps: int | None) -> None:
+    """The stage `diffusion`: Algorithm 1, with a sheet of samples now and then."""
+    recipe = dataclasses.replace(RECIPES["diffusion"], steps=steps or RECIPES["diffusion"].steps)
+    scenes = training_scenes(SCENES)
+    autoencoder = load_autoencoder(runs / "autoencoder").requires_grad_(False)
+    latents = encode_all(autoencoder, render_all(scenes, "training"))
+    tokenizer = make_tokenizer()
+    loss = DiffusionLoss(base_config(), tokenizer, latents, [caption(scene) for scene in scenes], recipe.batch)
+    trainer = Trainer(new_model(base_config()), loss, recipe, runs / "diffusion")
+    for step in trainer.run():
+        if step % 1000 == 0 or step == recipe.steps:
+            model = assemble(autoencoder, trainer.averaged, tokenizer)
+            pictures = model.generate(list(SHEET), list(range(len(SHEET))))
+            grid = rearrange(pictures, "(r c) h w k -> (r h) (c w) k", c=4)
+            Image.fromarray(grid).save(runs / "diffusion" / f"samples-{step:06d}.png")
+
+
+def export(runs: Path) -> None:
+    """The stage `export`: config.json, tokenizer.json, model.safetensors and the logs, each whole or not at all."""
+    autoencoder = load_autoencoder(runs / "autoencoder")
+    if (runs / "decoder" / "state.pt").exists():
+        tuned = load_autoencoder(runs / "decoder")
+        tuned.config = autoencoder.config  # the encoder is the same, so is its scale
+        autoencoder = tuned
+    if not (runs / "diffusion" / "state.pt").exists():
+        raise SystemExit(f"no run in {runs / 'diffusion'}: run the stage 'diffusion' first")
+    state = torch.load(runs / "diffusion" / "state.pt", weights_only=True)
+    networks = new_model(base_config())
+    networks.load_state_dict(state["averaged"])
+    parts = {"autoencoder": autoencoder, **networks}
+    tensors = {
+        f"{part}.{name}": tensor.half().contiguous()
+        for part, module in parts.items()
+        for name, tensor in module.state_dict().items()
+    }
+    config = assemble(autoencoder, networks, make_tokenizer()).config
+    save_atomically(lambda part: save_file(tensors, part), SHIPPED / "model.safetensors")
+    save_atomically(lambda part: make_tokenizer().save(part), SHIPPED / "tokenizer.json")
+    save_atomically(lambda part: part.write_text(config.to_json() + "\n"), SHIPPED / "config.json")
+    for name in RECIPES:
+        log = runs / name / "log.csv"
+        if log.exists():
+            save_atomically(lambda part: part.write_text(log.read_text()), SHIPPED / f"log-{name}.csv")
+    held_out = render_all(held_out_scenes(500), "held-out")
+    figures = {
+        "diffusion_steps": state["step"],
+        "images_seen": state["step"] * RECIPES["diffusion"].batch,
+        "psnr_db_500_held_out": round(psnr(autoencoder, held_out), 2),
+        "megabytes": round((SHIPPED / "model.safetensors").stat().st_size / 1e6, 1),
+    }
+    print(json.dumps(figures, indent=2))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=[*RECIPES, "export"])
+    parser.add_argument("--steps", type=int, help="train up to this step rather than the recipe's last")
+    parser.add_argument("--runs", type=Path, default=cache_dir() / "runs", help="where runs are kept (%(default)s)")
+    args = parser.parse_args()
+    match args.stage:
+        case "autoencoder" | "decoder":
+            train_autoencoder(args.runs, args.steps, freeze_encoder=args.stage == "decoder")
+        case "diffusion":
+            train_diffusion(args.runs, args.steps)
+        case "export":
+            export(args.runs)
+
+
+if __name__ == "__main__":
+    main()
