@@ -28,7 +28,7 @@ class Site:
     width: int  # latent positions: n = height * width
 
 
-Edit = Callable[[Site, Tensor, Tensor, Tensor], Tensor]  # (site, Q, K, V) -> Y
+AttentionEdit = Callable[[Site, Tensor, Tensor, Tensor], Tensor]  # (site, Q, K, V) -> Y
 
 
 def attention_map(Q: Float[Tensor, "b h n d"], K: Float[Tensor, "b h m d"]) -> Float[Tensor, "b h n m"]:
@@ -59,7 +59,7 @@ class Attention(nn.Module):
         x: Float[Tensor, "b n c"],
         context: Float[Tensor, "b m e"],
         site: Site,
-        edit: Edit | None = None,
+        edit: AttentionEdit | None = None,
     ) -> Float[Tensor, "b n c"]:
         split = lambda a: rearrange(a, "b n (h d) -> b h n d", h=self.heads)
         Q, K, V = split(self.to_q(x)), split(self.to_k(context)), split(self.to_v(context))
@@ -110,7 +110,7 @@ class TransformerBlock(nn.Module):
         x: Float[Tensor, "b n c"],
         context: Float[Tensor, "b m e"],
         site: Callable[[str], Site],
-        edit: Edit | None = None,
+        edit: AttentionEdit | None = None,
     ) -> Float[Tensor, "b n c"]:
         y = self.norm1(x)
         x = x + self.attn1(y, y, site("self"), edit)
@@ -131,7 +131,7 @@ class SpatialTransformer(nn.Module):
         self.proj_out = project()
 
     def forward(
-        self, x: Float[Tensor, "b c h w"], context: Float[Tensor, "b m e"], edit: Edit | None = None
+        self, x: Float[Tensor, "b c h w"], context: Float[Tensor, "b m e"], edit: AttentionEdit | None = None
     ) -> Float[Tensor, "b c h w"]:
         height, width = x.shape[-2:]
         site = lambda kind: Site(kind, self.place, self.layer, height, width)

@@ -4,6 +4,7 @@ Latents outside this file are always scaled: `encode` multiplies by `config.scal
 in the project knows of the scale. Parameter names are those of the public checkpoint files.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -93,7 +94,7 @@ class Level(nn.Module):
     def __init__(self, width_in: int, width_out: int, layers: int, groups: int, resample: tuple[str, nn.Module] | None):
         super().__init__()
         widths = [width_in] + [width_out] * layers
-        self.resnets = nn.ModuleList(ResidualBlock(i, o, groups) for i, o in zip(widths, widths[1:]))
+        self.resnets = nn.ModuleList(ResidualBlock(i, o, groups) for i, o in pairwise(widths))
         self.resample = None
         if resample:
             name, module = resample  # the public files call it downsamplers.0 or upsamplers.0

@@ -127,7 +127,7 @@ PRESETS = {
             latent_channels=8,
             groups=16,
         ),
-        text=TextConfig(vocabulary=722, width=160, layers=3, heads=5, hidden=640, length=32),
+        text=TextConfig(vocabulary=723, width=160, layers=3, heads=5, hidden=640, length=32),
     ),
     "sd15": ModelConfig(
         name="sd15",

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ldm.attention import Edit, Site, attend
+from ldm.attention import AttentionEdit, Site, attend
 from ldm.autoencoder import Autoencoder
 from ldm.config import ModelConfig
-from ldm.samplers import Step, ddim_step, times
+from ldm.samplers import DDIM, Step, times
 from ldm.schedule import Prediction, Schedule, guided
 from ldm.text_encoder import TextEncoder
 from ldm.tokenizer import CLIPTokenizer
@@ -108,7 +108,7 @@ class LatentDiffusion:
         t: int,
         context: Float[Tensor, "b m e"],
         guidance: float = 1.0,
-        edit: Edit | None = None,
+        edit: AttentionEdit | None = None,
     ) -> Prediction:
         """The guided prediction [D18] at step t, of z_t given the prompts.
 
@@ -140,8 +140,8 @@ class LatentDiffusion:
         *,
         steps: int = 30,
         guidance: float = 4.0,
-        step: Step = ddim_step(0.0),
-        edit: Callable[[int], Edit | None] = lambda t: None,
+        step: Step = DDIM,
+        edit: Callable[[int], AttentionEdit | None] = lambda t: None,
     ) -> Iterator[State]:
         """Sample z_0, one yield per step [D16, D17].
 
@@ -150,7 +150,7 @@ class LatentDiffusion:
             seeds: of each row's z_T and of the noise that stochastic steps add.
             steps: how many of the T steps to visit.
             guidance: w [D18].
-            step: `ddpm_step` or `ddim_step(eta)`.
+            step: `DDIM`, `ddim_step(eta)` or `ddpm_step`.
             edit: what edits attention at step t, if anything does.
         """
         visited = times(self.schedule.T, steps)
@@ -168,7 +168,7 @@ class LatentDiffusion:
         return self.decode(last.z_t)
 
 
-def _second_half(edit: Edit, b: int) -> Edit:
+def _second_half(edit: AttentionEdit, b: int) -> AttentionEdit:
     """The edit applied to the rows from b on, plain attention before."""
 
     def split(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:

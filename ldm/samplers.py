@@ -62,3 +62,6 @@ def ddim_step(eta: float) -> Step:
         return abar_prev**0.5 * prediction.z_0 + direction * prediction.eps + sigma * noise
 
     return step
+
+
+DDIM = ddim_step(eta=0.0)  # deterministic: the picture is a function of z_T

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ldm.files import save_atomically
 from ldm.schedule import Schedule
 
 
@@ -40,13 +41,6 @@ class Recipe:
         tail = max(self.decay * self.steps, 1)
         left = min(1.0, (self.steps - step) / tail)
         return self.lr * min(1.0, (step + 1) / self.warmup) * (0.01 + 0.99 * 0.5 * (1 - math.cos(math.pi * left)))
-
-
-def save_atomically(write: Callable[[Path], None], path: Path) -> None:
-    """Let `write` fill a file beside `path`, then put it in place whole: a crash leaves the old file or the new."""
-    part = path.with_name(path.name + ".part")
-    write(part)
-    part.replace(path)
 
 
 class Trainer:
@@ -157,8 +151,10 @@ class Trainer:
 
 
 def snr_weight(schedule: Schedule, t: Int[Tensor, "b"], gamma: float) -> Float[Tensor, "b"]:
-    """min(SNR_t, gamma) / SNR_t, with SNR_t = alpha_bar_t / (1 - alpha_bar_t): weighs down the nearly clean steps, whose
-    fine detail would otherwise dominate (Hang et al. 2023, arXiv 2303.09556)."""
+    """min(SNR_t, gamma) / SNR_t, with SNR_t = alpha_bar_t / (1 - alpha_bar_t).
+
+    Weighs down the nearly clean steps, whose fine detail would otherwise dominate (Hang et al. 2023, arXiv 2303.09556).
+    """
     snr = schedule.alpha_bar[t] / (1 - schedule.alpha_bar[t])
     return (gamma / snr).clamp(max=1).float()
 
@@ -174,8 +170,8 @@ def ldm_loss(
 ) -> Float[Tensor, ""]:
     """[D14] L_LDM = E ||eps - eps_theta(z_t, t, tau_theta(y))||^2, as a mean over the numbers of a latent.
 
-    Lines 5-7 of Algorithm 1 [D15]; the caller draws z_0, t and eps (lines 2-4) and takes the step (line 8). A v-model is
-    held to v instead of eps.
+    Lines 5-7 of Algorithm 1 [D15]; the caller draws z_0, t and eps (lines 2-4) and takes the step (line 8). A v-model
+    is held to v instead of eps.
     """
     z_t = schedule.add_noise(z_0, eps, t)
     error = schedule.target(z_0, eps, t) - unet(z_t, t - 1, context)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ldm.attention import Edit, SpatialTransformer
+from ldm.attention import AttentionEdit, SpatialTransformer
 from ldm.config import UNetConfig
 
 
@@ -142,7 +142,7 @@ class UNet(nn.Module):
         z_t: Float[Tensor, "b c h w"],
         timestep: Int[Tensor, "b"],
         context: Float[Tensor, "b m e"],
-        edit: Edit | None = None,
+        edit: AttentionEdit | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """The prediction for each latent of the batch.
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from ldm.train import save_atomically
+from ldm.files import save_atomically
 from weights.stickers.art import cache_dir, load_art
 from weights.stickers.render import SIZE, render
 from weights.stickers.world import Scene, is_held_out, sample_scene

@@ -14,9 +14,10 @@ from torch import nn
 
 from ldm.autoencoder import Autoencoder
 from ldm.config import PRESETS, ModelConfig
+from ldm.files import save_atomically
 from ldm.pipeline import LatentDiffusion
 from ldm.tokenizer import CLIPTokenizer
-from ldm.train import Recipe, Trainer, save_atomically
+from ldm.train import Recipe, Trainer
 from weights.stickers.art import cache_dir
 from weights.stickers.data import held_out_scenes, render_all, training_scenes
 from weights.stickers.train_autoencoder import CROP, autoencoder_loss, latent_scale, psnr, random_crops

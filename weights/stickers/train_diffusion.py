@@ -10,10 +10,11 @@ from tqdm import tqdm
 
 from ldm.autoencoder import Autoencoder
 from ldm.config import ModelConfig
+from ldm.files import save_atomically
 from ldm.schedule import Schedule
 from ldm.text_encoder import TextEncoder
 from ldm.tokenizer import CLIPTokenizer
-from ldm.train import ldm_loss, save_atomically, snr_weight
+from ldm.train import ldm_loss, snr_weight
 from ldm.unet import UNet
 from weights.stickers.art import cache_dir
 from weights.stickers.data import to_tensor

@@ -1,0 +1,180 @@
+"""The command line: `p2p --help`."""
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from tqdm import tqdm
+
+from ldm.files import save_atomically
+from ldm.pipeline import LatentDiffusion, State
+from ldm.samplers import ddim_step, ddpm_step, times
+from p2p.algorithm import PromptToPrompt, SelfInjection
+from p2p.alpha import Alpha
+from p2p.edits import Swap
+from p2p.inject import watching
+from p2p.maps import WordMaps
+from weights.load import DTYPES, SHIPPED, load
+
+DESCRIPTION = """\
+Make a picture from a prompt, edit it by editing the prompt, and see where each word looked.
+
+  p2p generate "a photo of a red car on the beach" --seed 7 -o car.png
+  p2p edit "a photo of a cat on the grass" "a photo of a dog on the grass" --tau 0.2 --seed 7 -o edit.png
+  p2p attention "a photo of a cat next to a castle" --seed 7 -o maps.png
+"""
+
+TAU = """\
+when the edit lets go: the source's attention is used while t >= TAU, the target's own once t < TAU (t counts down, so
+injection comes first). A fraction is of T: 0.2 means 0.2 T, so the first 80%% of the steps inject; 1.0 never injects.
+A whole number is a time step, 0 (always) to T+1 (never). Default %(default)s"""
+
+
+def number(text: str) -> int | float:
+    """A whole number stays one: as tau, 1 is a time step and 1.0 is all of T."""
+    try:
+        value = float(text)
+        if not math.isfinite(value):
+            raise ValueError
+        return int(text) if text.strip().lstrip("+-").isdecimal() else value
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.png", help="where the picture goes")
+    common.add_argument("--seed", type=int, default=0, help="of the noise; the same seed gives the same picture")
+    common.add_argument("--steps", type=int, default=30, help="network calls, 1 to T (default %(default)s)")
+    common.add_argument(
+        "--guidance", type=number, default=4.0, metavar="W", help="how strongly to follow the prompt; 1 is no guidance"
+    )
+    common.add_argument("--sampler", choices=["ddim", "ddpm"], default="ddim", help="default %(default)s")
+    common.add_argument("--eta", type=number, default=0.0, help="noise that DDIM adds, 0 (none) to 1 (as DDPM)")
+    common.add_argument("--model", default="stickers", help=f"{', '.join(SHIPPED)}, or a model's folder")
+    common.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default %(default)s)")
+    common.add_argument("--dtype", choices=DTYPES, default="float32", help="default %(default)s")
+
+    top = argparse.ArgumentParser("p2p", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = top.add_subparsers(dest="command", required=True)
+
+    generate = commands.add_parser("generate", parents=[common], help="a picture from a prompt")
+    generate.add_argument("prompt")
+
+    edit = commands.add_parser(
+        "edit",
+        parents=[common],
+        help="a picture and its edits, side by side",
+        description="Source and edits side by side. A target has the source's words with some of them swapped.",
+    )
+    edit.add_argument("source", help="the prompt of the picture")
+    edit.add_argument("targets", nargs="+", metavar="target", help="the edited prompt, or several")
+    edit.add_argument("--tau", type=number, default=0.2, help=TAU)
+    edit.add_argument(
+        "--self-until",
+        type=number,
+        default=0.6,
+        metavar="TAU",
+        help="the same for self-attention (default %(default)s)",
+    )
+
+    attention = commands.add_parser("attention", parents=[common], help="a picture and the attention map of each word")
+    attention.add_argument("prompt")
+    return top
+
+
+def sampling(args: argparse.Namespace) -> dict:
+    """Keyword arguments for `denoise`.
+
+    Raises:
+        ValueError: eta out of range, or given to a sampler that has none.
+    """
+    if args.sampler == "ddpm" and args.eta:
+        raise ValueError("--eta belongs to the ddim sampler; ddpm adds all its noise already")
+    step = ddpm_step if args.sampler == "ddpm" else ddim_step(args.eta)
+    return {"steps": args.steps, "guidance": args.guidance, "step": step}
+
+
+def check_output(path: Path) -> None:
+    """Raises ValueError if a PNG could not be written there."""
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"the output must be a .png file, got {str(path)!r}")
+    if path.is_dir():
+        raise ValueError(f"the output {str(path)!r} is a folder")
+    if not path.parent.is_dir():
+        raise ValueError(f"the output's folder {str(path.parent)!r} does not exist")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ValueError(f"the output {str(path)!r} may not be written")
+
+
+def last(states: Iterator[State], steps: int) -> State:
+    """Run the sampler to its end, with a progress bar."""
+    *_, state = tqdm(states, total=steps, unit="step", file=sys.stderr)
+    return state
+
+
+def call(args: argparse.Namespace) -> str:
+    """The full call, as the picture's metadata keeps it."""
+    return json.dumps({k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}, ensure_ascii=False)
+
+
+def save(picture: Image.Image, args: argparse.Namespace) -> None:
+    info = PngInfo()
+    info.add_itxt("p2p", call(args))
+    save_atomically(lambda part: picture.save(part, format="PNG", pnginfo=info), args.output)
+    print(args.output)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what the command line asks.
+
+    Raises:
+        ValueError: it asks for something that can't be; nothing has been sampled then.
+    """
+    check_output(args.output)
+    how = sampling(args)
+    model = load(args.model, args.device, args.dtype)
+    times(model.schedule.T, args.steps)
+    if args.command == "edit":
+        edits = (Swap(Alpha(args.tau)),) * len(args.targets)
+        p2p = PromptToPrompt(model, args.source, tuple(args.targets), edits, SelfInjection(args.self_until))
+        pictures = model.decode(last(p2p.denoise(args.seed, **how), args.steps).z_t)
+        save(Image.fromarray(np.concatenate(list(pictures), axis=1)), args)
+        return
+    context = model.encode_prompts([args.prompt])
+    if args.command == "generate":
+        state = last(model.denoise(context, [args.seed], **how), args.steps)
+        save(Image.fromarray(model.decode(state.z_t)[0]), args)
+    else:
+        save(attention_figure(model, context, args, how), args)
+
+
+def attention_figure(model: LatentDiffusion, context, args: argparse.Namespace, how: dict) -> Image.Image:
+    from p2p import show  # matplotlib takes a second to load, and only this command draws
+
+    maps = WordMaps()
+    states = model.denoise(context, [args.seed], edit=lambda t: watching(maps), **how)
+    picture = model.decode(last(states, args.steps).z_t)[0]
+    found = maps.of_words(0, model.tokenizer.encode(args.prompt))
+    return show.as_image(show.attention([(args.prompt, picture, found)]))
+
+
+def main() -> None:
+    args = parser().parse_args()
+    try:
+        run(args)
+    except ValueError as e:
+        sys.exit(f"p2p: error: {e}")
+    except KeyboardInterrupt:
+        sys.exit("p2p: interrupted; nothing was written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Shapes are checked in the test run, and only there: the hook wraps every annotated function of the packages."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+# before torch is imported: on a CPU shared by several processes, threads that spin while they wait halve the speed
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from jaxtyping import install_import_hook
+
+hook = install_import_hook(["ldm", "p2p", "weights"], "beartype.beartype")
+
+import pytest
+import torch
+
+import weights.stickers
+from ldm.autoencoder import Autoencoder
+from ldm.config import PRESETS, AutoencoderConfig, ModelConfig, ScheduleConfig, UNetConfig
+from ldm.pipeline import LatentDiffusion
+from ldm.text_encoder import TextEncoder
+from ldm.tokenizer import CLIPTokenizer
+from ldm.unet import UNet
+
+torch.use_deterministic_algorithms(True)
+
+
+def randomise(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Every parameter random, norms and biases too, small enough that nothing overflows."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
+        noise = torch.randn(parameter.shape, generator=generator) * (fan_in**-0.5 if parameter.dim() > 1 else 0.1)
+        is_norm_scale = parameter.dim() == 1 and name.endswith("weight")
+        parameter.data = noise + 1 if is_norm_scale else noise
+    return module.requires_grad_(False)
+
+
+def random_model(config: ModelConfig, tokenizer: CLIPTokenizer) -> LatentDiffusion:
+    return LatentDiffusion(
+        config,
+        tokenizer,
+        randomise(TextEncoder(config.text), 1),
+        randomise(UNet(config.unet), 2),
+        randomise(Autoencoder(config.autoencoder), 3),
+    )
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> CLIPTokenizer:
+    """The shipped tokenizer."""
+    path = Path(weights.stickers.__file__).parent / "tokenizer.json"
+    return CLIPTokenizer.from_file(path, PRESETS["stickers"].text)
+
+
+@pytest.fixture(scope="session")
+def tiny(tokenizer) -> LatentDiffusion:
+    """A random model, small enough for a sampling run in a fraction of a second, with the shipped vocabulary."""
+    config = ModelConfig(
+        name="tiny",
+        image_size=32,
+        schedule=ScheduleConfig(),
+        autoencoder=AutoencoderConfig(widths=(16, 16), layers=1, latent_channels=4, groups=8, scale=0.5),
+        unet=UNetConfig(
+            widths=(32, 64),
+            layers=1,
+            attention=(True, True),
+            heads=None,
+            head_size=16,
+            context_width=32,
+            latent_channels=4,
+            groups=8,
+        ),
+        text=dataclasses.replace(PRESETS["stickers"].text, width=32, layers=1, heads=2, hidden=64),
+    )
+    return random_model(config, tokenizer)
