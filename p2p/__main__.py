@@ -37,15 +37,21 @@ injection comes first). A fraction is of T: 0.2 means 0.2 T, so the first 80%% o
 A whole number is a time step, 0 (always) to T+1 (never). Default %(default)s"""
 
 
-def number(text: str) -> int | float:
-    """A whole number stays one: as tau, 1 is a time step and 1.0 is all of T."""
+def finite(text: str) -> float:
+    """A number, for argparse."""
     try:
         value = float(text)
-        if not math.isfinite(value):
-            raise ValueError
-        return int(text) if text.strip().lstrip("+-").isdecimal() else value
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def time(text: str) -> int | float:
+    """A time as tau is given: a whole number stays one, since 1 is a time step and 1.0 is all of T."""
+    value = finite(text)
+    return int(text) if text.strip().lstrip("+-").isdecimal() else value
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,10 +60,10 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--seed", type=int, default=0, help="of the noise; the same seed gives the same picture")
     common.add_argument("--steps", type=int, default=30, help="network calls, 1 to T (default %(default)s)")
     common.add_argument(
-        "--guidance", type=number, default=4.0, metavar="W", help="how strongly to follow the prompt; 1 is no guidance"
+        "--guidance", type=finite, default=4.0, metavar="W", help="how strongly to follow the prompt; 1 is no guidance"
     )
     common.add_argument("--sampler", choices=["ddim", "ddpm"], default="ddim", help="default %(default)s")
-    common.add_argument("--eta", type=number, default=0.0, help="noise that DDIM adds, 0 (none) to 1 (as DDPM)")
+    common.add_argument("--eta", type=finite, default=0.0, help="noise that DDIM adds, 0 (none) to 1 (as DDPM)")
     common.add_argument("--model", default="stickers", help=f"{', '.join(SHIPPED)}, or a model's folder")
     common.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default %(default)s)")
     common.add_argument("--dtype", choices=DTYPES, default="float32", help="default %(default)s")
@@ -76,10 +82,10 @@ def parser() -> argparse.ArgumentParser:
     )
     edit.add_argument("source", help="the prompt of the picture")
     edit.add_argument("targets", nargs="+", metavar="target", help="the edited prompt, or several")
-    edit.add_argument("--tau", type=number, default=0.2, help=TAU)
+    edit.add_argument("--tau", type=time, default=0.2, help=TAU)
     edit.add_argument(
         "--self-until",
-        type=number,
+        type=time,
         default=0.6,
         metavar="TAU",
         help="the same for self-attention (default %(default)s)",
@@ -128,7 +134,10 @@ def call(args: argparse.Namespace) -> str:
 def save(picture: Image.Image, args: argparse.Namespace) -> None:
     info = PngInfo()
     info.add_itxt("p2p", call(args))
-    save_atomically(lambda part: picture.save(part, format="PNG", pnginfo=info), args.output)
+    try:
+        save_atomically(lambda part: picture.save(part, format="PNG", pnginfo=info), args.output)
+    except OSError as e:
+        raise ValueError(f"could not write {args.output}: {e}") from e
     print(args.output)
 
 
@@ -136,7 +145,7 @@ def run(args: argparse.Namespace) -> None:
     """Do what the command line asks.
 
     Raises:
-        ValueError: it asks for something that can't be; nothing has been sampled then.
+        ValueError: it asks for something that can't be, and nothing has been sampled; or the picture can't be written.
     """
     check_output(args.output)
     how = sampling(args)

@@ -60,10 +60,10 @@ def used(
     A: Float[Tensor, "... n m"],
     A_own: Float[Tensor, "... n m2"],
     P: Float[Tensor, "... m m2"],
-    Q: Float[Tensor, "... #n m2"],
+    Q: Float[Tensor, "... m2"],
 ) -> Float[Tensor, "... n m2"]:
-    """A_used = A P_t + A* Q_t, with Q_t given by its diagonal as a row."""
-    return A @ P + A_own * Q
+    """A_used = A P_t + A* Q_t, with Q_t given by its diagonal."""
+    return A @ P + A_own * Q[..., None, :]
 
 
 def stack(matrices: list[Matrices], like: Tensor) -> Matrices:

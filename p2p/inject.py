@@ -39,7 +39,7 @@ def explicit(injection: Injection, watch: Watch | None = None) -> AttentionEdit:
             return attend(Q, K, V)
         A = attention_map(Q, K)  # (1 + targets, h, n, m)
         P, Q_t = stack(injection.matrices, like=A)
-        A_used = torch.cat([A[:1], used(A[:1], A[1:], P[:, None], Q_t[:, None, None])])
+        A_used = torch.cat([A[:1], used(A[:1], A[1:], P[:, None], Q_t[:, None])])
         if watch:
             watch(site, A_used)
         return A_used @ V

@@ -62,7 +62,7 @@ def attention(
         axis.axis("off")
         for i, (word, word_map) in enumerate(maps.items()):
             axis = part.add_subplot(cells[1 + i // across, i % across])
-            images.append(axis.imshow(upsample(word_map, picture.shape[0]), cmap=MAP, vmin=0, vmax=top))
+            images.append(axis.imshow(upsample(word_map, picture.shape[0]).numpy(), cmap=MAP, vmin=0, vmax=top))
             axis.set_title(word, fontsize=8, color=INK, pad=2)
             axis.axis("off")
             axes.append(axis)

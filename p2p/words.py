@@ -46,7 +46,7 @@ def columns(tokens: Tokens, word: str) -> tuple[int, ...]:
         raise ValueError(f"the prompt {tokens.prompt!r} has no word {name!r}.{hint} Its words are: {', '.join(have)}")
     if which and not (which.isdecimal() and 1 <= int(which) <= len(places)):
         raise ValueError(
-            f"{word!r}: {name!r} stands {len(places)} times in {tokens.prompt!r}; the number after # says which"
+            f"{word!r}: the number after # says which {name!r}; {tokens.prompt!r} has {len(places)} of them"
         )
     if not which and len(places) > 1:
         choices = " or ".join(f"{name}#{i + 1}" for i in range(len(places)))

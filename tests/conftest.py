@@ -1,15 +1,7 @@
-"""Shapes are checked in the test run, and only there: the hook wraps every annotated function of the packages."""
+"""A tiny random model and the shipped tokenizer. Shapes are checked in the test run: see pyproject.toml."""
 
 import dataclasses
-import os
 from pathlib import Path
-
-# before torch is imported: on a CPU shared by several processes, threads that spin while they wait halve the speed
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-from jaxtyping import install_import_hook
-
-hook = install_import_hook(["ldm", "p2p", "weights"], "beartype.beartype")
 
 import pytest
 import torch

@@ -1,0 +1,51 @@
+# `make` alone lists the targets.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+# The training's large, short-lived tensors want huge pages and an allocator that keeps its memory, and threads that
+# wait without spinning; together a quarter faster on a small machine.
+FAST := OMP_WAIT_POLICY=PASSIVE \
+	GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format train-stickers contact-sheet clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+setup: $(READY) ## install everything into .venv, at the versions of requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: $(READY) ## a picture, the same seed with one word changed, and the Prompt-to-Prompt edit: out/demo.png
+	$(RUN) -m p2p.demo
+
+test: $(READY) ## run the tests
+	$(RUN) -m pytest
+
+lint: $(READY) ## check style
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+format: $(READY) ## mend style
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+train-stickers: $(READY) ## train the shipped model from nothing (hours; goes on from where it stopped)
+	$(FAST) $(RUN) -m weights.stickers.train autoencoder
+	$(FAST) $(RUN) -m weights.stickers.train diffusion
+	$(FAST) $(RUN) -m weights.stickers.train decoder
+	$(RUN) -m weights.stickers.train export
+
+contact-sheet: $(READY) ## 100 held-out prompts and ten edits, by the shipped model: weights/stickers/contact_sheet.png
+	$(RUN) -m weights.stickers.contact_sheet
+
+clean: ## remove what make made (not the training runs, which are in the user's cache)
+	rm -rf $(VENV) out build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,179 @@
+"""The command line, used as a stranger would: on a small random model in a folder."""
+
+import json
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import save_file
+
+import weights.stickers
+from ldm.pipeline import LatentDiffusion
+from p2p.__main__ import main
+
+CAT, DOG = "a photo of a cat on the grass", "a photo of a dog on the grass"
+
+
+@pytest.fixture(scope="module")
+def folder(tiny: LatentDiffusion, tmp_path_factory) -> Path:
+    """The random model as files."""
+    folder = tmp_path_factory.mktemp("model")
+    parts = {"text_encoder": tiny.text_encoder, "unet": tiny.unet, "autoencoder": tiny.autoencoder}
+    tensors = {f"{p}.{n}": t.contiguous() for p, part in parts.items() for n, t in part.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(tiny.config.to_json())
+    shutil.copy(Path(weights.stickers.__file__).parent / "tokenizer.json", folder)
+    return folder
+
+
+@pytest.fixture
+def p2p(folder, monkeypatch, tmp_path):
+    """Call the command line in an empty folder with all sockets blocked; returns nothing, raises SystemExit."""
+
+    def no_network(*_, **__):
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket, "socket", no_network)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args: str, model: str = str(folder)) -> None:
+        monkeypatch.setattr(sys, "argv", ["p2p", *args, "--model", model])
+        main()
+
+    return call
+
+
+def picture(path: str) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def test_generate_writes_a_picture_that_the_seed_reproduces(p2p, capsys):
+    p2p("generate", CAT, "--seed", "7", "--steps", "2", "-o", "a.png")
+    assert capsys.readouterr().out == "a.png\n"
+    p2p("generate", CAT, "--seed", "7", "--steps", "2", "-o", "b.png")
+    p2p("generate", CAT, "--seed", "8", "--steps", "2", "-o", "c.png")
+    assert picture("a.png").shape == (32, 32, 3)
+    assert (picture("a.png") == picture("b.png")).all()
+    assert (picture("a.png") != picture("c.png")).any()
+
+
+def test_edit_writes_the_source_and_its_targets_side_by_side(p2p):
+    p2p("edit", CAT, CAT, DOG, "--tau", "0", "--self-until", "0", "--steps", "2", "-o", "e.png")
+    row = picture("e.png")
+    assert row.shape == (32, 96, 3)
+    source, same, dog = np.split(row, 3, axis=1)
+    assert (source == same).all() and (source != dog).any()
+
+
+def test_tau_of_all_of_T_is_the_fixed_seed_baseline(p2p):
+    p2p("edit", CAT, DOG, "--tau", "1.0", "--self-until", "1.0", "--steps", "2", "--seed", "7", "-o", "e.png")
+    p2p("generate", DOG, "--steps", "2", "--seed", "7", "-o", "g.png")
+    difference = picture("e.png")[:, 32:].astype(int) - picture("g.png")
+    assert abs(difference).max() <= 1  # batches of other sizes round otherwise, by at most one grey level
+
+
+def test_attention_draws_a_map_per_word(p2p):
+    p2p("attention", CAT, "--steps", "1", "-o", "m.png")
+    width, height = Image.open("m.png").size
+    assert width > 300 and height > 300
+
+
+def test_the_picture_holds_the_full_call(p2p):
+    p2p("edit", CAT, DOG, "--tau", "0.3", "--steps", "2", "--seed", "5", "-o", "e.png")
+    call = json.loads(Image.open("e.png").text["p2p"])
+    assert call["command"] == "edit" and call["source"] == CAT and call["targets"] == [DOG]
+    assert (call["tau"], call["steps"], call["seed"], call["guidance"]) == (0.3, 2, 5, 4.0)
+
+
+def test_ddpm_and_eta_run(p2p):
+    p2p("generate", CAT, "--sampler", "ddpm", "--steps", "2", "-o", "a.png")
+    p2p("generate", CAT, "--eta", "1", "--steps", "2", "-o", "b.png")
+    # [D17] eta = 1 is ancestral sampling; rounding of another order of operations
+    assert abs(picture("a.png").astype(int) - picture("b.png")).max() <= 1
+
+
+GOOD = ("generate", CAT, "-o", "x.png")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("generate", CAT, "-o", "x.jpg"), "must be a .png file"),
+        (("generate", CAT, "-o", "nowhere/x.png"), "folder 'nowhere' does not exist"),
+        (("generate", "cat " * 40, "-o", "x.png"), "40 tokens, the model's context holds 30"),
+        ((*GOOD, "--steps", "0"), r"steps must lie in 1\.\.1000, got 0"),
+        ((*GOOD, "--steps", "1001"), r"steps must lie in 1\.\.1000, got 1001"),
+        ((*GOOD, "--eta", "2"), r"eta must lie in \[0, 1\], got 2.0"),
+        ((*GOOD, "--eta", "0.5", "--sampler", "ddpm"), "--eta belongs to the ddim sampler"),
+        ((*GOOD, "--device", "nonsense"), "no device 'nonsense'"),
+        (("edit", CAT, DOG, "--tau", "1.5", "-o", "x.png"), r"tau as a fraction of T must lie in \[0, 1\], got 1.5"),
+        (("edit", CAT, DOG, "--tau", "2000", "-o", "x.png"), r"time step must lie in 0\.\.1001, got 2000"),
+        (("edit", CAT, DOG, "--tau", "-1", "-o", "x.png"), r"must lie in 0\.\.1001, got -1"),
+        (("edit", CAT, "a photo of a dog", "-o", "x.png"), "same number of words"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_the_fix(p2p, args, message, monkeypatch):
+    monkeypatch.setattr("ldm.unet.UNet.forward", lambda *_, **__: pytest.fail("sampling began"))
+    with pytest.raises(SystemExit, match=message) as stopped:
+        p2p(*args)
+    assert str(stopped.value).startswith("p2p: error: ")
+    assert not os.listdir()
+
+
+@pytest.mark.parametrize("word", ["abc", "nan", "inf", ""])
+def test_a_tau_that_is_no_number_is_refused(p2p, word, capsys):
+    with pytest.raises(SystemExit):
+        p2p("edit", CAT, DOG, "--tau", word, "-o", "x.png")
+    assert "is not a number" in capsys.readouterr().err
+
+
+def test_unknown_model_is_told_the_known_ones(p2p):
+    with pytest.raises(SystemExit, match="no model 'stickerz': give one of stickers"):
+        p2p(*GOOD, model="stickerz")
+
+
+def test_output_that_may_not_be_written_is_refused_first(p2p, monkeypatch):
+    os.mkdir("taken.png")
+    with pytest.raises(SystemExit, match="is a folder"):
+        p2p("generate", CAT, "-o", "taken.png")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(SystemExit, match="may not be written"):
+        p2p(*GOOD)
+
+
+def test_interrupt_leaves_no_file(p2p, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ldm.unet.UNet.forward", interrupted)
+    with pytest.raises(SystemExit, match="nothing was written"):
+        p2p(*GOOD)
+    assert not os.listdir()
+
+
+def test_a_crash_while_writing_leaves_the_old_picture(p2p, monkeypatch):
+    p2p(*GOOD, "--steps", "1")
+    before = Path("x.png").read_bytes()
+
+    def disk_full(self, path, **_):
+        Path(path).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", disk_full)
+    with pytest.raises(SystemExit, match=r"could not write x\.png: No space left on device"):
+        p2p(*GOOD, "--steps", "1")
+    assert Path("x.png").read_bytes() == before and os.listdir() == ["x.png"]
+
+
+def test_help_explains_tau(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["p2p", "edit", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    text = " ".join(capsys.readouterr().out.split())
+    assert "0.2 means 0.2 T, so the first 80% of the steps inject" in text
+    assert "t >= TAU" in text

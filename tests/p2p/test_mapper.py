@@ -1,0 +1,124 @@
+"""[P6-P8] The mapper: the lecture's numbers, and properties over random prompts."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from p2p.mapper import Run, mapper, swap_alignment
+from p2p.words import words
+from weights.stickers.world import COLOURS, NOUNS, PLACES
+
+LECTURE_A = torch.arange(1.0, 16.0, dtype=torch.float64).reshape(3, 5).T  # columns 1..5, 6..10, 11..15
+
+
+def test_identity_example_of_the_lecture():
+    """[P6] The printed 5 x 3 matrix times I_3 is itself."""
+    M = mapper([Run((i,), (i,)) for i in range(3)], length=3)
+    assert torch.equal(M, torch.eye(3, dtype=torch.float64))
+    assert torch.equal(LECTURE_A @ M, LECTURE_A)
+
+
+def test_orange_becomes_big_tabby_as_the_lecture_prints_it():
+    """[P7] M = [[.5, .5, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]; the first column is halved into two."""
+    M = mapper([Run((0,), (0, 1)), Run((1,), (2,)), Run((2,), (3,))], length=4)[:3]
+    printed = torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.float64)
+    assert torch.equal(M, printed)
+    half = torch.tensor([0.5, 1, 1.5, 2, 2.5], dtype=torch.float64)
+    by_hand = torch.stack([half, half, torch.arange(6.0, 11).double(), torch.arange(11.0, 16).double()], dim=1)
+    assert torch.equal(LECTURE_A @ M, by_hand)
+
+
+def test_several_tokens_into_one_are_added_or_averaged():
+    """[P7] Back from big tabby to orange: the sum keeps rows distributions, the mean does not."""
+    alignment = [Run((0, 1), (0,)), Run((2,), (1,))]
+    total, mean = (mapper(alignment, 3, merge)[:, :2] for merge in ("sum", "mean"))
+    assert torch.equal(total, torch.tensor([[1, 0], [1, 0], [0, 1]], dtype=torch.float64))
+    assert torch.equal(mean, torch.tensor([[0.5, 0], [0.5, 0], [0, 1]], dtype=torch.float64))
+
+
+def test_three_tokens_facing_two_share_out_equally():
+    M = mapper([Run((0, 1, 2), (0, 1))], 3)
+    assert_close(M[:, :2], torch.full((3, 2), 0.5, dtype=torch.float64))
+    M = mapper([Run((0, 1, 2), (0, 1))], 3, "mean")
+    assert_close(M[:, :2], torch.full((3, 2), 1 / 3, dtype=torch.float64))
+
+
+def prompts() -> st.SearchStrategy[tuple[str, str]]:
+    """Two prompts of one form: nouns of 1 to 3 tokens, colours, places of equal numbers of words."""
+    noun, colour = st.sampled_from(sorted(NOUNS)), st.sampled_from(sorted(COLOURS))
+    place = st.sampled_from([p for p in PLACES if len(p.split()) == 3])
+    prompt = st.builds("a photo of a {} {} next to a {} {}".format, colour, noun, noun, place)
+    return st.tuples(prompt, prompt)
+
+
+@given(prompts())
+def test_rows_sum_to_one_and_padding_takes_only_padding(tokenizer, pair):
+    """[P8] So rows of A M stay distributions, and no padding column receives a word's mass."""
+    source, target = map(tokenizer.encode, pair)
+    M = mapper(swap_alignment(source, target), len(source.ids))
+    # shares are 1, 1/2 or 1/3: sums are exact to rounding
+    assert_close(M.sum(dim=1), torch.ones(len(source.ids), dtype=torch.float64), rtol=0, atol=1e-15)
+    assert not M[: source.count, target.count :].any()
+    assert not M[source.count :, : target.count].any()
+
+
+@given(prompts())
+def test_words_map_to_their_own_words(tokenizer, pair):
+    """[P8] Each word's mass goes to the word that faces it, also after a swap that changed the number of tokens."""
+    source, target = map(tokenizer.encode, pair)
+    M = mapper(swap_alignment(source, target), len(source.ids))
+    for word, other in zip(words(source), words(target)):
+        block = M[list(word.columns)][:, list(other.columns)]
+        assert_close(block.sum().item(), float(len(word.columns)), rtol=0, atol=1e-12)
+    assert M[0, 0] == 1 and M[source.count - 1, target.count - 1] == 1  # BOS, EOS
+
+
+@given(prompts())
+def test_there_and_back_maps_unswapped_tokens_to_themselves(tokenizer, pair):
+    source, target = map(tokenizer.encode, pair)
+    length = len(source.ids)
+    round_trip = mapper(swap_alignment(source, target), length) @ mapper(swap_alignment(target, source), length)
+    for word, other in zip(words(source), words(target)):
+        if word.text == other.text:
+            for i in word.columns:
+                assert round_trip[i, i] == 1
+
+
+@given(prompts())
+def test_equal_prompts_give_the_identity(tokenizer, pair):
+    tokens = tokenizer.encode(pair[0])
+    M = mapper(swap_alignment(tokens, tokens), len(tokens.ids))
+    assert torch.equal(M, torch.eye(len(tokens.ids), dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("cat", "elephant"), ("elephant", "cat"), ("elephant", "bicycle")])
+def test_tail_is_aligned_when_the_number_of_tokens_changes(tokenizer, ours, theirs):
+    """Every word behind the swapped one keeps its own column (the reference implementation shifts them)."""
+    source = tokenizer.encode(f"a photo of a {ours} on the grass")
+    target = tokenizer.encode(f"a photo of a {theirs} on the grass")
+    M = mapper(swap_alignment(source, target), len(source.ids))
+    for word in ("on", "the", "grass"):
+        i, j = source.pieces.index(word), target.pieces.index(word)
+        assert M[i, j] == 1 and M[i].sum() == 1 and M[:, j].sum() == 1
+
+
+def test_punctuation_between_words_is_aligned(tokenizer):
+    source, target = map(tokenizer.encode, ("a cat, on the grass", "an elephant, on the grass"))
+    M = mapper(swap_alignment(source, target), len(source.ids))
+    assert M[source.pieces.index(","), target.pieces.index(",")] == 1
+
+
+def test_a_full_context_has_no_padding_to_take_the_rest(tokenizer):
+    source = tokenizer.encode("cat " * 30)
+    target = tokenizer.encode("cat " * 30)
+    assert source.count == len(source.ids)
+    M = mapper(swap_alignment(source, target), len(source.ids))
+    assert torch.equal(M, torch.eye(len(source.ids), dtype=torch.float64))
+
+
+def test_different_numbers_of_words_are_refused(tokenizer):
+    source, target = map(tokenizer.encode, ("a cat", "a big cat"))
+    with pytest.raises(ValueError, match=r"'a cat' has 2, 'a big cat' has 3"):
+        swap_alignment(source, target)

@@ -1,0 +1,66 @@
+"""What the shipped model can do, to be looked at: `python -m weights.stickers.contact_sheet`.
+
+Writes `contact_sheet.png` (a picture for each of 100 held-out captions, none of them chosen) and `contact_edits.png`
+(ten swaps: source, the same seed with the prompt changed, Prompt-to-Prompt) beside the model.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ldm.files import save_atomically
+from p2p import show
+from p2p.algorithm import PromptToPrompt, SelfInjection
+from p2p.alpha import Alpha
+from p2p.baselines import fixed_seed
+from p2p.edits import Swap
+from weights.load import load
+from weights.stickers.data import held_out_scenes
+from weights.stickers.world import caption
+
+FOLDER = Path(__file__).parent
+STEPS, COLUMNS = 30, 10
+EDITS = (  # source, target, seed
+    ("a photo of a cat on the beach", "a photo of a dog on the beach", 7),
+    ("a photo of a red car on the street", "a photo of a blue car on the street", 1),
+    ("a photo of an apple on a table", "a photo of a lemon on a table", 2),
+    ("a photo of a butterfly at night", "a photo of a balloon at night", 3),
+    ("a photo of a castle in the desert", "a photo of a cake in the desert", 4),
+    ("a photo of a penguin in the snow", "a photo of an owl in the snow", 5),
+    ("a photo of a small house on the grass", "a photo of a small tree on the grass", 6),
+    ("a photo of a yellow fish in the sea", "a photo of a purple fish in the sea", 8),
+    ("a photo of a panda next to a ball on the grass", "a photo of a lion next to a ball on the grass", 9),
+    ("a photo of a strawberry on a table", "a photo of a donut on a table", 10),
+)
+
+
+def main() -> None:
+    model = load("stickers")
+    prompts = [caption(scene) for scene in held_out_scenes(100)]
+    panels = []
+    for i in tqdm(range(0, len(prompts), COLUMNS), "captions", unit="row", file=sys.stderr):
+        row = prompts[i : i + COLUMNS]
+        pictures = model.generate(row, list(range(i, i + len(row))), steps=STEPS)
+        panels.append([(f"{i + j + 1}. {prompt}", picture) for j, (prompt, picture) in enumerate(zip(row, pictures))])
+    save(show.grid(panels), "contact_sheet.png")
+
+    rows = []
+    for source, target, seed in tqdm(EDITS, "edits", unit="edit", file=sys.stderr):
+        p2p = PromptToPrompt(model, source, (target,), (Swap(Alpha(tau=0.2)),), SelfInjection(until=0.6))
+        *_, plain = fixed_seed(model, p2p.prompts, seed, steps=STEPS)
+        *_, edited = p2p.denoise(seed, steps=STEPS)
+        pictures = np.concatenate([model.decode(plain.z_t), model.decode(edited.z_t[1:])])
+        rows.append(list(zip((source, f"same seed: {target}", f"Prompt-to-Prompt: {target}"), pictures)))
+    halves = [a + b for a, b in zip(rows[:5], rows[5:])]
+    save(show.grid(halves), "contact_edits.png")
+
+
+def save(figure, name: str) -> None:
+    save_atomically(lambda part: show.as_image(figure).save(part, format="PNG"), FOLDER / name)
+    print(FOLDER / name)
+
+
+if __name__ == "__main__":
+    main()
