@@ -27,11 +27,12 @@ from weights.stickers.world import caption
 SHIPPED = Path(__file__).parent
 
 RECIPES = {
-    "autoencoder": Recipe(steps=5000, batch=16, lr=8e-4, warmup=100, decay=0.5, ema=0.998),
+    "autoencoder": Recipe(steps=4200, batch=16, lr=8e-4, warmup=100, decay=0.5, ema=0.998),
     "decoder": Recipe(steps=6000, batch=16, lr=1e-3, warmup=100, decay=0.5, ema=0.998),
-    "diffusion": Recipe(steps=20_000, batch=64, lr=8e-4, warmup=300, decay=0.3, ema=0.999),
+    "diffusion": Recipe(steps=40_000, batch=32, lr=6e-4, warmup=300, decay=0.3, ema=0.999),
 }
 SCENES = 40_000  # rendered for training
+LATENTS = 20_000  # of them encoded for the diffusion model: encoding them all takes longer than the rest is worth
 SHEET = (  # prompts of the sample sheet that training writes now and then
     "a photo of a cat on the grass",
     "a photo of a red car on the beach",
@@ -120,7 +121,8 @@ def train_diffusion(runs: Path, steps: int | None) -> None:
     recipe = dataclasses.replace(RECIPES["diffusion"], steps=steps or RECIPES["diffusion"].steps)
     scenes = training_scenes(SCENES)
     autoencoder = load_autoencoder(runs / "autoencoder").requires_grad_(False)
-    latents = encode_all(autoencoder, render_all(scenes, "training"))
+    latents = encode_all(autoencoder, render_all(scenes, "training")[:LATENTS])
+    scenes = scenes[:LATENTS]
     tokenizer = make_tokenizer()
     loss = DiffusionLoss(base_config(), tokenizer, latents, [caption(scene) for scene in scenes], recipe.batch)
     trainer = Trainer(new_model(base_config()), loss, recipe, runs / "diffusion")
