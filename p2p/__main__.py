@@ -18,7 +18,7 @@ from ldm.pipeline import LatentDiffusion, State
 from ldm.samplers import ddim_step, ddpm_step, times
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
-from p2p.edits import Swap
+from p2p.edits import between
 from p2p.inject import watching
 from p2p.maps import WordMaps
 from weights.load import DTYPES, SHIPPED, load
@@ -78,7 +78,8 @@ def parser() -> argparse.ArgumentParser:
         "edit",
         parents=[common],
         help="a picture and its edits, side by side",
-        description="Source and edits side by side. A target has the source's words with some of them swapped.",
+        description="Source and edits side by side. Words that a target shares with the source keep their attention, "
+        "words in the place of others are swapped, words that are new have their own.",
     )
     edit.add_argument("source", help="the prompt of the picture")
     edit.add_argument("targets", nargs="+", metavar="target", help="the edited prompt, or several")
@@ -152,7 +153,10 @@ def run(args: argparse.Namespace) -> None:
     model = load(args.model, args.device, args.dtype)
     times(model.schedule.T, args.steps)
     if args.command == "edit":
-        edits = (Swap(Alpha(args.tau)),) * len(args.targets)
+        source, *targets = map(model.tokenizer.encode, (args.source, *args.targets))
+        edits = tuple(between(source, target, Alpha(args.tau)) for target in targets)
+        for edit, target in zip(edits, args.targets):
+            print(f"{target}: {edit}", file=sys.stderr)
         p2p = PromptToPrompt(model, args.source, tuple(args.targets), edits, SelfInjection(args.self_until))
         pictures = model.decode(last(p2p.denoise(args.seed, **how), args.steps).z_t)
         save(Image.fromarray(np.concatenate(list(pictures), axis=1)), args)

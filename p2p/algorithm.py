@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ldm.attention import AttentionEdit
 from ldm.pipeline import LatentDiffusion, State
 from p2p.alpha import switch_time
-from p2p.edits import Edit
+from p2p.edits import Edit, Moment
 from p2p.inject import Injection, Watch, explicit, watching
 
 
@@ -59,7 +59,7 @@ class PromptToPrompt:
         T = self.model.schedule.T
         source, *targets = map(self.model.tokenizer.encode, self.prompts)
         return Injection(
-            matrices=[edit.matrices(t, T, source, target) for edit, target in zip(self.edits, targets)],
+            matrices=[edit.matrices(Moment(t, T, source, y)) for edit, y in zip(self.edits, targets)],
             inject_self=t >= switch_time(self.self_injection.until, T),
             self_limit=self.self_injection.limit,
         )

@@ -1,10 +1,17 @@
 """An edit is a pair of matrices for each step: A_used = A P_t + A* Q_t.
 
-A (n x m) is the source's cross-attention, A* (n x m*) the target's own; P_t is m x m*, Q_t an m* x m* diagonal.
+A (n x m) is the source's cross-attention, A* (n x m*) the target's own; P_t is m x m*, Q_t an m* x m* diagonal. Before
+any edit P = 0 and Q = I: the target uses its own attention. An edit takes such a pair to another, so edits compose:
+`a + b` is first a, then b, and (a + b) + c is a + (b + c).
+
+Swap, Refine and Preserve claim columns, target tokens that take the source's attention while alpha_t is 1; a column
+claimed twice belongs to the later claim. Reweight scales columns, whoever claimed them.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from functools import reduce
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,7 +19,17 @@ from torch import Tensor
 
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha
-from p2p.mapper import Merge, mapper, swap_alignment
+from p2p.mapper import Merge, align, aligned_columns, mapper
+from p2p.words import columns, names, words
+
+
+class Moment(NamedTuple):
+    """A step of the sampling, and the pair of prompts it edits between."""
+
+    t: int
+    T: int
+    source: Tokens
+    target: Tokens
 
 
 class Matrices(NamedTuple):
@@ -27,33 +44,148 @@ class Matrices(NamedTuple):
         return not self.P.any() and bool((self.Q == 1).all())
 
 
-@runtime_checkable
-class Edit(Protocol):
+class Edit(ABC):
     """What every edit can do."""
 
-    def matrices(self, t: int, T: int, source: Tokens, target: Tokens) -> Matrices:
-        """P_t and Q_t at step t of T for a pair of prompts.
+    @abstractmethod
+    def after(self, before: Matrices, moment: Moment) -> Matrices:
+        """The matrices with this edit on top of those before it.
 
         Raises:
             ValueError: the edit does not fit the prompts.
         """
-        ...
+
+    def matrices(self, moment: Moment) -> Matrices:
+        """P_t and Q_t of this edit by itself. Raises as `after`."""
+        m = len(moment.source.ids)
+        nothing = Matrices(torch.zeros(m, m, dtype=torch.float64), torch.ones(m, dtype=torch.float64))
+        return self.after(nothing, moment)
+
+    def __add__(self, other: "Edit") -> "Edit":
+        """First this edit, then the other."""
+        return Composition((self, other))
 
 
 @dataclass(frozen=True)
-class Swap:
-    """[P6-P9] Words of the source become words of the target: P_t = M diag(alpha_t), Q_t = diag(1 - alpha_t).
+class Composition(Edit):
+    """Edits one after the other."""
 
-    The prompts have the same number of words; words of any numbers of tokens may face each other.
-    """
+    edits: tuple[Edit, ...]
 
+    def after(self, before: Matrices, moment: Moment) -> Matrices:
+        return reduce(lambda matrices, edit: edit.after(matrices, moment), self.edits, before)
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.edits))
+
+
+def claim(before: Matrices, a: Float[Tensor, "m2"], M: Float[Tensor, "m m2"], alpha: Float[Tensor, "m2"]) -> Matrices:
+    """P = M diag(alpha), Q = diag(1 - alpha) on the columns where a is 1, and what was before on the others."""
+    take = a * alpha
+    return Matrices(P=before.P * (1 - a) + M * take, Q=before.Q * (1 - a) + (a - take))
+
+
+@dataclass(frozen=True)
+class Refine(Edit):
+    """[P10] Words that the prompts share take the source's attention; new words have their own."""
+
+    alpha: Alpha = Alpha()
+
+    def after(self, before: Matrices, moment: Moment) -> Matrices:
+        alignment, m = align(moment.source, moment.target), len(moment.source.ids)
+        a = aligned_columns(alignment, m)
+        return claim(before, a, mapper(alignment, m), self.alpha.at(moment.t, moment.T, moment.target))
+
+    def __str__(self) -> str:
+        return "keep the words that both prompts have"
+
+
+@dataclass(frozen=True)
+class Swap(Edit):
+    """[P6-P9] A word or phrase of the source becomes one of the target, of any numbers of tokens; all words that the
+    prompts share are kept, as by `Refine`."""
+
+    source: str
+    target: str
     alpha: Alpha = Alpha()
     merge: Merge = "sum"
 
-    def matrices(self, t: int, T: int, source: Tokens, target: Tokens) -> Matrices:
-        M = mapper(swap_alignment(source, target), len(source.ids), self.merge)
-        alpha = self.alpha.at(t, T, target)
-        return Matrices(P=M * alpha, Q=1 - alpha)
+    def after(self, before: Matrices, moment: Moment) -> Matrices:
+        alignment, m = align(moment.source, moment.target, ((self.source, self.target),)), len(moment.source.ids)
+        a = aligned_columns(alignment, m)
+        return claim(before, a, mapper(alignment, m, self.merge), self.alpha.at(moment.t, moment.T, moment.target))
+
+    def __str__(self) -> str:
+        return f"swap {self.source!r} for {self.target!r}"
+
+
+@dataclass(frozen=True)
+class Preserve(Edit):
+    """[P11] One word or phrase alone takes the source's attention (by default at every step); all else is new.
+
+    With `others`, the complement: every shared word but this one.
+    """
+
+    word: str
+    alpha: Alpha = Alpha(tau=0)
+    others: bool = False
+
+    def after(self, before: Matrices, moment: Moment) -> Matrices:
+        alignment, m = align(moment.source, moment.target), len(moment.source.ids)
+        aligned, word = aligned_columns(alignment, m), torch.zeros(m, dtype=torch.float64)
+        word[list(columns(moment.target, self.word))] = 1
+        if (word > aligned).any():
+            raise ValueError(
+                f"{self.word!r} cannot be preserved: {moment.source.prompt!r} has no such word at its place"
+            )
+        a = aligned - word if self.others else word
+        return claim(before, a, mapper(alignment, m), self.alpha.at(moment.t, moment.T, moment.target))
+
+    def __str__(self) -> str:
+        return f"preserve {'all but ' if self.others else ''}{self.word!r}"
+
+
+@dataclass(frozen=True)
+class Reweight(Edit):
+    """[P10] A word's columns of the attention are multiplied by a factor: 0 removes it, 1 is nothing, 2 is twice as
+    much, below 0 pushes away. Rows are not renormalised, as in the paper.
+
+    By default the factor holds at every step; with `injected_only` it scales only what is injected from the source, and
+    ends when tau does, as the paper's code has it.
+    """
+
+    word: str
+    factor: float
+    injected_only: bool = False
+
+    def after(self, before: Matrices, moment: Moment) -> Matrices:
+        c = torch.ones(len(moment.target.ids), dtype=torch.float64)
+        c[list(columns(moment.target, self.word))] = self.factor
+        return Matrices(P=before.P * c, Q=before.Q if self.injected_only else before.Q * c)
+
+    def __str__(self) -> str:
+        return f"weigh {self.word!r} by {self.factor:g}"
+
+
+def between(source: Tokens, target: Tokens, alpha: Alpha) -> Edit:
+    """The edit that two prompts suggest; `str` of it says what it does.
+
+    Words that both have are kept. Where other words stand in the same gap they are swapped: one by one if they are as
+    many, else the last of each, as a rule the noun.
+    """
+    names_of = lambda tokens: dict(zip((w.columns for w in words(tokens)), names(tokens)))
+    ours, theirs = names_of(source), names_of(target)
+    edit: Edit = Refine(alpha)
+    for run in align(source, target):
+        if run.aligned:
+            continue
+        left = [name for cols, name in ours.items() if set(cols) <= set(run.source)]
+        new = [name for cols, name in theirs.items() if set(cols) <= set(run.target)]
+        if len(left) != len(new):
+            left, new = left[-1:], new[-1:]
+        for word, other in zip(left, new):
+            edit += Swap(word, other, alpha)
+    return edit
 
 
 def used(

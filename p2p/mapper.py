@@ -1,8 +1,11 @@
 """The mapper M [P6-P8]: which columns of the source's attention each token of the target takes.
 
-A^ = A M. A mapper follows from an alignment: runs of source tokens facing runs of target tokens.
+A^ = A M. A mapper follows from an alignment: runs of source tokens facing runs of target tokens. Equal words face each
+other, and so do the words that an edit says to swap.
 """
 
+from functools import lru_cache
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -10,55 +13,97 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm.tokenizer import Tokens
-from p2p.words import Word, words
+from p2p.words import columns, words
 
 Merge = Literal["sum", "mean"]
+BOS = 0
 
 
 class Run(NamedTuple):
-    """Tokens of the source that become tokens of the target."""
+    """Source tokens whose attention these target tokens would take."""
 
     source: tuple[int, ...]
     target: tuple[int, ...]
+    aligned: bool = True  # whether they correspond; if not, the target tokens are new and have only their own attention
 
 
-def swap_alignment(source: Tokens, target: Tokens) -> list[Run]:
-    """Word i of the source faces word i of the target, whatever their numbers of tokens; all else faces itself.
+class Unit(NamedTuple):
+    """What is aligned as a whole: a word, or a token that belongs to none (punctuation)."""
+
+    text: str
+    columns: tuple[int, ...]
+
+
+def units(tokens: Tokens) -> list[Unit]:
+    """The units of a prompt, in order; they cover every token between BOS and EOS once."""
+    found = [Unit(word.text.lower(), word.columns) for word in words(tokens)]
+    taken = {column for unit in found for column in unit.columns}
+    others = [i for i in range(1, tokens.count - 1) if i not in taken]
+    return sorted([*found, *(Unit(tokens.pieces[i], (i,)) for i in others)], key=lambda unit: unit.columns)
+
+
+@lru_cache(maxsize=256)  # asked for at every step of the sampling
+def align(source: Tokens, target: Tokens, pairs: tuple[tuple[str, str], ...] = ()) -> tuple[Run, ...]:
+    """How the tokens of two prompts face each other; every source token is in exactly one run.
+
+    Words (or phrases) in `pairs` face each other. The rest is aligned by its longest common subsequence of words; where
+    that leaves a choice, words at equal positions face each other. Source words left between two aligned ones face the
+    target words left there; where there are none they were deleted, and face BOS: attention that looked at them now
+    looks at nothing in particular, and none of it flows into padding.
 
     Raises:
-        ValueError: the prompts have different numbers of words.
+        ValueError: a word of a pair is not in its prompt, or stands there several times.
     """
-    ours, theirs = words(source), words(target)
-    if len(ours) != len(theirs):
-        raise ValueError(
-            f"a swap needs prompts with the same number of words; {source.prompt!r} has {len(ours)}, "
-            f"{target.prompt!r} has {len(theirs)}"
-        )
-    runs = [Run((0,), (0,))]  # BOS
-    at, at_target = 1, 1
-    for word, other in zip(ours, theirs):
-        # what stands between words (punctuation, or nothing) is a run of its own
-        runs.append(Run(_between(at, word), _between(at_target, other)))
-        runs.append(Run(word.columns, other.columns))
-        at, at_target = word.columns[-1] + 1, other.columns[-1] + 1
-    runs.append(Run(tuple(range(at, source.count - 1)), tuple(range(at_target, target.count - 1))))
-    runs.append(Run((source.count - 1,), (target.count - 1,)))  # EOS
-    return [run for run in runs if run.source or run.target] + padding(source, target)
+    runs = [Run(columns(source, ours), columns(target, theirs)) for ours, theirs in pairs]
+    said = [{column for run in runs for column in run[side]} for side in (0, 1)]
+    ours, theirs = (
+        [unit for unit in units(tokens) if not said[side].intersection(unit.columns)]
+        for side, tokens in enumerate((source, target))
+    )
+    common = _common(ours, theirs)
+    runs += [Run(ours[i].columns, theirs[j].columns) for i, j in common]
+    for (i, j), (i_next, j_next) in pairwise([(-1, -1), *common, (len(ours), len(theirs))]):
+        left = tuple(column for unit in ours[i + 1 : i_next] for column in unit.columns)
+        new = tuple(column for unit in theirs[j + 1 : j_next] for column in unit.columns)
+        if left:
+            runs.append(Run(left, new or (BOS,), aligned=False))
+    runs += [Run((BOS,), (BOS,)), Run((source.count - 1,), (target.count - 1,))]
+    return tuple(runs + _padding(source, target))
 
 
-def _between(at: int, word: Word) -> tuple[int, ...]:
-    return tuple(range(at, word.columns[0]))
+def _common(ours: list[Unit], theirs: list[Unit]) -> list[tuple[int, int]]:
+    """The longest common subsequence, as pairs of positions; of several the one that moves words least."""
+    # best[i][j]: (pairs, minus the total shift) of the first i and the first j units
+    best = [[(0, 0)] * (len(theirs) + 1) for _ in range(len(ours) + 1)]
+    for i, a in enumerate(ours):
+        for j, b in enumerate(theirs):
+            best[i + 1][j + 1] = max(best[i][j + 1], best[i + 1][j])
+            if a.text == b.text:
+                pairs, shift = best[i][j]
+                best[i + 1][j + 1] = max(best[i + 1][j + 1], (pairs + 1, shift - abs(i - j)))
+    found, i, j = [], len(ours), len(theirs)
+    while i and j:
+        if best[i][j] == best[i - 1][j]:
+            i -= 1
+        elif best[i][j] == best[i][j - 1]:
+            j -= 1
+        else:
+            i, j = i - 1, j - 1
+            found.append((i, j))
+    return found[::-1]
 
 
-def padding(source: Tokens, target: Tokens) -> list[Run]:
+def _padding(source: Tokens, target: Tokens) -> list[Run]:
     """Padding faces padding at the same place. Padding of the source where the target has words faces the target's
     first padding (its EOS if it has none), so that its share of the attention stays with padding."""
     length = len(source.ids)
     first = min(target.count, length - 1)
-    return [Run((i,), (max(i, first),)) for i in range(source.count, length)]
+    runs = [Run((i,), (max(i, first),)) for i in range(source.count, length)]
+    # padding of the target where the source had words faces nothing, and that is its map: no attention
+    return runs + [Run((), (i,)) for i in range(target.count, min(source.count, length))]
 
 
-def mapper(alignment: list[Run], length: int, merge: Merge = "sum") -> Float[Tensor, "m m2"]:
+def mapper(alignment: tuple[Run, ...], length: int, merge: Merge = "sum") -> Float[Tensor, "m m2"]:
     """[P6-P8] The matrix of an alignment: M[i, j] is the share of source token i's attention that target token j takes.
 
     Runs of equal length map one to one. Otherwise every source token of the run is shared out equally over its target
@@ -71,10 +116,19 @@ def mapper(alignment: list[Run], length: int, merge: Merge = "sum") -> Float[Ten
         merge: what several source tokens become in one target token.
     """
     M = torch.zeros(length, length, dtype=torch.float64)
-    for source, target in alignment:
+    for source, target, _ in alignment:
         if len(source) == len(target):
             M[list(source), list(target)] += 1
-        elif source and target:
+        elif source:
             share = 1 / len(target) if merge == "sum" else 1 / max(len(source), len(target))
             M[torch.tensor(source)[:, None], torch.tensor(target)] += share
     return M
+
+
+def aligned_columns(alignment: tuple[Run, ...], length: int) -> Float[Tensor, "m2"]:
+    """[P10] a: 1 for the target tokens that correspond to source tokens, 0 for the new ones."""
+    a = torch.zeros(length, dtype=torch.float64)
+    for run in alignment:
+        if run.aligned:
+            a[list(run.target)] = 1
+    return a

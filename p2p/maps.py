@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ldm.attention import Site
 from ldm.tokenizer import Tokens
-from p2p.words import words
+from p2p.words import names, words
 
 
 class WordMaps:
@@ -39,14 +39,11 @@ class WordMaps:
         return self._sum / self._count
 
     def of_words(self, row: int, tokens: Tokens) -> dict[str, Float[Tensor, "h w"]]:
-        """The map of each word of one row's prompt, summed over the word's tokens; words in their order. A word that
-        stands twice is named as in `words.columns`: cat, cat#2."""
-        maps, found = self.mean()[row].cpu(), {}
-        for word in words(tokens):
-            seen = sum(name.partition("#")[0] == word.text for name in found)
-            name = f"{word.text}#{seen + 1}" if seen else word.text
-            found[name] = maps[list(word.columns)].sum(dim=0)
-        return found
+        """The map of each word of one row's prompt, summed over the word's tokens; words in their order, by
+        their `names`."""
+        maps = self.mean()[row].cpu()
+        found = zip(names(tokens), words(tokens))
+        return {name: maps[list(word.columns)].sum(dim=0) for name, word in found}
 
 
 def upsample(word_map: Float[Tensor, "h w"], size: int) -> Float[Tensor, "H W"]:

@@ -28,6 +28,15 @@ def words(tokens: Tokens) -> list[Word]:
     return [Word(text, start, end, _columns(tokens, start, end)) for text, start, end in found]
 
 
+def names(tokens: Tokens) -> list[str]:
+    """What `columns` knows each word of the prompt by, in order: the word; `cat#1`, `cat#2` where it stands twice."""
+    texts = [word.text.lower() for word in words(tokens)]
+    return [
+        f"{word.text}#{texts[: i + 1].count(text)}" if texts.count(text) > 1 else word.text
+        for i, (word, text) in enumerate(zip(words(tokens), texts))
+    ]
+
+
 def columns(tokens: Tokens, word: str) -> tuple[int, ...]:
     """The columns of a word, or of a phrase of several words, of the prompt; upper and lower case are one.
 

@@ -11,7 +11,7 @@ from ldm.samplers import ddim_step, ddpm_step, times
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
 from p2p.baselines import fixed_seed
-from p2p.edits import Swap
+from p2p.edits import Moment, Refine, Swap, between
 from p2p.maps import WordMaps
 
 CAT = "a photo of a cat on the grass"
@@ -19,8 +19,12 @@ BICYCLE = "a photo of a bicycle on the grass"
 ALWAYS, NEVER = 0, 1001
 
 
+def swap(model, target, alpha):
+    return between(*map(model.tokenizer.encode, (CAT, target)), alpha)
+
+
 def run(model, targets, tau, self_until, steps=4, **more):
-    edits = (Swap(Alpha(tau)),) * len(targets)
+    edits = tuple(swap(model, target, Alpha(tau)) for target in targets)
     p2p = PromptToPrompt(model, CAT, tuple(targets), edits, SelfInjection(self_until))
     *_, state = p2p.denoise(seed=3, steps=steps, **more)
     return state.z_t
@@ -63,7 +67,9 @@ def test_injection_changes_the_picture(tiny):
 
 def test_self_injection_changes_the_picture_only_below_its_limit(tiny):
     def edited(limit):
-        p2p = PromptToPrompt(tiny, CAT, (BICYCLE,), (Swap(Alpha(NEVER)),), SelfInjection(ALWAYS, limit))
+        p2p = PromptToPrompt(
+            tiny, CAT, (BICYCLE,), (Swap("cat", "bicycle", Alpha(NEVER)),), SelfInjection(ALWAYS, limit)
+        )
         *_, state = p2p.denoise(seed=3, steps=2)
         return state.z_t[1]
 
@@ -81,7 +87,7 @@ def test_one_call_a_step_equals_the_two_calls_of_the_algorithm(tiny):
     """
     source, target = (tiny.tokenizer.encode(p) for p in (CAT, BICYCLE))
     contexts = [tiny.encode_prompts([p]) for p in (CAT, BICYCLE)]
-    edit, steps, w = Swap(Alpha(400)), 4, 4.0
+    edit, steps, w = Swap("cat", "bicycle", Alpha(400)), 4, 4.0
     z = z_star = torch.randn(tiny.latent_shape, generator=torch.Generator().manual_seed(3))[None]
     empty = tiny.encode_prompts([""])
     for t, t_prev in itertools.pairwise(times(1000, steps)):
@@ -96,7 +102,7 @@ def test_one_call_a_step_equals_the_two_calls_of_the_algorithm(tiny):
             A = stored.pop(0)
             if site.kind == "self":
                 return attend(Q, K, V)
-            P, Q_t = edit.matrices(t, 1000, source, target)
+            P, Q_t = edit.matrices(Moment(t, 1000, source, target))
             return (A @ P.float() + attention_map(Q, K) * Q_t.float()) @ V  # [P5] V is the target's
 
         timestep = torch.tensor([t - 1])
@@ -134,7 +140,7 @@ def test_watched_rows_sum_to_one_and_belong_to_their_prompts(tiny):
     assert mean.shape == (2, 32, 16, 16)
     assert_close(mean.sum(dim=1), torch.ones(2, 16, 16), rtol=0, atol=1e-5)  # float32 sums over 32 tokens
     found = maps.of_words(1, tiny.tokenizer.encode(BICYCLE))
-    assert list(found) == ["a", "photo", "of", "a#2", "bicycle", "on", "the", "grass"]
+    assert list(found) == ["a#1", "photo", "of", "a#2", "bicycle", "on", "the", "grass"]
     assert_close(found["bicycle"], mean[1, 5] + mean[1, 6])
 
 
@@ -150,14 +156,14 @@ def test_maps_at_a_resolution_that_is_not_there_are_refused(tiny):
     [
         (dict(targets=()), "at least one target"),
         (dict(edits=()), "1 targets and 0 edits"),
-        (dict(targets=("a photo",)), "same number of words"),
-        (dict(edits=(Swap(Alpha(1.5)),)), r"must lie in \[0, 1\]"),
+        (dict(edits=(Swap("dog", "bicycle"),)), "no word 'dog'"),
+        (dict(edits=(Refine(Alpha(1.5)),)), r"must lie in \[0, 1\]"),
         (dict(self_injection=SelfInjection(2000)), r"must lie in 0\.\.1001"),
         (dict(source="cat " * 40), "context holds 30"),
     ],
 )
 def test_what_cannot_be_is_refused_before_sampling(tiny, monkeypatch, change, message):
     monkeypatch.setattr(tiny.unet, "forward", lambda *_: pytest.fail("sampling began"))
-    good = dict(source=CAT, targets=(BICYCLE,), edits=(Swap(),), self_injection=SelfInjection())
+    good = dict(source=CAT, targets=(BICYCLE,), edits=(Refine(),), self_injection=SelfInjection())
     with pytest.raises(ValueError, match=message):
         PromptToPrompt(tiny, **{**good, **change})

@@ -2,15 +2,21 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from p2p.alpha import Alpha, switch_time
-from p2p.edits import Matrices, Swap, used
+from p2p.edits import Edit, Matrices, Moment, Preserve, Refine, Reweight, Swap, used
 
 T = 1000
 
 
-@pytest.fixture
+def swap(alpha: Alpha) -> Swap:
+    return Swap("cat", "bicycle", alpha)
+
+
+@pytest.fixture(scope="module")
 def pair(tokenizer):
     return tuple(map(tokenizer.encode, ("a photo of a cat on the grass", "a photo of a bicycle on the grass")))
 
@@ -60,7 +66,7 @@ def test_tau_is_alpha_with_one_common_switch_time(pair):
 
 def test_before_the_switch_a_swap_is_the_mapper_and_after_it_nothing(pair):
     """[P4] P = M, Q = 0 while t >= tau; P = 0, Q = I once t < tau."""
-    before, after = (Swap(Alpha(300)).matrices(t, T, *pair) for t in (300, 299))
+    before, after = (swap(Alpha(300)).matrices(Moment(t, T, *pair)) for t in (300, 299))
     assert_close(before.P.sum(dim=1), torch.ones(32, dtype=torch.float64), rtol=0, atol=1e-15)  # rounding of 1/2 + 1/2
     assert not before.Q.any() and not before.idle
     assert after.idle
@@ -70,9 +76,9 @@ def test_alpha_blends_columns(pair):
     """[P9] alpha (.) A M + (1 - alpha) (.) A*, computed by hand from the definition."""
     generator = torch.Generator().manual_seed(0)
     A, A_own = (torch.rand(6, 32, generator=generator, dtype=torch.float64).softmax(-1) for _ in range(2))
-    edit = Swap(Alpha(tau=0, words={"bicycle": T + 1}))
-    P, Q = edit.matrices(500, T, *pair)
-    mapped = Swap(Alpha(0)).matrices(500, T, *pair).P
+    edit = swap(Alpha(tau=0, words={"bicycle": T + 1}))
+    P, Q = edit.matrices(Moment(500, T, *pair))
+    mapped = swap(Alpha(0)).matrices(Moment(500, T, *pair)).P
     by_hand = A @ mapped
     by_hand[:, [5, 6]] = A_own[:, [5, 6]]
     assert_close(used(A, A_own, P, Q), by_hand, rtol=0, atol=1e-15)  # one multiplication by exactly 1 or 0 apart
@@ -82,14 +88,14 @@ def test_rows_of_used_attention_sum_to_one_under_tau(pair):
     A = torch.rand(2, 4, 9, 32, dtype=torch.float64).softmax(-1)
     A_own = torch.rand(2, 4, 9, 32, dtype=torch.float64).softmax(-1)
     for t in (1, 200, 1000):
-        P, Q = Swap(Alpha(200)).matrices(t, T, *pair)
+        P, Q = swap(Alpha(200)).matrices(Moment(t, T, *pair))
         # 32 additions of numbers below 1
         assert_close(used(A, A_own, P, Q).sum(-1), torch.ones(2, 4, 9, dtype=torch.float64), rtol=0, atol=1e-14)
 
 
 def test_unknown_word_in_alpha_names_the_prompts_words(pair):
     with pytest.raises(ValueError, match=r"no word 'boat'.*bicycle"):
-        Swap(Alpha(words={"boat": 0.5})).matrices(1, T, *pair)
+        swap(Alpha(words={"boat": 0.5})).matrices(Moment(1, T, *pair))
 
 
 def test_idle_means_the_targets_own_attention():
@@ -97,3 +103,106 @@ def test_idle_means_the_targets_own_attention():
     assert Matrices(zero, one).idle
     assert not Matrices(eye, one).idle
     assert not Matrices(zero, 0.5 * one).idle
+
+
+def close(one: Matrices, other: Matrices) -> None:
+    # products of a few numbers, in another order
+    for a, b in zip(one, other):
+        assert_close(a, b, rtol=0, atol=1e-14)
+
+
+def test_refine_leaves_new_words_their_own_attention(tokenizer):
+    """[P10] Aligned columns are A's, the new word's are A*'s: the matrices of the paper's refinement."""
+    source, target = map(tokenizer.encode, ("a cat on the grass", "a purple cat on the grass"))
+    P, Q = Refine(Alpha(tau=0)).matrices(Moment(1, T, source, target))
+    purple = target.pieces.index("purple")
+    assert Q.tolist() == [float(i == purple) for i in range(32)]
+    assert not P[:, purple].any()
+    for word in ("cat", "on", "the", "grass"):
+        assert P[source.pieces.index(word), target.pieces.index(word)] == 1
+
+
+def test_preserve_injects_one_word_alone(tokenizer):
+    """[P11] Only the word's column comes from the source, at every step."""
+    source, target = map(tokenizer.encode, ("a photo of a butterfly", "a painting of a butterfly"))
+    for t in (1, T):
+        P, Q = Preserve("butterfly").matrices(Moment(t, T, source, target))
+        assert [i for i in range(32) if Q[i] == 0] == [5, 6]
+        assert P.sum() == P[5, 5] + P[6, 6] == 2
+    complement = Preserve("butterfly", Alpha(tau=0), others=True).matrices(Moment(1, T, source, target))
+    assert complement.Q[[5, 6]].eq(1).all() and complement.Q[target.pieces.index("painting")] == 1
+    assert complement.Q.sum() == 3
+
+
+def test_a_word_that_the_source_lacks_cannot_be_preserved(tokenizer):
+    source, target = map(tokenizer.encode, ("a cat", "a dog"))
+    with pytest.raises(ValueError, match="'dog' cannot be preserved"):
+        Preserve("dog").matrices(Moment(1, T, source, target))
+
+
+@pytest.mark.parametrize("factor", [-1.0, 0.0, 0.5, 3.0])
+def test_reweight_scales_all_tokens_of_a_word_and_nothing_else(pair, factor):
+    """[P10] The word's columns of A_used are multiplied by c, inside and beyond the window."""
+    generator = torch.Generator().manual_seed(0)
+    A, A_own = (torch.rand(6, 32, generator=generator, dtype=torch.float64).softmax(-1) for _ in range(2))
+    for t in (900, 100):
+        base, weighted = swap(Alpha(500)), swap(Alpha(500)) + Reweight("bicycle", factor)
+        expected = used(A, A_own, *base.matrices(Moment(t, T, *pair)))
+        expected[:, [5, 6]] *= factor
+        assert_close(used(A, A_own, *weighted.matrices(Moment(t, T, *pair))), expected, rtol=0, atol=1e-14)
+
+
+def test_reweight_of_what_is_injected_ends_with_the_injection(pair):
+    edit = swap(Alpha(500)) + Reweight("bicycle", 3.0, injected_only=True)
+    assert edit.matrices(Moment(499, T, *pair)).idle
+    assert edit.matrices(Moment(500, T, *pair)).P[5].sum() == 3 * 1
+
+
+def edits() -> st.SearchStrategy[Edit]:
+    """Any edit that fits the pair of prompts of this file."""
+    alpha = st.builds(
+        Alpha, st.integers(0, T + 1), st.dictionaries(st.sampled_from(["grass", "bicycle"]), st.integers(0, T))
+    )
+    word = st.sampled_from(["photo", "grass", "on"])
+    return st.one_of(
+        st.builds(swap, alpha),
+        st.builds(Refine, alpha),
+        st.builds(Preserve, word, alpha, st.booleans()),
+        st.builds(Reweight, st.sampled_from(["bicycle", "grass"]), st.floats(-2, 3), st.booleans()),
+    )
+
+
+@given(edits(), edits(), edits(), st.integers(1, T))
+def test_composition_is_associative(pair, a, b, c, t):
+    moment = Moment(t, T, *pair)
+    close(((a + b) + c).matrices(moment), (a + (b + c)).matrices(moment))
+
+
+@given(edits(), st.integers(1, T))
+def test_weight_one_is_the_identity(pair, edit, t):
+    moment = Moment(t, T, *pair)
+    close((edit + Reweight("bicycle", 1.0)).matrices(moment), edit.matrices(moment))
+
+
+@given(edits(), st.integers(1, T))
+def test_a_claim_made_twice_is_made_once(pair, before, t):
+    """Swap, Refine and Preserve overwrite: repeating one changes nothing."""
+    moment = Moment(t, T, *pair)
+    claim = swap(Alpha(400))
+    close((before + claim + claim).matrices(moment), (before + claim).matrices(moment))
+
+
+def test_order_matters_between_a_weight_and_a_later_claim(pair):
+    """A later claim of the weighted column replaces the weight; an earlier one is weighted."""
+    moment = Moment(900, T, *pair)
+    claim, weight = swap(Alpha(0)), Reweight("bicycle", 3.0)
+    close((weight + claim).matrices(moment), claim.matrices(moment))
+    assert (claim + weight).matrices(moment).P[5].sum() == 3
+
+
+def test_two_swaps_are_one_edit(tokenizer):
+    source, target = map(tokenizer.encode, ("a cat on the beach", "a bicycle on the grass"))
+    edit = Swap("cat", "bicycle", Alpha(0)) + Swap("beach", "grass", Alpha(0))
+    P, Q = edit.matrices(Moment(1, T, source, target))
+    assert not Q.any()
+    assert_close(P.sum(dim=1), torch.ones(32, dtype=torch.float64), rtol=0, atol=1e-15)  # 1/2 + 1/2

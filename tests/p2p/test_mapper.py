@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from p2p.mapper import Run, mapper, swap_alignment
-from p2p.words import words
+from p2p.alpha import Alpha
+from p2p.edits import Swap, between
+from p2p.mapper import Run, align, aligned_columns, mapper
+from p2p.words import names, words
 from weights.stickers.world import COLOURS, NOUNS, PLACES
 
 LECTURE_A = torch.arange(1.0, 16.0, dtype=torch.float64).reshape(3, 5).T  # columns 1..5, 6..10, 11..15
@@ -15,14 +17,21 @@ LECTURE_A = torch.arange(1.0, 16.0, dtype=torch.float64).reshape(3, 5).T  # colu
 
 def test_identity_example_of_the_lecture():
     """[P6] The printed 5 x 3 matrix times I_3 is itself."""
-    M = mapper([Run((i,), (i,)) for i in range(3)], length=3)
+    M = mapper(tuple(Run((i,), (i,)) for i in range(3)), length=3)
     assert torch.equal(M, torch.eye(3, dtype=torch.float64))
     assert torch.equal(LECTURE_A @ M, LECTURE_A)
 
 
 def test_orange_becomes_big_tabby_as_the_lecture_prints_it():
     """[P7] M = [[.5, .5, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]; the first column is halved into two."""
-    M = mapper([Run((0,), (0, 1)), Run((1,), (2,)), Run((2,), (3,))], length=4)[:3]
+    M = mapper(
+        (
+            Run((0,), (0, 1)),
+            Run((1,), (2,)),
+            Run((2,), (3,)),
+        ),
+        length=4,
+    )[:3]
     printed = torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.float64)
     assert torch.equal(M, printed)
     half = torch.tensor([0.5, 1, 1.5, 2, 2.5], dtype=torch.float64)
@@ -32,17 +41,23 @@ def test_orange_becomes_big_tabby_as_the_lecture_prints_it():
 
 def test_several_tokens_into_one_are_added_or_averaged():
     """[P7] Back from big tabby to orange: the sum keeps rows distributions, the mean does not."""
-    alignment = [Run((0, 1), (0,)), Run((2,), (1,))]
+    alignment = (Run((0, 1), (0,)), Run((2,), (1,)))
     total, mean = (mapper(alignment, 3, merge)[:, :2] for merge in ("sum", "mean"))
     assert torch.equal(total, torch.tensor([[1, 0], [1, 0], [0, 1]], dtype=torch.float64))
     assert torch.equal(mean, torch.tensor([[0.5, 0], [0.5, 0], [0, 1]], dtype=torch.float64))
 
 
 def test_three_tokens_facing_two_share_out_equally():
-    M = mapper([Run((0, 1, 2), (0, 1))], 3)
+    M = mapper((Run((0, 1, 2), (0, 1)),), 3)
     assert_close(M[:, :2], torch.full((3, 2), 0.5, dtype=torch.float64))
-    M = mapper([Run((0, 1, 2), (0, 1))], 3, "mean")
+    M = mapper((Run((0, 1, 2), (0, 1)),), 3, "mean")
     assert_close(M[:, :2], torch.full((3, 2), 1 / 3, dtype=torch.float64))
+
+
+def facing(source, target):
+    """The alignment in which word i faces word i."""
+    ours, theirs = names(source), names(target)
+    return align(source, target, tuple(zip(ours, theirs)))
 
 
 def prompts() -> st.SearchStrategy[tuple[str, str]]:
@@ -57,7 +72,7 @@ def prompts() -> st.SearchStrategy[tuple[str, str]]:
 def test_rows_sum_to_one_and_padding_takes_only_padding(tokenizer, pair):
     """[P8] So rows of A M stay distributions, and no padding column receives a word's mass."""
     source, target = map(tokenizer.encode, pair)
-    M = mapper(swap_alignment(source, target), len(source.ids))
+    M = mapper(facing(source, target), len(source.ids))
     # shares are 1, 1/2 or 1/3: sums are exact to rounding
     assert_close(M.sum(dim=1), torch.ones(len(source.ids), dtype=torch.float64), rtol=0, atol=1e-15)
     assert not M[: source.count, target.count :].any()
@@ -68,7 +83,7 @@ def test_rows_sum_to_one_and_padding_takes_only_padding(tokenizer, pair):
 def test_words_map_to_their_own_words(tokenizer, pair):
     """[P8] Each word's mass goes to the word that faces it, also after a swap that changed the number of tokens."""
     source, target = map(tokenizer.encode, pair)
-    M = mapper(swap_alignment(source, target), len(source.ids))
+    M = mapper(facing(source, target), len(source.ids))
     for word, other in zip(words(source), words(target)):
         block = M[list(word.columns)][:, list(other.columns)]
         assert_close(block.sum().item(), float(len(word.columns)), rtol=0, atol=1e-12)
@@ -79,7 +94,7 @@ def test_words_map_to_their_own_words(tokenizer, pair):
 def test_there_and_back_maps_unswapped_tokens_to_themselves(tokenizer, pair):
     source, target = map(tokenizer.encode, pair)
     length = len(source.ids)
-    round_trip = mapper(swap_alignment(source, target), length) @ mapper(swap_alignment(target, source), length)
+    round_trip = mapper(facing(source, target), length) @ mapper(facing(target, source), length)
     for word, other in zip(words(source), words(target)):
         if word.text == other.text:
             for i in word.columns:
@@ -89,7 +104,7 @@ def test_there_and_back_maps_unswapped_tokens_to_themselves(tokenizer, pair):
 @given(prompts())
 def test_equal_prompts_give_the_identity(tokenizer, pair):
     tokens = tokenizer.encode(pair[0])
-    M = mapper(swap_alignment(tokens, tokens), len(tokens.ids))
+    M = mapper(facing(tokens, tokens), len(tokens.ids))
     assert torch.equal(M, torch.eye(len(tokens.ids), dtype=torch.float64))
 
 
@@ -98,7 +113,7 @@ def test_tail_is_aligned_when_the_number_of_tokens_changes(tokenizer, ours, thei
     """Every word behind the swapped one keeps its own column (the reference implementation shifts them)."""
     source = tokenizer.encode(f"a photo of a {ours} on the grass")
     target = tokenizer.encode(f"a photo of a {theirs} on the grass")
-    M = mapper(swap_alignment(source, target), len(source.ids))
+    M = mapper(facing(source, target), len(source.ids))
     for word in ("on", "the", "grass"):
         i, j = source.pieces.index(word), target.pieces.index(word)
         assert M[i, j] == 1 and M[i].sum() == 1 and M[:, j].sum() == 1
@@ -106,7 +121,7 @@ def test_tail_is_aligned_when_the_number_of_tokens_changes(tokenizer, ours, thei
 
 def test_punctuation_between_words_is_aligned(tokenizer):
     source, target = map(tokenizer.encode, ("a cat, on the grass", "an elephant, on the grass"))
-    M = mapper(swap_alignment(source, target), len(source.ids))
+    M = mapper(facing(source, target), len(source.ids))
     assert M[source.pieces.index(","), target.pieces.index(",")] == 1
 
 
@@ -114,11 +129,83 @@ def test_a_full_context_has_no_padding_to_take_the_rest(tokenizer):
     source = tokenizer.encode("cat " * 30)
     target = tokenizer.encode("cat " * 30)
     assert source.count == len(source.ids)
-    M = mapper(swap_alignment(source, target), len(source.ids))
+    M = mapper(facing(source, target), len(source.ids))
     assert torch.equal(M, torch.eye(len(source.ids), dtype=torch.float64))
 
 
-def test_different_numbers_of_words_are_refused(tokenizer):
-    source, target = map(tokenizer.encode, ("a cat", "a big cat"))
-    with pytest.raises(ValueError, match=r"'a cat' has 2, 'a big cat' has 3"):
-        swap_alignment(source, target)
+def aligned_words(tokenizer, source: str, target: str) -> list[tuple[str, str]]:
+    """The words that face each other, by name."""
+    ours, theirs = map(tokenizer.encode, (source, target))
+    at = [dict(zip((w.columns for w in words(y)), names(y))) for y in (ours, theirs)]
+    return [(at[0][r.source], at[1][r.target]) for r in align(ours, theirs) if r.aligned and r.source in at[0]]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected"),
+    [
+        ("a cat", "a red cat", [("a", "a"), ("cat", "cat")]),
+        ("a red cat", "a cat", [("a", "a"), ("cat", "cat")]),
+        ("a cat", "a cat and a cat", [("a", "a#1"), ("cat", "cat#1")]),
+        # the first "cat" of the source moved to the second place: equal positions win over the first occurrence
+        ("dog cat", "cat cat", [("cat", "cat#2")]),
+        ("a big cat", "big a cat", [("a", "a"), ("cat", "cat")]),
+    ],
+)
+def test_shared_words_face_each_other(tokenizer, source, target, expected):
+    assert aligned_words(tokenizer, source, target) == expected
+
+
+def test_new_words_are_not_aligned(tokenizer):
+    """[P10] a = 0 on the new word, 1 on every other token."""
+    source, target = map(tokenizer.encode, ("a cat on the grass", "a purple cat on the grass"))
+    a = aligned_columns(align(source, target), len(source.ids))
+    assert [i for i in range(32) if a[i] == 0] == [target.pieces.index("purple")]
+
+
+def test_deleted_words_flow_to_bos_and_not_into_padding(tokenizer):
+    """[P10] The reference implementation maps padding of the shorter target onto the source's last words."""
+    source, target = map(tokenizer.encode, ("a big red cat on the grass", "a cat"))
+    M = mapper(align(source, target), len(source.ids))
+    assert_close(M.sum(dim=1), torch.ones(32, dtype=torch.float64), rtol=0, atol=1e-15)  # rounding of thirds
+    assert not M[: source.count, target.count :].any()
+    for word in ("big", "red", "on", "the", "grass"):
+        assert M[source.pieces.index(word), 0] == 1
+
+
+@given(prompts(), prompts())
+def test_any_two_prompts_keep_mass_out_of_padding(tokenizer, first, second):
+    """Rows sum to 1 and words stay out of padding, whatever the prompts and their numbers of words."""
+    source, target = tokenizer.encode(first[0]), tokenizer.encode(second[1].removeprefix("a photo of "))
+    M = mapper(align(source, target), len(source.ids))
+    assert_close(M.sum(dim=1), torch.ones(32, dtype=torch.float64), rtol=0, atol=1e-15)  # rounding of shares
+    assert not M[: source.count, target.count :].any()
+
+
+def test_a_phrase_may_face_a_word(tokenizer):
+    source, target = map(tokenizer.encode, ("an orange on a table", "a big tree on a table"))
+    alignment = align(source, target, (("orange", "big tree"),))
+    M = mapper(alignment, 32)
+    row = M[source.pieces.index("orange")]
+    assert row[target.pieces.index("big")] == row[target.pieces.index("tree")] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected"),
+    [
+        ("a cat on the grass", "a dog on the grass", ["swap 'cat' for 'dog'"]),
+        ("a red car", "a blue bicycle", ["swap 'red' for 'blue'", "swap 'car' for 'bicycle'"]),
+        ("a cat", "a big dog", ["swap 'cat' for 'dog'"]),
+        ("a cat", "a purple cat", []),
+        ("a purple cat", "a cat", []),
+        ("a cat and a cat", "a cat and a dog", ["swap 'cat#2' for 'dog'"]),
+    ],
+)
+def test_the_edit_between_two_prompts_says_what_it_is(tokenizer, source, target, expected):
+    edit = between(*map(tokenizer.encode, (source, target)), Alpha())
+    assert str(edit).split("; ") == ["keep the words that both prompts have", *expected]
+
+
+def test_words_of_a_swap_must_be_there(tokenizer):
+    with pytest.raises(ValueError, match="no word 'dog'"):
+        align(*map(tokenizer.encode, ("a cat", "a cat")), (("cat", "dog"),))
+    assert str(Swap("cat", "dog")) == "swap 'cat' for 'dog'"

@@ -12,10 +12,9 @@ from tqdm import tqdm
 
 from ldm.files import save_atomically
 from p2p import show
-from p2p.algorithm import PromptToPrompt, SelfInjection
-from p2p.alpha import Alpha
+from p2p.algorithm import PromptToPrompt
 from p2p.baselines import fixed_seed
-from p2p.edits import Swap
+from p2p.edits import between
 from weights.load import load
 from weights.stickers.data import held_out_scenes
 from weights.stickers.world import caption
@@ -48,7 +47,7 @@ def main() -> None:
 
     rows = []
     for source, target, seed in tqdm(EDITS, "edits", unit="edit", file=sys.stderr):
-        p2p = PromptToPrompt(model, source, (target,), (Swap(Alpha(tau=0.2)),), SelfInjection(until=0.6))
+        p2p = PromptToPrompt(model, source, (target,), (between(*map(model.tokenizer.encode, (source, target))),))
         *_, plain = fixed_seed(model, p2p.prompts, seed, steps=STEPS)
         *_, edited = p2p.denoise(seed, steps=STEPS)
         pictures = np.concatenate([model.decode(plain.z_t), model.decode(edited.z_t[1:])])
