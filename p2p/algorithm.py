@@ -7,7 +7,7 @@ from ldm.attention import AttentionEdit
 from ldm.pipeline import LatentDiffusion, State
 from p2p.alpha import switch_time
 from p2p.edits import Edit, Moment
-from p2p.inject import Injection, Watch, explicit, watching
+from p2p.inject import Injection, Watch, explicit, folded, watching
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class PromptToPrompt:
 
         Args:
             seed: of the one z_T that all rows start from (line 3), and of the noise that stochastic steps add.
-            watch: shown the attention that every cross-attention layer used.
+            watch: shown the attention that every cross-attention layer used; without it no map is built.
             sampling: as for `LatentDiffusion.denoise`.
         """
 
@@ -80,7 +80,7 @@ class PromptToPrompt:
             injection = self.injection(t)
             if injection.idle:  # plain attention, to the bit
                 return watching(watch) if watch else None
-            return explicit(injection, watch)
+            return explicit(injection, watch) if watch else folded(injection)
 
         context = self.model.encode_prompts(self.prompts)
         return self.model.denoise(context, [seed] * len(self.prompts), edit=edit, **sampling)
