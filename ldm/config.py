@@ -9,10 +9,16 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
+import pydantic
+
+STRICT = pydantic.ConfigDict(extra="forbid", strict=True)  # how configurations are read from files
+
 
 @dataclass(frozen=True)
 class ScheduleConfig:
     """The noise schedule [D4] and what the UNet predicts [D12]."""
+
+    __pydantic_config__ = STRICT
 
     T: int = 1000
     beta_start: float = 0.00085
@@ -23,6 +29,8 @@ class ScheduleConfig:
 @dataclass(frozen=True)
 class AutoencoderConfig:
     """Encoder and decoder: one level per width, each level but the last halving the picture's side."""
+
+    __pydantic_config__ = STRICT
 
     widths: tuple[int, ...] = (128, 256, 512, 512)
     layers: int = 2  # residual blocks per encoder level; the decoder has one more
@@ -40,6 +48,8 @@ class AutoencoderConfig:
 class UNetConfig:
     """The noise predictor. Exactly one of `heads` (per level) and `head_size` is given."""
 
+    __pydantic_config__ = STRICT
+
     widths: tuple[int, ...] = (320, 640, 1280, 1280)
     layers: int = 2  # residual blocks per level on the way down; one more on the way up
     attention: tuple[bool, ...] = (True, True, True, False)  # which levels have spatial transformers
@@ -53,7 +63,7 @@ class UNetConfig:
     def __post_init__(self):
         if len(self.attention) != len(self.widths):
             raise ValueError(f"attention names {len(self.attention)} levels, widths {len(self.widths)}")
-        if (self.heads is None) == (self.head_size is None):
+        if (self.heads is None) == (not self.head_size):
             raise ValueError("give either heads (a number per level) or head_size, not both and not neither")
         if self.heads is not None and len(self.heads) != len(self.widths):
             raise ValueError(f"heads names {len(self.heads)} levels, widths {len(self.widths)}")
@@ -67,6 +77,8 @@ class UNetConfig:
 class TextConfig:
     """The prompt model tau_theta [C9], a CLIP text transformer, and its tokenizer's special tokens."""
 
+    __pydantic_config__ = STRICT
+
     vocabulary: int = 49408
     width: int = 768
     layers: int = 12
@@ -78,10 +90,16 @@ class TextConfig:
     eos: str = "<|endoftext|>"
     pad: str = "<|endoftext|>"
 
+    def __post_init__(self):
+        if self.width % self.heads:
+            raise ValueError(f"a text encoder of width {self.width} cannot have {self.heads} heads")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
     """A whole latent diffusion model."""
+
+    __pydantic_config__ = STRICT
 
     name: str
     image_size: int
@@ -94,21 +112,13 @@ class ModelConfig:
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     @classmethod
-    def from_json(cls, text: str) -> "ModelConfig":
+    def from_json(cls, text: str | bytes) -> "ModelConfig":
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: not JSON, a field unknown or missing, or numbers that do not fit together.
+            ValueError: not JSON; a field unknown, missing or of the wrong kind; or numbers that do not fit together.
         """
-        parts = dict(schedule=ScheduleConfig, autoencoder=AutoencoderConfig, unet=UNetConfig, text=TextConfig)
-        try:
-            fields = json.loads(text)
-            for key, part in parts.items():
-                values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields[key].items()}
-                fields[key] = part(**values)
-            return cls(**fields)
-        except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as e:
-            raise ValueError(f"not a model configuration: {e}") from e
+        return pydantic.TypeAdapter(cls).validate_json(text)
 
 
 PRESETS = {

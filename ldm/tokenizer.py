@@ -5,6 +5,7 @@ prompt it came from, which is how Prompt-to-Prompt finds the columns of a word.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,10 @@ class CLIPTokenizer:
 
     def __init__(self, backend: Tokenizer, config: TextConfig):
         self._backend, self.config = backend, config
+        if backend.get_vocab_size() > config.vocabulary:
+            raise ValueError(
+                f"the tokenizer's vocabulary has {backend.get_vocab_size()} entries, the config's {config.vocabulary}"
+            )
         self.bos, self.eos, self.pad = (self._id(token) for token in (config.bos, config.eos, config.pad))
 
     @classmethod
@@ -53,7 +58,7 @@ class CLIPTokenizer:
         """From a `tokenizer.json`.
 
         Raises:
-            ValueError: the file is not a tokenizer, or lacks the config's special tokens.
+            ValueError: the file is not a tokenizer, or not one that fits the config.
         """
         try:
             backend = Tokenizer.from_str(path.read_text(encoding="utf-8"))
@@ -105,14 +110,18 @@ class CLIPTokenizer:
         Raises:
             ValueError: the prompt has more tokens than the context holds; nothing is cut silently.
         """
-        encoding = self._backend.encode(prompt)
+        try:
+            encoding = self._backend.encode(prompt)
+        except TypeError as e:  # what the library says of a lone surrogate, an undecodable byte of a command line
+            raise ValueError(f"the prompt is not text: {prompt!a}") from e
         ids, spans = list(encoding.ids), list(encoding.offsets)
         room = self.config.length
         if len(ids) > room:
-            kept = prompt[: spans[room - 2][1]]
+            cuts = [m.start() for m in re.finditer(r"\s+|$", prompt)]
+            fits = (prompt[:cut] for cut in reversed(cuts) if len(self._backend.encode(prompt[:cut]).ids) <= room)
             raise ValueError(
                 f"the prompt has {len(ids) - 2} tokens, the model's context holds {room - 2}: "
-                f"shorten it to at most {kept!r}"
+                f"shorten it to at most {next(fits, '')!r}"
             )
         padding = room - len(ids)
         names = {self.bos: "BOS", self.eos: "EOS"}

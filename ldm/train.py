@@ -40,7 +40,8 @@ class Recipe:
         """Learning rate of a step, counted from 0."""
         tail = max(self.decay * self.steps, 1)
         left = min(1.0, (self.steps - step) / tail)
-        return self.lr * min(1.0, (step + 1) / self.warmup) * (0.01 + 0.99 * 0.5 * (1 - math.cos(math.pi * left)))
+        rise = min(1.0, (step + 1) / max(self.warmup, 1))
+        return self.lr * rise * (0.01 + 0.99 * 0.5 * (1 - math.cos(math.pi * left)))
 
 
 class Trainer:
@@ -63,26 +64,30 @@ class Trainer:
             self.parameters, lr=recipe.lr, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
         )
         self.step = 0
+        self.losses: list[float] = []  # of the steps since the last row of the log
         folder.mkdir(parents=True, exist_ok=True)
         self.state_file, self.log_file = folder / "state.pt", folder / "log.csv"
         if self.state_file.exists():
             self._load()
+        else:  # a run that died before its first state begins again, and so does its log
+            self.log_file.unlink(missing_ok=True)
 
     def _load(self) -> None:
         state = torch.load(self.state_file, weights_only=True)
-        self.step = state["step"]
+        self.step, self.losses = state["step"], state["losses"]
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.log_file.exists():  # rows written after the state was are about to be written again
             header, *rows = self.log_file.read_text().splitlines()
             kept = [row for row in rows if int(row.split(",")[0]) <= self.step]
-            self.log_file.write_text("\n".join([header, *kept]) + "\n")
+            save_atomically(lambda part: part.write_text("\n".join([header, *kept]) + "\n"), self.log_file)
 
     def save(self) -> None:
         """Write the state, whole or not at all."""
         state = {
             "step": self.step,
+            "losses": self.losses,
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -116,23 +121,23 @@ class Trainer:
         stop = []
         handlers = {s: signal.signal(s, lambda *_: stop.append(True)) for s in (signal.SIGINT, signal.SIGTERM)}
         bar = tqdm(total=self.recipe.steps, initial=self.step, unit="step", mininterval=2, smoothing=0.05)
-        losses, began = [], time.monotonic()
+        began, since = time.monotonic(), self.step
         try:
             while self.step < self.recipe.steps and not stop:
-                losses.append(self.one_step())
-                if not math.isfinite(losses[-1]):
-                    raise FloatingPointError(f"loss is {losses[-1]} at step {self.step}; try a lower learning rate")
+                self.losses.append(self.one_step())
+                if not math.isfinite(self.losses[-1]):
+                    raise FloatingPointError(f"loss is {self.losses[-1]} at step {self.step}; try a lower rate")
                 bar.update()
                 if self.step % 50 == 0:
-                    rate = len(losses) * self.recipe.batch / (time.monotonic() - began)
-                    mean = sum(losses) / len(losses)
+                    rate = (self.step - since) * self.recipe.batch / (time.monotonic() - began)
+                    mean = sum(self.losses) / len(self.losses)
                     self._log(mean, rate)
                     bar.set_postfix(loss=f"{mean:.4f}", images_per_s=f"{rate:.0f}")
-                    losses, began = [], time.monotonic()
+                    self.losses, began, since = [], time.monotonic(), self.step
                 if self.step % every == 0 or self.step == self.recipe.steps:
                     self.save()
                     yield self.step
-                    began = time.monotonic()
+                    began, since = time.monotonic(), self.step  # what the caller did is not training
             if stop:
                 self.save()
                 print(f"stopped at step {self.step}, saved in {self.folder}; the same command goes on from there")

@@ -32,7 +32,10 @@ def load(name: str | Path = "stickers", device: str = "cpu", dtype: str = "float
         raise ValueError(f"the model folder {folder} lacks {', '.join(missing)}")
     if dtype not in DTYPES:
         raise ValueError(f"no dtype {dtype!r}: give one of {', '.join(DTYPES)}")
-    config = ModelConfig.from_json((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        config = ModelConfig.from_json((folder / "config.json").read_bytes())
+    except ValueError as e:
+        raise ValueError(f"{folder / 'config.json'} is not a model configuration: {e}") from e
     tokenizer = CLIPTokenizer.from_file(folder / "tokenizer.json", config.text)
     with torch.device("meta"):  # shapes only: the file's tensors become the parameters
         parts = nn.ModuleDict(

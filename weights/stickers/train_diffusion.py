@@ -1,6 +1,7 @@
 """Algorithm 1 [D15] on the stickers' latents: the prompt model and the UNet, trained together."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -41,8 +42,13 @@ def encode_all(autoencoder: Autoencoder, pictures: np.ndarray) -> Float[Tensor, 
             side = x.shape[-1] // autoencoder.config.factor
             shape = (len(x), autoencoder.config.latent_channels, side, side)
             parts.append(autoencoder.encode(x, torch.randn(shape, generator=generator)).half().numpy())
-        save_atomically(lambda part: np.save(part.open("wb"), np.concatenate(parts)), path)
+        save_atomically(lambda part: _save(part, np.concatenate(parts)), path)
     return torch.from_numpy(np.load(path))
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:  # given a name rather than a file, numpy would add its own ending
+        np.save(file, array)
 
 
 def new_model(config: ModelConfig) -> nn.ModuleDict:

@@ -95,6 +95,8 @@ class Scene:
     def __post_init__(self):
         if len(self.things) != (2 if self.relation else 1):
             raise ValueError(f"a scene has one thing, or two and a relation: got {self.things}, {self.relation!r}")
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"the strength of the weather must lie in [0, 1], got {self.strength}")
         words = [(self.place, PLACES), (self.style, STYLES), (self.weather, (None, *WEATHERS))]
         words += [(self.relation, (None, *RELATIONS))]
         for thing in self.things:
