@@ -142,6 +142,7 @@ class LatentDiffusion:
         guidance: float = 4.0,
         step: Step = DDIM,
         edit: Callable[[int], AttentionEdit | None] = lambda t: None,
+        blend: Callable[[State], Float[Tensor, "b c h w"]] = lambda state: state.z_t,
     ) -> Iterator[State]:
         """Sample z_0, one yield per step [D16, D17].
 
@@ -152,6 +153,7 @@ class LatentDiffusion:
             guidance: w [D18].
             step: `DDIM`, `ddim_step(eta)` or `ddpm_step`.
             edit: what edits attention at step t, if anything does.
+            blend: the latents to go on with after a step, given where it led.
         """
         visited = times(self.schedule.T, steps)
         draw = Noise(seeds, self.latent_shape)
@@ -159,8 +161,9 @@ class LatentDiffusion:
         z_t = noise()
         for t, t_prev in pairwise(visited):
             prediction = self.predict(z_t, t, context, guidance, edit(t))
-            z_t = step(self.schedule, prediction, z_t, t, t_prev, noise())
-            yield State(t_prev, z_t, prediction)
+            state = State(t_prev, step(self.schedule, prediction, z_t, t, t_prev, noise()), prediction)
+            z_t = blend(state)
+            yield state._replace(z_t=z_t)
 
     def generate(self, prompts: list[str], seeds: list[int], **sampling) -> UInt8[np.ndarray, "b H W 3"]:
         """Pictures of the prompts; `sampling` as for `denoise`."""
