@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import os
 import sys
 from collections.abc import Iterator
@@ -17,10 +16,10 @@ from ldm.files import save_atomically
 from ldm.pipeline import LatentDiffusion, State
 from ldm.samplers import ddim_step, ddpm_step, times
 from p2p.algorithm import PromptToPrompt, SelfInjection
-from p2p.alpha import Alpha
-from p2p.edits import between
 from p2p.inject import watching
+from p2p.local_blend import LocalBlend
 from p2p.maps import WordMaps
+from p2p.options import add_edit_options, edit_of, finite, region_of
 from weights.load import DTYPES, SHIPPED, load
 
 DESCRIPTION = """\
@@ -28,30 +27,9 @@ Make a picture from a prompt, edit it by editing the prompt, and see where each 
 
   p2p generate "a photo of a red car on the beach" --seed 7 -o car.png
   p2p edit "a photo of a cat on the grass" "a photo of a dog on the grass" --tau 0.2 --seed 7 -o edit.png
+  p2p edit "a photo of a cat in fog" "a photo of a cat in fog" --reweight fog=3 -o foggy.png
   p2p attention "a photo of a cat next to a castle" --seed 7 -o maps.png
 """
-
-TAU = """\
-when the edit lets go: the source's attention is used while t >= TAU, the target's own once t < TAU (t counts down, so
-injection comes first). A fraction is of T: 0.2 means 0.2 T, so the first 80%% of the steps inject; 1.0 never injects.
-A whole number is a time step, 0 (always) to T+1 (never). Default %(default)s"""
-
-
-def finite(text: str) -> float:
-    """A number, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return value
-
-
-def time(text: str) -> int | float:
-    """A time as tau is given: a whole number stays one, since 1 is a time step and 1.0 is all of T."""
-    value = finite(text)
-    return int(text) if text.strip().lstrip("+-").isdecimal() else value
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,14 +61,7 @@ def parser() -> argparse.ArgumentParser:
     )
     edit.add_argument("source", help="the prompt of the picture")
     edit.add_argument("targets", nargs="+", metavar="target", help="the edited prompt, or several")
-    edit.add_argument("--tau", type=time, default=0.2, help=TAU)
-    edit.add_argument(
-        "--self-until",
-        type=time,
-        default=0.6,
-        metavar="TAU",
-        help="the same for self-attention (default %(default)s)",
-    )
+    add_edit_options(edit)
 
     attention = commands.add_parser("attention", parents=[common], help="a picture and the attention map of each word")
     attention.add_argument("prompt")
@@ -101,8 +72,10 @@ def sampling(args: argparse.Namespace) -> dict:
     """Keyword arguments for `denoise`.
 
     Raises:
-        ValueError: eta out of range, or given to a sampler that has none.
+        ValueError: the seed or eta is out of range, or eta is given to a sampler that has none.
     """
+    if not 0 <= args.seed < 2**63:
+        raise ValueError(f"the seed must lie in 0..2^63-1, got {args.seed}")
     if args.sampler == "ddpm" and args.eta:
         raise ValueError("--eta belongs to the ddim sampler; ddpm adds all its noise already")
     step = ddpm_step if args.sampler == "ddpm" else ddim_step(args.eta)
@@ -153,13 +126,7 @@ def run(args: argparse.Namespace) -> None:
     model = load(args.model, args.device, args.dtype)
     times(model.schedule.T, args.steps)
     if args.command == "edit":
-        source, *targets = map(model.tokenizer.encode, (args.source, *args.targets))
-        edits = tuple(between(source, target, Alpha(args.tau)) for target in targets)
-        for edit, target in zip(edits, args.targets):
-            print(f"{target}: {edit}", file=sys.stderr)
-        p2p = PromptToPrompt(model, args.source, tuple(args.targets), edits, SelfInjection(args.self_until))
-        pictures = model.decode(last(p2p.denoise(args.seed, **how), args.steps).z_t)
-        save(Image.fromarray(np.concatenate(list(pictures), axis=1)), args)
+        save(edited(model, args, how), args)
         return
     context = model.encode_prompts([args.prompt])
     if args.command == "generate":
@@ -167,6 +134,20 @@ def run(args: argparse.Namespace) -> None:
         save(Image.fromarray(model.decode(state.z_t)[0]), args)
     else:
         save(attention_figure(model, context, args, how), args)
+
+
+def edited(model: LatentDiffusion, args: argparse.Namespace, how: dict) -> Image.Image:
+    """The source and its targets side by side."""
+    source, *targets = map(model.tokenizer.encode, (args.source, *args.targets))
+    edits = tuple(edit_of(args, source, target) for target in targets)
+    p2p = PromptToPrompt(model, args.source, tuple(args.targets), edits, SelfInjection(args.self_until))
+    for edit, target in zip(edits, args.targets):
+        print(f"{target}: {edit}", file=sys.stderr)
+    if region := region_of(args):
+        blend = LocalBlend(source, targets, [region] * len(targets), model.schedule.T)
+        how = {**how, "blend": blend, "watch": blend.maps}
+    pictures = model.decode(last(p2p.denoise(args.seed, **how), args.steps).z_t)
+    return Image.fromarray(np.concatenate(list(pictures), axis=1))
 
 
 def attention_figure(model: LatentDiffusion, context, args: argparse.Namespace, how: dict) -> Image.Image:

@@ -77,6 +77,37 @@ def test_tau_of_all_of_T_is_the_fixed_seed_baseline(p2p):
     assert abs(difference).max() <= 1  # batches of other sizes round otherwise, by at most one grey level
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "keep the words that both prompts have; swap 'cat' for 'dog'"),
+        (("--refine",), "keep the words that both prompts have"),
+        (("--swap", "cat=dog", "--reweight", "grass=2"), "swap 'cat' for 'dog'; weigh 'grass' by 2"),
+        (("--preserve", "grass", "--alpha", "dog=0.5"), "preserve 'grass'"),
+        (("--blend", "dog,cat,-grass"), "keep the words that both prompts have; swap 'cat' for 'dog'"),
+    ],
+)
+def test_an_edit_says_what_it_does(p2p, capsys, options, said):
+    p2p("edit", CAT, DOG, *options, "--steps", "2", "-o", "e.png")
+    assert f"{DOG}: {said}\n" in capsys.readouterr().err
+    assert picture("e.png").shape == (32, 64, 3)
+
+
+def test_options_change_the_picture(p2p):
+    seen = []
+    for options in ((), ("--refine",), ("--reweight", "grass=5"), ("--preserve", "grass"), ("--blend", "dog")):
+        p2p("edit", CAT, DOG, *options, "--steps", "4", "--self-until", "1.0", "--guidance", "20", "-o", "e.png")
+        assert all((picture("e.png") != other).any() for other in seen)
+        seen.append(picture("e.png"))
+
+
+@pytest.mark.parametrize("option", [("--swap", "cat"), ("--reweight", "cat=much"), ("--alpha", "=0.5")])
+def test_an_option_of_the_wrong_form_is_refused(p2p, capsys, option):
+    with pytest.raises(SystemExit):
+        p2p("edit", CAT, DOG, *option, "-o", "x.png")
+    assert "is not" in capsys.readouterr().err
+
+
 def test_attention_draws_a_map_per_word(p2p):
     p2p("attention", CAT, "--steps", "1", "-o", "m.png")
     height, width, _ = picture("m.png").shape
@@ -114,6 +145,13 @@ GOOD = ("generate", CAT, "-o", "x.png")
         (("edit", CAT, DOG, "--tau", "1.5", "-o", "x.png"), r"tau as a fraction of T must lie in \[0, 1\], got 1.5"),
         (("edit", CAT, DOG, "--tau", "2000", "-o", "x.png"), r"time step must lie in 0\.\.1001, got 2000"),
         (("edit", CAT, DOG, "--tau", "-1", "-o", "x.png"), r"must lie in 0\.\.1001, got -1"),
+        ((*GOOD, "--seed", "-1"), r"seed must lie in 0\.\.2\^63-1, got -1"),
+        (("edit", CAT, DOG, "--swap", "bird=dog", "-o", "x.png"), "no word 'bird'.*photo, of, cat"),
+        (("edit", CAT, DOG, "--reweight", "a=2", "-o", "x.png"), "say a#1 or a#2"),
+        (("edit", CAT, DOG, "--preserve", "dog", "-o", "x.png"), "'dog' cannot be preserved"),
+        (("edit", CAT, DOG, "--alpha", "dig=0.5", "-o", "x.png"), "Did you mean 'dog'"),
+        (("edit", CAT, DOG, "--blend", "bird", "-o", "x.png"), "neither prompt has 'bird'"),
+        (("edit", CAT, DOG, "--blend=-cat", "-o", "x.png"), "at least one word"),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_fix(p2p, args, message, monkeypatch):
