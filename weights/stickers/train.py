@@ -13,11 +13,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ldm.autoencoder import Autoencoder
-from ldm.config import PRESETS, ModelConfig
+from ldm.config import PRESETS
 from ldm.files import save_atomically
 from ldm.pipeline import LatentDiffusion
 from ldm.tokenizer import CLIPTokenizer
 from ldm.train import Recipe, Trainer
+from weights.load import load
 from weights.stickers.art import cache_dir
 from weights.stickers.data import held_out_scenes, render_all, training_scenes
 from weights.stickers.train_autoencoder import CROP, autoencoder_loss, latent_scale, psnr, random_crops
@@ -25,6 +26,7 @@ from weights.stickers.train_diffusion import IN_PIECES, DiffusionLoss, encode_al
 from weights.stickers.world import caption
 
 SHIPPED = Path(__file__).parent
+CONFIG = PRESETS["stickers"]  # but for the latent scale, which is measured
 
 RECIPES = {
     "autoencoder": Recipe(steps=4200, batch=16, lr=8e-4, warmup=100, decay=0.5, ema=0.998),
@@ -63,10 +65,6 @@ Stages, in this order (each goes on from where it stopped; Ctrl-C saves first):
 """
 
 
-def base_config() -> ModelConfig:
-    return PRESETS["stickers"]
-
-
 def train_autoencoder(runs: Path, steps: int | None, freeze_encoder: bool) -> None:
     """The stages `autoencoder` and, with the encoder frozen, `decoder`."""
     name = "decoder" if freeze_encoder else "autoencoder"
@@ -79,7 +77,7 @@ def train_autoencoder(runs: Path, steps: int | None, freeze_encoder: bool) -> No
         model.quant_conv.requires_grad_(False)
     else:
         torch.manual_seed(recipe.seed)
-        model = Autoencoder(base_config().autoencoder).to(memory_format=torch.channels_last)
+        model = Autoencoder(CONFIG.autoencoder).to(memory_format=torch.channels_last)
 
     def loss(model: Autoencoder, generator: torch.Generator) -> torch.Tensor:
         x = random_crops(pictures, recipe.batch, generator)
@@ -99,7 +97,7 @@ def load_autoencoder(folder: Path) -> Autoencoder:
     """
     if not (folder / "state.pt").exists():
         raise SystemExit(f"no run in {folder}: run the stage {folder.name!r} first")
-    model = Autoencoder(base_config().autoencoder).to(memory_format=torch.channels_last)
+    model = Autoencoder(CONFIG.autoencoder).to(memory_format=torch.channels_last)
     model.load_state_dict(torch.load(folder / "state.pt", weights_only=True)["averaged"])
     scale = latent_scale(model, render_all(training_scenes(SCENES), "training")[:500])
     model.config = dataclasses.replace(model.config, scale=round(scale, 4))
@@ -108,11 +106,11 @@ def load_autoencoder(folder: Path) -> Autoencoder:
 
 def make_tokenizer() -> CLIPTokenizer:
     captions = [caption(scene) for scene in training_scenes(20_000)]
-    return CLIPTokenizer.train(captions, base_config().text, IN_PIECES)
+    return CLIPTokenizer.train(captions, CONFIG.text, IN_PIECES)
 
 
 def assemble(autoencoder: Autoencoder, networks: nn.ModuleDict, tokenizer: CLIPTokenizer) -> LatentDiffusion:
-    config = dataclasses.replace(base_config(), autoencoder=autoencoder.config)
+    config = dataclasses.replace(CONFIG, autoencoder=autoencoder.config)
     return LatentDiffusion(config, tokenizer, networks["text_encoder"], networks["unet"], autoencoder)
 
 
@@ -124,8 +122,8 @@ def train_diffusion(runs: Path, steps: int | None) -> None:
     latents = encode_all(autoencoder, render_all(scenes, "training")[:LATENTS])
     scenes = scenes[:LATENTS]
     tokenizer = make_tokenizer()
-    loss = DiffusionLoss(base_config(), tokenizer, latents, [caption(scene) for scene in scenes], recipe.batch)
-    trainer = Trainer(new_model(base_config()), loss, recipe, runs / "diffusion")
+    loss = DiffusionLoss(CONFIG, tokenizer, latents, [caption(scene) for scene in scenes], recipe.batch)
+    trainer = Trainer(new_model(CONFIG), loss, recipe, runs / "diffusion")
     for step in trainer.run():
         if step % 1000 == 0 or step == recipe.steps:
             model = assemble(autoencoder, trainer.averaged, tokenizer)
@@ -144,7 +142,7 @@ def export(runs: Path) -> None:
     if not (runs / "diffusion" / "state.pt").exists():
         raise SystemExit(f"no run in {runs / 'diffusion'}: run the stage 'diffusion' first")
     state = torch.load(runs / "diffusion" / "state.pt", weights_only=True)
-    networks = new_model(base_config())
+    networks = new_model(CONFIG)
     networks.load_state_dict(state["averaged"])
     parts = {"autoencoder": autoencoder, **networks}
     tensors = {
@@ -152,19 +150,19 @@ def export(runs: Path) -> None:
         for part, module in parts.items()
         for name, tensor in module.state_dict().items()
     }
-    config = assemble(autoencoder, networks, make_tokenizer()).config
+    config, tokenizer = dataclasses.replace(CONFIG, autoencoder=autoencoder.config), make_tokenizer()
     save_atomically(lambda part: save_file(tensors, part), SHIPPED / "model.safetensors")
-    save_atomically(lambda part: make_tokenizer().save(part), SHIPPED / "tokenizer.json")
+    save_atomically(tokenizer.save, SHIPPED / "tokenizer.json")
     save_atomically(lambda part: part.write_text(config.to_json() + "\n"), SHIPPED / "config.json")
     for name in RECIPES:
         log = runs / name / "log.csv"
         if log.exists():
             save_atomically(lambda part: part.write_text(log.read_text()), SHIPPED / f"log-{name}.csv")
-    held_out = render_all(held_out_scenes(500), "held-out")
+    shipped, held_out = load("stickers"), render_all(held_out_scenes(500), "held-out")
     figures = {
         "diffusion_steps": state["step"],
         "images_seen": state["step"] * RECIPES["diffusion"].batch,
-        "psnr_db_500_held_out": round(psnr(autoencoder, held_out), 2),
+        "psnr_db_500_held_out": round(psnr(shipped.autoencoder, held_out), 2),
         "megabytes": round((SHIPPED / "model.safetensors").stat().st_size / 1e6, 1),
     }
     print(json.dumps(figures, indent=2))
