@@ -75,7 +75,9 @@ class GEGLU(nn.Module):
         self.proj = nn.Linear(width, 2 * hidden)
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n f"]:
-        value, gate = self.proj(x).chunk(2, dim=-1)
+        # halves of the weight, not of the result: training then copies no activation back together
+        halves = zip(self.proj.weight.chunk(2), self.proj.bias.chunk(2))
+        value, gate = (F.linear(x, weight, bias) for weight, bias in halves)
         return value * F.gelu(gate)
 
 

@@ -61,7 +61,7 @@ class Trainer:
         self.averaged = deepcopy(model).requires_grad_(False)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=recipe.lr, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
+            self.parameters, lr=recipe.lr, betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
         )
         self.step = 0
         self.losses: list[float] = []  # of the steps since the last row of the log
