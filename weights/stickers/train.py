@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,8 @@ SHEET = (  # prompts of the sample sheet that training writes now and then
 HELP = """\
 Train the tiny model that ships with this project, from nothing, on a laptop CPU.
 
-Stages, in this order (each goes on from where it stopped; Ctrl-C saves first):
+Stages, in this order (each goes on from where it stopped; Ctrl-C saves first; a stage whose forerunner has not run here
+goes on from the shipped weights):
   autoencoder   encoder and decoder, on crops of rendered scenes
   diffusion     text encoder and UNet on the autoencoder's latents (Algorithm 1)
   decoder       the decoder alone for longer; the latents, and so the diffusion model, stay valid
@@ -65,16 +67,17 @@ Stages, in this order (each goes on from where it stopped; Ctrl-C saves first):
 """
 
 
-def train_autoencoder(runs: Path, steps: int | None, freeze_encoder: bool) -> None:
+def train_autoencoder(runs: Path, name: str, steps: int | None, from_shipped: bool) -> None:
     """The stages `autoencoder` and, with the encoder frozen, `decoder`."""
-    name = "decoder" if freeze_encoder else "autoencoder"
     recipe = dataclasses.replace(RECIPES[name], steps=steps or RECIPES[name].steps)
     pictures = np.array(render_all(training_scenes(SCENES), "training"))
     held_out = render_all(held_out_scenes(500), "held-out")
-    if freeze_encoder:
-        model = load_autoencoder(runs / "autoencoder")
+    if name == "decoder":
+        model = trained_autoencoder(runs, "autoencoder")
         model.encoder.requires_grad_(False)
         model.quant_conv.requires_grad_(False)
+    elif from_shipped:
+        model = trained_autoencoder(runs)
     else:
         torch.manual_seed(recipe.seed)
         model = Autoencoder(CONFIG.autoencoder).to(memory_format=torch.channels_last)
@@ -89,18 +92,26 @@ def train_autoencoder(runs: Path, steps: int | None, freeze_encoder: bool) -> No
         print(f"\nstep {step}: {psnr(trainer.averaged, held_out[:100]):.2f} dB on 100 held-out scenes")
 
 
-def load_autoencoder(folder: Path) -> Autoencoder:
-    """The averaged autoencoder of a run, its scale measured.
+def trained_autoencoder(runs: Path, *stages: str) -> Autoencoder:
+    """The averaged autoencoder of the first of these stages that has run, its scale measured; else the shipped one."""
+    for name in stages:
+        if (runs / name / "state.pt").exists():
+            model = Autoencoder(CONFIG.autoencoder).to(memory_format=torch.channels_last)
+            model.load_state_dict(torch.load(runs / name / "state.pt", weights_only=True)["averaged"])
+            scale = latent_scale(model, render_all(training_scenes(SCENES), "training")[:500])
+            model.config = dataclasses.replace(model.config, scale=round(scale, 4))
+            return model
+    print("going on from the shipped autoencoder")
+    return load("stickers").autoencoder.requires_grad_(True)
 
-    Raises:
-        SystemExit: the run is not there.
-    """
-    if not (folder / "state.pt").exists():
-        raise SystemExit(f"no run in {folder}: run the stage {folder.name!r} first")
-    model = Autoencoder(CONFIG.autoencoder).to(memory_format=torch.channels_last)
-    model.load_state_dict(torch.load(folder / "state.pt", weights_only=True)["averaged"])
-    scale = latent_scale(model, render_all(training_scenes(SCENES), "training")[:500])
-    model.config = dataclasses.replace(model.config, scale=round(scale, 4))
+
+def networks(from_shipped: bool) -> nn.ModuleDict:
+    """Text encoder and UNet to begin with: random, or the shipped ones."""
+    model = new_model(CONFIG)
+    if from_shipped:
+        shipped = load("stickers")
+        for name, part in (("text_encoder", shipped.text_encoder), ("unet", shipped.unet)):
+            model[name].load_state_dict(part.state_dict())
     return model
 
 
@@ -114,16 +125,16 @@ def assemble(autoencoder: Autoencoder, networks: nn.ModuleDict, tokenizer: CLIPT
     return LatentDiffusion(config, tokenizer, networks["text_encoder"], networks["unet"], autoencoder)
 
 
-def train_diffusion(runs: Path, steps: int | None) -> None:
+def train_diffusion(runs: Path, steps: int | None, from_shipped: bool) -> None:
     """The stage `diffusion`: Algorithm 1, with a sheet of samples now and then."""
     recipe = dataclasses.replace(RECIPES["diffusion"], steps=steps or RECIPES["diffusion"].steps)
     scenes = training_scenes(SCENES)
-    autoencoder = load_autoencoder(runs / "autoencoder").requires_grad_(False)
+    autoencoder = trained_autoencoder(runs, "autoencoder").requires_grad_(False)
     latents = encode_all(autoencoder, render_all(scenes, "training")[:LATENTS])
     scenes = scenes[:LATENTS]
     tokenizer = make_tokenizer()
     loss = DiffusionLoss(CONFIG, tokenizer, latents, [caption(scene) for scene in scenes], recipe.batch)
-    trainer = Trainer(new_model(CONFIG), loss, recipe, runs / "diffusion")
+    trainer = Trainer(networks(from_shipped), loss, recipe, runs / "diffusion")
     for step in trainer.run():
         if step % 1000 == 0 or step == recipe.steps:
             model = assemble(autoencoder, trainer.averaged, tokenizer)
@@ -134,17 +145,13 @@ def train_diffusion(runs: Path, steps: int | None) -> None:
 
 def export(runs: Path) -> None:
     """The stage `export`: config.json, tokenizer.json, model.safetensors and the logs, each whole or not at all."""
-    autoencoder = load_autoencoder(runs / "autoencoder")
-    if (runs / "decoder" / "state.pt").exists():
-        tuned = load_autoencoder(runs / "decoder")
-        tuned.config = autoencoder.config  # the encoder is the same, so is its scale
-        autoencoder = tuned
+    autoencoder = trained_autoencoder(runs, "decoder", "autoencoder")
     if not (runs / "diffusion" / "state.pt").exists():
         raise SystemExit(f"no run in {runs / 'diffusion'}: run the stage 'diffusion' first")
     state = torch.load(runs / "diffusion" / "state.pt", weights_only=True)
-    networks = new_model(CONFIG)
-    networks.load_state_dict(state["averaged"])
-    parts = {"autoencoder": autoencoder, **networks}
+    model = new_model(CONFIG)
+    model.load_state_dict(state["averaged"])
+    parts = {"autoencoder": autoencoder, **model}
     tensors = {
         f"{part}.{name}": tensor.half().contiguous()
         for part, module in parts.items()
@@ -172,15 +179,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=[*RECIPES, "export"])
     parser.add_argument("--steps", type=int, help="train up to this step rather than the recipe's last")
+    parser.add_argument(
+        "--from-shipped", action="store_true", help="begin from the shipped weights, not from random ones"
+    )
     parser.add_argument("--runs", type=Path, default=cache_dir() / "runs", help="where runs are kept (%(default)s)")
     args = parser.parse_args()
-    match args.stage:
-        case "autoencoder" | "decoder":
-            train_autoencoder(args.runs, args.steps, freeze_encoder=args.stage == "decoder")
-        case "diffusion":
-            train_diffusion(args.runs, args.steps)
-        case "export":
-            export(args.runs)
+    try:
+        match args.stage:
+            case "autoencoder" | "decoder":
+                train_autoencoder(args.runs, args.stage, args.steps, args.from_shipped)
+            case "diffusion":
+                train_diffusion(args.runs, args.steps, args.from_shipped)
+            case "export":
+                export(args.runs)
+    except (ValueError, RuntimeError) as e:
+        sys.exit(f"train: error: {e}")
 
 
 if __name__ == "__main__":
