@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ldm.config import ScheduleConfig
 
-Time = int | Int[Tensor, "b"]  # one step for the whole batch, or one per latent
+Time = int | Int[Tensor, " b"]  # one step for the whole batch, or one per latent
 
 
 class Prediction(NamedTuple):
@@ -40,16 +40,16 @@ class Schedule:
         return self.config.T
 
     @cached_property
-    def alpha(self) -> Float[Tensor, "T1"]:
+    def alpha(self) -> Float[Tensor, " T1"]:
         """[D2] alpha_t = 1 - beta_t, the per-step factor; alpha[0] = 1 is a placeholder."""
         return torch.cat([torch.ones(1, dtype=torch.float64), 1 - self.beta])
 
     @cached_property
-    def alpha_bar(self) -> Float[Tensor, "T1"]:
+    def alpha_bar(self) -> Float[Tensor, " T1"]:
         """[D5] alpha_bar_t = prod_{s <= t} alpha_s, from alpha_bar_0 = 1."""
         return self.alpha.cumprod(0)
 
-    def at(self, coefficient: Float[Tensor, "T1"], t: Time, like: Float[Tensor, "b c h w"]) -> Tensor:
+    def at(self, coefficient: Float[Tensor, " T1"], t: Time, like: Float[Tensor, "b c h w"]) -> Tensor:
         """The coefficient at t, shaped and cast to multiply `like`; t may be 0.
 
         Raises:

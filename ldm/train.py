@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -155,29 +156,18 @@ class Trainer:
             writer.writerow([self.step, f"{loss:.6f}", f"{rate:.1f}", f"{self.recipe.lr_at(self.step):.3g}"])
 
 
-def snr_weight(schedule: Schedule, t: Int[Tensor, "b"], gamma: float) -> Float[Tensor, "b"]:
-    """min(SNR_t, gamma) / SNR_t, with SNR_t = alpha_bar_t / (1 - alpha_bar_t).
-
-    Weighs down the nearly clean steps, whose fine detail would otherwise dominate (Hang et al. 2023, arXiv 2303.09556).
-    """
-    snr = schedule.alpha_bar[t] / (1 - schedule.alpha_bar[t])
-    return (gamma / snr).clamp(max=1).float()
-
-
 def ldm_loss(
     unet: nn.Module,
     schedule: Schedule,
     z_0: Float[Tensor, "b c h w"],
     context: Float[Tensor, "b m e"],
-    t: Int[Tensor, "b"],
+    t: Int[Tensor, " b"],
     eps: Float[Tensor, "b c h w"],
-    weight: Float[Tensor, "b"] | float = 1.0,
 ) -> Float[Tensor, ""]:
     """[D14] L_LDM = E ||eps - eps_theta(z_t, t, tau_theta(y))||^2, as a mean over the numbers of a latent.
 
     Lines 5-7 of Algorithm 1 [D15]; the caller draws z_0, t and eps (lines 2-4) and takes the step (line 8). A v-model
-    is held to v instead of eps.
+    is held to v instead of eps, the same error weighed by 1 / alpha_bar_t.
     """
     z_t = schedule.add_noise(z_0, eps, t)
-    error = schedule.target(z_0, eps, t) - unet(z_t, t - 1, context)
-    return (weight * error.square().mean(dim=(1, 2, 3))).mean()
+    return F.mse_loss(unet(z_t, t - 1, context), schedule.target(z_0, eps, t))

@@ -15,7 +15,7 @@ from ldm.attention import AttentionEdit, SpatialTransformer
 from ldm.config import UNetConfig
 
 
-def timestep_embedding(timestep: Int[Tensor, "b"], width: int) -> Float[Tensor, "b width"]:
+def timestep_embedding(timestep: Int[Tensor, " b"], width: int) -> Float[Tensor, "b width"]:
     """cos and sin of the time step at width/2 frequencies from 1 down to 1/10000; the cosines come first."""
     half = width // 2
     frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=timestep.device) / half)
@@ -140,7 +140,7 @@ class UNet(nn.Module):
     def forward(
         self,
         z_t: Float[Tensor, "b c h w"],
-        timestep: Int[Tensor, "b"],
+        timestep: Int[Tensor, " b"],
         context: Float[Tensor, "b m e"],
         edit: AttentionEdit | None = None,
     ) -> Float[Tensor, "b c h w"]:

@@ -42,7 +42,7 @@ class Alpha:
     tau: float | int = 0.2
     words: Mapping[str, float | int] = field(default_factory=dict)
 
-    def at(self, t: int, T: int, target: Tokens) -> Float[Tensor, "m"]:
+    def at(self, t: int, T: int, target: Tokens) -> Float[Tensor, " m"]:
         """alpha_t over the target's tokens.
 
         Raises:

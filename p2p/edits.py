@@ -36,7 +36,7 @@ class Matrices(NamedTuple):
     """P_t, and the diagonal of Q_t."""
 
     P: Float[Tensor, "m m2"]
-    Q: Float[Tensor, "m2"]
+    Q: Float[Tensor, " m2"]
 
     @property
     def idle(self) -> bool:
@@ -79,7 +79,7 @@ class Composition(Edit):
         return "; ".join(map(str, self.edits))
 
 
-def claim(before: Matrices, a: Float[Tensor, "m2"], M: Float[Tensor, "m m2"], alpha: Float[Tensor, "m2"]) -> Matrices:
+def claim(before: Matrices, a: Float[Tensor, " m2"], M: Float[Tensor, "m m2"], alpha: Float[Tensor, " m2"]) -> Matrices:
     """P = M diag(alpha), Q = diag(1 - alpha) on the columns where a is 1, and what was before on the others."""
     take = a * alpha
     return Matrices(P=before.P * (1 - a) + M * take, Q=before.Q * (1 - a) + (a - take))

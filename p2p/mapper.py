@@ -125,7 +125,7 @@ def mapper(alignment: tuple[Run, ...], length: int, merge: Merge = "sum") -> Flo
     return M
 
 
-def aligned_columns(alignment: tuple[Run, ...], length: int) -> Float[Tensor, "m2"]:
+def aligned_columns(alignment: tuple[Run, ...], length: int) -> Float[Tensor, " m2"]:
     """[P10] a: 1 for the target tokens that correspond to source tokens, 0 for the new ones."""
     a = torch.zeros(length, dtype=torch.float64)
     for run in alignment:

@@ -52,21 +52,27 @@ def attention(
     lines = max(-(-len(maps) // across) for _, _, maps in panels)
     top = max(float(m.max()) for _, _, maps in panels for m in maps.values())
     figure = plt.figure(figsize=(3.4 * len(panels) + 0.6, 3.9 + 1.05 * lines), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.03, hspace=0.02)
-    images, axes = [], []
-    for part, (caption, picture, maps) in zip(np.atleast_1d(figure.subfigures(1, len(panels), wspace=0.03)), panels):
-        cells = part.add_gridspec(1 + lines, across, height_ratios=[across] + [1] * lines)
-        axis = part.add_subplot(cells[0, :])
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    cells = figure.add_gridspec(
+        1 + lines,
+        len(panels) * (across + 1) - 1,  # a narrow column between panels
+        height_ratios=[across] + [1] * lines,
+        width_ratios=([1] * across + [0.35]) * (len(panels) - 1) + [1] * across,
+    )
+    axes, image = [], None
+    for k, (caption, picture, maps) in enumerate(panels):
+        left = k * (across + 1)
+        axis = figure.add_subplot(cells[0, left : left + across])
         axis.imshow(picture)
         axis.set_title(_wrap(caption), fontsize=10, color=INK)
         axis.axis("off")
         for i, (word, word_map) in enumerate(maps.items()):
-            axis = part.add_subplot(cells[1 + i // across, i % across])
-            images.append(axis.imshow(upsample(word_map, picture.shape[0]).numpy(), cmap=MAP, vmin=0, vmax=top))
+            axis = figure.add_subplot(cells[1 + i // across, left + i % across])
+            image = axis.imshow(upsample(word_map, picture.shape[0]).numpy(), cmap=MAP, vmin=0, vmax=top)
             axis.set_title(word, fontsize=8, color=INK, pad=2)
             axis.axis("off")
             axes.append(axis)
-    bar = figure.colorbar(images[0], ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.02)
+    bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.02)
     bar.set_label("share of attention", fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=7, color=INK)
     if title:

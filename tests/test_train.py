@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from ldm.config import ScheduleConfig
 from ldm.files import save_atomically
 from ldm.schedule import Schedule
-from ldm.train import Recipe, Trainer, ldm_loss, snr_weight
+from ldm.train import Recipe, Trainer, ldm_loss
 from weights.stickers import train_diffusion
 from weights.stickers.train_diffusion import DiffusionLoss, new_model
 
@@ -422,32 +422,23 @@ def test_the_network_is_asked_for_the_timestep_before_t():
     assert [t.tolist() for t in unet.timesteps] == [[0, 16, 999]]
 
 
-def test_the_weights_multiply_each_latents_own_mean_square():
-    """Worked by hand: an error of i on latent i, weighed by w_i, gives mean(w_i i^2)."""
+def test_the_error_in_v_is_the_error_in_eps_over_the_root_of_alpha_bar():
+    """By hand: v = (eps - sqrt(1 - alpha_bar) z_t) / sqrt(alpha_bar), so an eps off by i costs i^2 / alpha_bar."""
 
     class Off(nn.Module):
         def forward(self, z_t, timestep, context):
-            return eps + torch.arange(1.0, 4.0).reshape(3, 1, 1, 1)
+            off_by = torch.arange(1.0, 4.0).reshape(3, 1, 1, 1)
+            signal, noise = schedule.signal(t, z_t), schedule.noise(t, z_t)
+            return (eps + off_by - noise * z_t) / signal if v else eps + off_by
 
-    schedule = Schedule(ScheduleConfig())
     z_0, eps, context = gaussian_batch(3)
     t = torch.tensor([1, 500, 1000])
-    plain = ldm_loss(Off(), schedule, z_0, context, t, eps)
-    weighted = ldm_loss(Off(), schedule, z_0, context, t, eps, torch.tensor([1.0, 0.5, 0.1]))
-    # 1e-5 relative: the error is eps + i - eps, rounded in float32 at 1e-7 times eps of up to 4
-    assert_close(plain, torch.tensor((1 + 4 + 9) / 3), rtol=1e-5, atol=0)
-    assert_close(weighted, torch.tensor((1 + 0.5 * 4 + 0.1 * 9) / 3), rtol=1e-5, atol=0)
-
-
-def test_snr_weights_are_those_worked_by_hand():
-    """beta = 0.01, 0.04, 0.09 gives alpha_bar = 0.99, 0.9504, 0.864864 and SNR = 99, 19.16129, 6.399952."""
-    schedule = Schedule(ScheduleConfig(T=3, beta_start=0.01, beta_end=0.09))
-    t = torch.tensor([1, 2, 3])
-    # 1e-6 relative: the numbers to the right are written to seven digits, and float32 carries as many
-    assert_close(snr_weight(schedule, t, 5.0), torch.tensor([0.05050505, 0.2609428, 0.7812559]), rtol=1e-6, atol=0)
-    assert_close(snr_weight(schedule, t, 19.0), torch.tensor([0.1919192, 0.9915825, 1.0]), rtol=1e-6, atol=0)
-    assert_close(snr_weight(schedule, t, 100.0), torch.ones(3), rtol=0, atol=0)  # clamped, so exact
-    assert_close(snr_weight(schedule, t.flip(0), 5.0), snr_weight(schedule, t, 5.0).flip(0), rtol=0, atol=0)
+    for v in (False, True):
+        schedule = Schedule(ScheduleConfig(parameterisation="v" if v else "eps"))
+        abar = schedule.alpha_bar[t] if v else torch.ones(3)
+        by_hand = (torch.tensor([1.0, 4.0, 9.0]) / abar).mean().float()
+        # 1e-4 relative: float32 rounds eps + i - eps at 1e-7 times eps of up to 4, and v magnifies it by up to 15
+        assert_close(ldm_loss(Off(), schedule, z_0, context, t, eps), by_hand, rtol=1e-4, atol=0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ldm.files import save_atomically
 from p2p import show
 from p2p.algorithm import PromptToPrompt
+from p2p.alpha import Alpha
 from p2p.baselines import fixed_seed
 from p2p.edits import between
 from weights.load import load
@@ -47,7 +48,9 @@ def main() -> None:
 
     rows = []
     for source, target, seed in tqdm(EDITS, "edits", unit="edit", file=sys.stderr):
-        p2p = PromptToPrompt(model, source, (target,), (between(*map(model.tokenizer.encode, (source, target))),))
+        p2p = PromptToPrompt(
+            model, source, (target,), (between(*map(model.tokenizer.encode, (source, target)), Alpha()),)
+        )
         *_, plain = fixed_seed(model, p2p.prompts, seed, steps=STEPS)
         *_, edited = p2p.denoise(seed, steps=STEPS)
         pictures = np.concatenate([model.decode(plain.z_t), model.decode(edited.z_t[1:])])

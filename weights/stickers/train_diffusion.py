@@ -15,13 +15,12 @@ from ldm.files import save_atomically
 from ldm.schedule import Schedule
 from ldm.text_encoder import TextEncoder
 from ldm.tokenizer import CLIPTokenizer
-from ldm.train import ldm_loss, snr_weight
+from ldm.train import ldm_loss
 from ldm.unet import UNet
 from weights.stickers.art import cache_dir
 from weights.stickers.data import to_tensor
 
 DROPOUT = 0.1  # of captions, so that the empty prompt is known and guidance [D18] works
-SNR_GAMMA = 5.0
 
 # Words left in several tokens, so that swaps between different numbers of tokens are real.
 IN_PIECES = {"butterfly": 2, "bicycle": 2, "strawberry": 2, "octopus": 2, "elephant": 3, "umbrella": 3}
@@ -84,4 +83,4 @@ class DiffusionLoss:
         eps = torch.randn(z_0.shape, generator=generator)
         dropped = torch.rand((self.batch, 1), generator=generator) < DROPOUT
         context = model["text_encoder"](torch.where(dropped, self.empty, self.ids[pick]))
-        return ldm_loss(model["unet"], self.schedule, z_0, context, t, eps, snr_weight(self.schedule, t, SNR_GAMMA))
+        return ldm_loss(model["unet"], self.schedule, z_0, context, t, eps)
