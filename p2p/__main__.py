@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
 from tqdm import tqdm
 
 from ldm.files import save_atomically
@@ -20,6 +21,7 @@ from p2p.inject import watching
 from p2p.local_blend import LocalBlend
 from p2p.maps import WordMaps
 from p2p.options import add_edit_options, edit_of, finite, region_of
+from p2p.words import words
 from weights.load import DTYPES, SHIPPED, load
 
 DESCRIPTION = """\
@@ -150,13 +152,16 @@ def edited(model: LatentDiffusion, args: argparse.Namespace, how: dict) -> Image
     return Image.fromarray(np.concatenate(list(pictures), axis=1))
 
 
-def attention_figure(model: LatentDiffusion, context, args: argparse.Namespace, how: dict) -> Image.Image:
+def attention_figure(model: LatentDiffusion, context: Tensor, args: argparse.Namespace, how: dict) -> Image.Image:
+    """The picture, and under it the attention map of each word."""
     from p2p import show  # matplotlib takes a second to load, and only this command draws
 
-    maps = WordMaps()
+    tokens, maps = model.tokenizer.encode(args.prompt), WordMaps()
+    if not words(tokens):
+        raise ValueError(f"the prompt {args.prompt!r} has no words to show the attention of")
     states = model.denoise(context, [args.seed], edit=lambda t: watching(maps), **how)
     picture = model.decode(last(states, args.steps).z_t)[0]
-    found = maps.of_words(0, model.tokenizer.encode(args.prompt))
+    found = maps.of_words(0, tokens)
     return show.as_image(show.attention([(args.prompt, picture, found)]))
 
 

@@ -145,6 +145,7 @@ GOOD = ("generate", CAT, "-o", "x.png")
         (("edit", CAT, DOG, "--tau", "1.5", "-o", "x.png"), r"tau as a fraction of T must lie in \[0, 1\], got 1.5"),
         (("edit", CAT, DOG, "--tau", "2000", "-o", "x.png"), r"time step must lie in 0\.\.1001, got 2000"),
         (("edit", CAT, DOG, "--tau", "-1", "-o", "x.png"), r"must lie in 0\.\.1001, got -1"),
+        (("attention", " ", "-o", "x.png"), "no words to show the attention of"),
         ((*GOOD, "--seed", "-1"), r"seed must lie in 0\.\.2\^63-1, got -1"),
         (("edit", CAT, DOG, "--swap", "bird=dog", "-o", "x.png"), "no word 'bird'.*photo, of, cat"),
         (("edit", CAT, DOG, "--reweight", "a=2", "-o", "x.png"), "say a#1 or a#2"),

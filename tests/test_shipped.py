@@ -1,0 +1,71 @@
+"""The model that ships, and the README's examples on it. What its pictures look like is for people to judge."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ldm.config import PRESETS, ModelConfig
+from p2p import demo
+from p2p.algorithm import PromptToPrompt, SelfInjection
+from p2p.alpha import Alpha
+from p2p.edits import Swap
+from weights.load import SHIPPED, load
+
+ROOT = Path(__file__).parents[1]
+CAT, DOG = "a photo of a cat on the beach", "a photo of a dog on the beach"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load("stickers")
+
+
+def test_it_is_small():
+    files = [SHIPPED["stickers"] / name for name in ("config.json", "tokenizer.json", "model.safetensors")]
+    assert sum(file.stat().st_size for file in files) < 40e6
+
+
+def test_its_config_is_the_preset_with_a_measured_scale(model):
+    preset = PRESETS["stickers"]
+    autoencoder = dataclasses.replace(preset.autoencoder, scale=model.config.autoencoder.scale)
+    assert model.config == dataclasses.replace(preset, autoencoder=autoencoder)
+    assert ModelConfig.from_json(model.config.to_json()) == model.config
+
+
+def test_its_latents_have_about_unit_variance(model):
+    """Of pictures it makes itself; what the scale is for."""
+    pictures = model.generate([CAT, DOG], [1, 2], steps=5)
+    assert 0.3 < model.encode_pictures(pictures).std() < 3
+
+
+def test_an_edit_into_itself_changes_nothing_and_another_does(model):
+    p2p = PromptToPrompt(
+        model, CAT, (CAT, DOG), (Swap("cat", "cat", Alpha(0)), Swap("cat", "dog", Alpha(0))), SelfInjection(0)
+    )
+    *_, last = p2p.denoise(seed=7, steps=4)
+    assert torch.equal(last.z_t[0], last.z_t[1])
+    assert (last.z_t[0] - last.z_t[2]).abs().max() > 1e-3
+
+
+def test_readme_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    with Image.open("dog.png") as picture:
+        assert np.asarray(picture).shape == (128, 128, 3)
+
+
+def test_demo_draws_its_picture(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "STEPS", 2)
+    demo.main()
+    with Image.open("out/demo.png") as picture:
+        assert picture.width > picture.height > 300
