@@ -89,9 +89,9 @@ def _wrap(text: str, width: int = 34) -> str:
     return "\n".join(lines)
 
 
-def as_image(figure: Figure) -> Image.Image:
-    """The figure as a picture."""
+def as_image(figure: Figure, dpi: int = 150) -> Image.Image:
+    """The figure as a picture, at so many pixels per inch."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=150)
+    figure.savefig(buffer, dpi=dpi)
     plt.close(figure)
     return Image.open(buffer)

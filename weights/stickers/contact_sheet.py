@@ -22,6 +22,7 @@ from weights.stickers.world import caption
 
 FOLDER = Path(__file__).parent
 STEPS, COLUMNS = 30, 10
+DPI = 60  # pictures come out at about their own size
 EDITS = (  # source, target, seed
     ("a photo of a cat on the beach", "a photo of a dog on the beach", 7),
     ("a photo of a red car on the street", "a photo of a blue car on the street", 1),
@@ -60,7 +61,7 @@ def main() -> None:
 
 
 def save(figure, name: str) -> None:
-    save_atomically(lambda part: show.as_image(figure).save(part, format="PNG"), FOLDER / name)
+    save_atomically(lambda part: show.as_image(figure, DPI).save(part, format="PNG"), FOLDER / name)
     print(FOLDER / name)
 
 
