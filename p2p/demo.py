@@ -19,7 +19,8 @@ from p2p.inject import watching
 from p2p.maps import WordMaps
 from weights.load import load
 
-SOURCE, TARGET, SEED, STEPS = "a photo of a cat on the beach", "a photo of a dog on the beach", 7, 30
+SOURCE, TARGET = "a photo of a red car on the street", "a photo of a blue car on the street"
+SEED, STEPS = 1, 30
 OUTPUT = Path("out/demo.png")
 
 
