@@ -23,8 +23,9 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: TextConfig):
         super().__init__()
-        self.token_embedding = nn.Embedding(config.vocabulary, config.width)
-        self.position_embedding = nn.Embedding(config.length, config.width)
+        # empty: a file fills them or training does; PyTorch's own beginning would take longer than loading the model
+        table = lambda rows: nn.Embedding.from_pretrained(torch.empty(rows, config.width), freeze=False)
+        self.token_embedding, self.position_embedding = table(config.vocabulary), table(config.length)
 
     def forward(self, ids: Int[Tensor, "b m"]) -> Float[Tensor, "b m e"]:
         return self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[1]]
