@@ -45,8 +45,21 @@ class Recipe:
         return self.lr * rise * (0.01 + 0.99 * 0.5 * (1 - math.cos(math.pi * left)))
 
 
+def hidden_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The trainable weights from features to features: no biases, norms or embeddings, no first or last layer."""
+    outer = ("conv_in", "conv_out", "token_embedding", "position_embedding")
+    return {
+        name: p
+        for name, p in model.named_parameters()
+        if p.requires_grad and p.ndim > 1 and not any(part in outer for part in name.split("."))
+    }
+
+
 class Trainer:
-    """AdamW with warm-up, decay, gradient clipping, an averaged copy, a log and exact resumption.
+    """Muon and AdamW with warm-up, decay, gradient clipping, an averaged copy, a log and exact resumption.
+
+    Muon (Jordan 2024) moves each hidden matrix by its momentum with all singular values made equal; AdamW moves the
+    rest. Muon's steps are scaled to the size of AdamW's (Liu et al. 2025), so that one rate serves both.
 
     Args:
         model: what is trained; its parameters that require no gradient stay as they are.
@@ -61,9 +74,16 @@ class Trainer:
         self.model, self.loss, self.recipe, self.folder = model, loss, recipe, folder
         self.averaged = deepcopy(model).requires_grad_(False)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=recipe.lr, betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
-        )
+        hidden = hidden_matrices(model)
+        rest = [p for name, p in model.named_parameters() if p.requires_grad and name not in hidden]
+        # Muon knows only matrices: it moves these copies, a row for each output
+        self.matrices = [(p, nn.Parameter(p.detach().flatten(1).clone())) for p in hidden.values()]
+        self.optimizers = {"adamw": torch.optim.AdamW(rest, betas=(0.9, 0.99), weight_decay=recipe.weight_decay)}
+        if self.matrices:
+            copies = [matrix for _, matrix in self.matrices]
+            self.optimizers["muon"] = torch.optim.Muon(
+                copies, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
         self.step = 0
         self.losses: list[float] = []  # of the steps since the last row of the log
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +98,8 @@ class Trainer:
         self.step, self.losses = state["step"], state["losses"]
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
         if self.log_file.exists():  # rows written after the state was are about to be written again
             header, *rows = self.log_file.read_text().splitlines()
             kept = [row for row in rows if int(row.split(",")[0]) <= self.step]
@@ -91,20 +112,27 @@ class Trainer:
             "losses": self.losses,
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }
         save_atomically(lambda part: torch.save(state, part), self.state_file)
 
     def one_step(self) -> float:
         """One gradient step; returns its loss."""
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.lr_at(self.step)
         loss = self.loss(self.model, generator)
-        self.optimizer.zero_grad()
+        for p in self.parameters:
+            p.grad = None
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
-        self.optimizer.step()
+        for p, matrix in self.matrices:
+            matrix.data.copy_(p.detach().flatten(1))
+            matrix.grad = p.grad.flatten(1)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.lr_at(self.step)
+            optimizer.step()
+        for p, matrix in self.matrices:
+            p.data.copy_(matrix.data.view(p.shape))
         # early on, average over what there is rather than over the random beginning
         keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from ldm.config import ScheduleConfig
 from ldm.files import save_atomically
 from ldm.schedule import Schedule
-from ldm.train import Recipe, Trainer, ldm_loss
+from ldm.train import Recipe, Trainer, hidden_matrices, ldm_loss
 from weights.stickers import train_diffusion
 from weights.stickers.train_diffusion import DiffusionLoss, new_model
 
@@ -74,8 +74,16 @@ def state(folder) -> dict:
 
 
 def assert_same(a, b) -> None:
-    """Two state_dicts, nested or not, agree to the bit."""
-    assert_close(a, b, rtol=0, atol=0)  # nothing to tolerate: the same operations on the same numbers
+    """Two states, nested or not, agree to the bit."""
+    assert type(a) is type(b)
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, torch.Tensor):
+        assert_close(a, b, rtol=0, atol=0)  # nothing to tolerate: the same operations on the same numbers
+    else:
+        assert a == b
 
 
 def test_a_run_cut_off_after_a_logged_row_and_resumed_equals_one_that_was_not(tmp_path):
@@ -275,11 +283,44 @@ def test_the_learning_rate_rises_stays_and_falls_to_a_hundredth():
     assert all(a > b for a, b in itertools.pairwise(rate[600:]))
 
 
-def test_the_optimiser_is_given_the_rate_of_each_step(tmp_path):
+def test_the_optimisers_are_given_the_rate_of_each_step(tmp_path):
     trainer = Trainer(network(), Regression(), recipe(steps=30), tmp_path)
     for step in range(30):
         trainer.one_step()
-        assert [group["lr"] for group in trainer.optimizer.param_groups] == [trainer.recipe.lr_at(step)]
+        for optimizer in trainer.optimizers.values():
+            assert [group["lr"] for group in optimizer.param_groups] == [trainer.recipe.lr_at(step)]
+
+
+def test_a_convolutions_first_step_is_its_gradient_with_all_singular_values_made_equal(tmp_path):
+    """Muon's step, against the singular value decomposition; a bias takes AdamW's, which begins as the sign."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(16, 1)).to(memory_format=torch.channels_last)
+    x = torch.randn(8, 6, 4, 4)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    lr = 0.01
+    trainer = Trainer(model, lambda m, _: m(x).square().mean(), recipe(warmup=0, lr=lr, weight_decay=0.0), tmp_path)
+    trainer.one_step()
+    U, _, Vh = torch.linalg.svd(model[0].weight.grad.flatten(1), full_matrices=False)
+    step = (before["0.weight"] - model[0].weight.detach()).flatten(1)
+    values = torch.linalg.diagonal(U.T @ step @ Vh.T) / (lr * 0.2 * math.sqrt(54))  # 54 = the matrix's longer side
+    # five Newton-Schulz steps with the published coefficients bring singular values to between 0.7 and 1.2 only
+    assert_close(values, torch.ones(4), rtol=0, atol=0.35)
+    # Adam's epsilon of 1e-8 beside the gradient, and float32
+    assert_close(before["0.bias"] - model[0].bias.detach(), lr * model[0].bias.grad.sign(), rtol=1e-4, atol=0)
+
+
+def test_muon_moves_the_hidden_matrices_and_nothing_else(tiny):
+    model = nn.ModuleDict({"text_encoder": tiny.text_encoder, "unet": tiny.unet})
+    model.requires_grad_(True)
+    hidden, every = hidden_matrices(model), dict(model.named_parameters())
+    outer = [name for name in every if every[name].ndim > 1 and name not in hidden]
+    assert sorted(outer) == [
+        "text_encoder.embeddings.position_embedding.weight",
+        "text_encoder.embeddings.token_embedding.weight",
+        "unet.conv_in.weight",
+        "unet.conv_out.weight",
+    ]
+    assert all(p.ndim > 1 for p in hidden.values())
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -30,8 +30,8 @@ SHIPPED = Path(__file__).parent
 CONFIG = PRESETS["stickers"]  # but for the latent scale, which is measured
 
 RECIPES = {
-    "autoencoder": Recipe(steps=4200, batch=16, lr=8e-4, warmup=100, decay=0.5, ema=0.998),
-    "decoder": Recipe(steps=6000, batch=16, lr=1e-3, warmup=100, decay=0.5, ema=0.998),
+    "autoencoder": Recipe(steps=3600, batch=16, lr=2e-3, warmup=100, decay=0.5, ema=0.998),
+    "decoder": Recipe(steps=2000, batch=16, lr=1e-3, warmup=100, decay=0.5, ema=0.998),
     "diffusion": Recipe(steps=40_000, batch=32, lr=8e-4, warmup=300, decay=0.3, ema=0.999),
 }
 SCENES = 40_000  # rendered for training
