@@ -5,20 +5,20 @@ from dataclasses import dataclass
 
 from ldm.attention import AttentionEdit
 from ldm.pipeline import LatentDiffusion, State
-from p2p.alpha import switch_time
+from p2p.alpha import Time, Window, window
 from p2p.edits import Edit, Moment
-from p2p.inject import Injection, Watch, explicit, folded, watching
+from p2p.inject import Injection, Layers, Recorded, Watch, explicit, folded, watching
 
 
 @dataclass(frozen=True)
 class SelfInjection:
-    """The window of self-attention injection: targets use the source's self-attention maps while t >= `until`.
+    """Self-attention injection: targets use the source's self-attention maps while t >= `until`, or in that window.
 
-    `until` is given as tau is; `limit` leaves out layers of more positions a side, which carry texture, not layout.
+    Layers of more positions than 16 a side are left out: they carry texture, not layout.
     """
 
-    until: float | int = 0.6
-    limit: int = 16
+    until: Time | Window = 0.6
+    layers: Layers = Layers(side=16)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class PromptToPrompt:
         source: the prompt y.
         targets: the prompts y*.
         edits: one per target.
-        self_injection: the window of self-attention injection.
+        self_injection: the window and the layers of self-attention injection.
+        layers: the cross-attention layers that the edits reach.
     """
 
     model: LatentDiffusion
@@ -41,6 +42,7 @@ class PromptToPrompt:
     targets: tuple[str, ...]
     edits: tuple[Edit, ...]
     self_injection: SelfInjection = SelfInjection()
+    layers: Layers = Layers()
 
     def __post_init__(self):
         if not self.targets:
@@ -60,8 +62,9 @@ class PromptToPrompt:
         source, *targets = map(self.model.tokenizer.encode, self.prompts)
         return Injection(
             matrices=[edit.matrices(Moment(t, T, source, y)) for edit, y in zip(self.edits, targets)],
-            inject_self=t >= switch_time(self.self_injection.until, T),
-            self_limit=self.self_injection.limit,
+            cross_layers=self.layers,
+            self_share=window(self.self_injection.until).at(t, T),
+            self_layers=self.self_injection.layers,
         )
 
     def denoise(self, seed: int, watch: Watch | None = None, **sampling) -> Iterator[State]:
@@ -76,11 +79,15 @@ class PromptToPrompt:
             sampling: as for `LatentDiffusion.denoise`.
         """
 
-        def edit(t: int) -> AttentionEdit | None:
-            injection = self.injection(t)
-            if injection.idle:  # plain attention, to the bit
-                return watching(watch) if watch else None
-            return explicit(injection, watch) if watch else folded(injection)
-
         context = self.model.encode_prompts(self.prompts)
+        edit = lambda t: self.attention_edit(t, watch)
         return self.model.denoise(context, [seed] * len(self.prompts), edit=edit, **sampling)
+
+    def attention_edit(
+        self, t: int, watch: Watch | None = None, recorded: Recorded | None = None
+    ) -> AttentionEdit | None:
+        """What line 9 does to attention at step t; None is nothing, to the bit."""
+        injection = self.injection(t)
+        if injection.idle:
+            return watching(watch, recorded) if watch else None
+        return explicit(injection, watch, recorded) if watch else folded(injection, recorded)

@@ -5,7 +5,8 @@ any edit P = 0 and Q = I: the target uses its own attention. An edit takes such 
 `a + b` is first a, then b, and (a + b) + c is a + (b + c).
 
 Swap, Refine and Preserve claim columns, target tokens that take the source's attention while alpha_t is 1; a column
-claimed twice belongs to the later claim. Reweight scales columns, whoever claimed them.
+claimed twice belongs to the later claim. Reweight scales columns, whoever claimed them. The rows of A_used are not
+renormalised, as in the paper, unless the edit says so.
 """
 
 from abc import ABC, abstractmethod
@@ -14,11 +15,11 @@ from functools import reduce
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ldm.tokenizer import Tokens
-from p2p.alpha import Alpha
+from p2p.alpha import Alpha, Time, Window, window
 from p2p.mapper import Merge, align, aligned_columns, mapper
 from p2p.words import columns, names, words
 
@@ -37,6 +38,7 @@ class Matrices(NamedTuple):
 
     P: Float[Tensor, "m m2"]
     Q: Float[Tensor, " m2"]
+    renormalise: bool = False  # whether the rows of A_used are divided by their sums
 
     @property
     def idle(self) -> bool:
@@ -56,10 +58,17 @@ class Edit(ABC):
         """
 
     def matrices(self, moment: Moment) -> Matrices:
-        """P_t and Q_t of this edit by itself. Raises as `after`."""
+        """P_t and Q_t of this edit by itself.
+
+        Raises:
+            ValueError: the edit does not fit the prompts, or asks for rows with negative weights to be renormalised.
+        """
         m = len(moment.source.ids)
         nothing = Matrices(torch.zeros(m, m, dtype=torch.float64), torch.ones(m, dtype=torch.float64))
-        return self.after(nothing, moment)
+        found = self.after(nothing, moment)
+        if found.renormalise and (found.P.min() < 0 or found.Q.min() < 0):
+            raise ValueError("rows with a negative weight can't be renormalised: drop one of the two")
+        return found
 
     def __add__(self, other: "Edit") -> "Edit":
         """First this edit, then the other."""
@@ -82,7 +91,7 @@ class Composition(Edit):
 def claim(before: Matrices, a: Float[Tensor, " m2"], M: Float[Tensor, "m m2"], alpha: Float[Tensor, " m2"]) -> Matrices:
     """P = M diag(alpha), Q = diag(1 - alpha) on the columns where a is 1, and what was before on the others."""
     take = a * alpha
-    return Matrices(P=before.P * (1 - a) + M * take, Q=before.Q * (1 - a) + (a - take))
+    return before._replace(P=before.P * (1 - a) + M * take, Q=before.Q * (1 - a) + (a - take))
 
 
 @dataclass(frozen=True)
@@ -148,23 +157,39 @@ class Preserve(Edit):
 @dataclass(frozen=True)
 class Reweight(Edit):
     """[P10] A word's columns of the attention are multiplied by a factor: 0 removes it, 1 is nothing, 2 is twice as
-    much, below 0 pushes away. Rows are not renormalised, as in the paper.
+    much, below 0 pushes away.
 
-    By default the factor holds at every step; with `injected_only` it scales only what is injected from the source, and
-    ends when tau does, as the paper's code has it.
+    By default the factor holds at every step, and in all that is used. A window gives it its own time; with
+    `injected_only` it scales only what is injected from the source, and ends when tau does, as the paper's code has it.
     """
 
     word: str
     factor: float
+    window: Time | Window = 0
     injected_only: bool = False
 
     def after(self, before: Matrices, moment: Moment) -> Matrices:
+        share = window(self.window).at(moment.t, moment.T)
         c = torch.ones(len(moment.target.ids), dtype=torch.float64)
-        c[list(columns(moment.target, self.word))] = self.factor
-        return Matrices(P=before.P * c, Q=before.Q if self.injected_only else before.Q * c)
+        c[list(columns(moment.target, self.word))] = 1 + share * (self.factor - 1)
+        return before._replace(P=before.P * c, Q=before.Q if self.injected_only else before.Q * c)
 
     def __str__(self) -> str:
         return f"weigh {self.word!r} by {self.factor:g}"
+
+
+@dataclass(frozen=True)
+class Renormalise(Edit):
+    """[P10] Every row of A_used is divided by its sum, whatever the edits around this one made of it.
+
+    After a weight c this is the weight before the softmax: softmax(S + log c) is A c with its rows renormalised.
+    """
+
+    def after(self, before: Matrices, moment: Moment) -> Matrices:
+        return before._replace(renormalise=True)
+
+    def __str__(self) -> str:
+        return "renormalise the rows"
 
 
 def between(source: Tokens, target: Tokens, alpha: Alpha) -> Edit:
@@ -193,11 +218,17 @@ def used(
     A_own: Float[Tensor, "... n m2"],
     P: Float[Tensor, "... m m2"],
     Q: Float[Tensor, "... m2"],
+    renormalise: bool | Bool[Tensor, "..."] = False,
 ) -> Float[Tensor, "... n m2"]:
-    """A_used = A P_t + A* Q_t, with Q_t given by its diagonal."""
-    return A @ P + A_own * Q[..., None, :]
+    """A_used = A P_t + A* Q_t, with Q_t given by its diagonal; each row divided by its sum where asked."""
+    A_used = A @ P + A_own * Q[..., None, :]
+    divide = torch.as_tensor(renormalise, device=A.device)[..., None, None]
+    return torch.where(divide, A_used / A_used.sum(dim=-1, keepdim=True), A_used)
 
 
-def stack(matrices: list[Matrices], like: Tensor) -> Matrices:
-    """The matrices of several targets as one batch, in the device and dtype of what they multiply."""
-    return Matrices(*(torch.stack(parts).to(like) for parts in zip(*matrices)))
+def stack(
+    matrices: list[Matrices], like: Tensor
+) -> tuple[Float[Tensor, "k m m2"], Float[Tensor, "k m2"], Bool[Tensor, " k"]]:
+    """P_t, Q_t and `renormalise` of several targets as one batch, for what they multiply."""
+    P, Q, renormalise = zip(*matrices)
+    return torch.stack(P).to(like), torch.stack(Q).to(like), torch.tensor(renormalise, device=like.device)

@@ -3,13 +3,16 @@
 The explicit engine builds A, A* and A_used as tensors, to be shown. The folded one never builds a map: matrix products
 associate, so Y* = (A P_t + A* Q_t) V* = A (P_t V*) + A* (Q_t V*), two ordinary attention calls on folded values.
 
-Rows of the batch are the source, then its targets. The unconditional half of a guided batch never gets here.
+Rows of the batch are the source, then its targets; or the targets alone, where the source's queries and keys come from
+a recording. The unconditional half of a guided batch never gets here.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,6 +20,19 @@ from ldm.attention import AttentionEdit, Site, attend, attention_map
 from p2p.edits import Matrices, stack, used
 
 Watch = Callable[[Site, Float[Tensor, "b h n m"]], None]  # shown the attention that each cross-attention layer used
+Recorded = Callable[[Site], tuple[Tensor, Tensor]]  # Q and K of the source, (1, h, n, d) and (1, h, m, d)
+Place = Literal["down", "mid", "up"]
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Some of the UNet's attention layers: of at most `side` positions a side, in these places."""
+
+    side: int | None = None
+    places: tuple[Place, ...] = ("down", "mid", "up")
+
+    def __contains__(self, site: Site) -> bool:
+        return site.place in self.places and (self.side is None or max(site.height, site.width) <= self.side)
 
 
 @dataclass(frozen=True)
@@ -24,61 +40,98 @@ class Injection:
     """What one step injects."""
 
     matrices: list[Matrices]  # one per target
-    inject_self: bool  # whether targets use the source's self-attention
-    self_limit: int  # ... in layers of at most this many positions a side
+    cross_layers: Layers
+    self_share: float  # of the source in the targets' self-attention: 1 is the source's, 0 their own
+    self_layers: Layers
 
     @property
     def idle(self) -> bool:
-        return not self.inject_self and all(m.idle for m in self.matrices)
+        return not self.self_share and all(m.idle for m in self.matrices)
 
 
-def explicit(injection: Injection, watch: Watch | None = None) -> AttentionEdit:
+def explicit(
+    injection: Injection, watch: Watch = lambda site, A: None, recorded: Recorded | None = None
+) -> AttentionEdit:
     """[P3-P5] Line 9 of Algorithm 1, inside attention: A <- A_used, with V from the target's own prompt."""
 
     def edit(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
         if site.kind == "self":
-            if injection.inject_self and max(site.height, site.width) <= injection.self_limit:
-                return attention_map(Q[:1], K[:1]) @ V  # one map for all rows
-            return attend(Q, K, V)
-        A = attention_map(Q, K)  # (1 + targets, h, n, m)
-        P, Q_t = stack(injection.matrices, like=A)
-        A_used = torch.cat([A[:1], used(A[:1], A[1:], P[:, None], Q_t[:, None])])
-        if watch:
-            watch(site, A_used)
-        return A_used @ V
+            return self_injected(injection, site, Q, K, V, recorded)
+        A = attention_map(Q, K)  # (rows, h, n, m)
+        if recorded:
+            source, own = attention_map(*recorded(site)), A
+        else:
+            source, own = A[:1], A[1:]
+        if site in injection.cross_layers:
+            own = used(source, own, *(part[:, None] for part in stack(injection.matrices, like=A)))
+        watch(site, torch.cat([source, own]))
+        return (own if recorded else torch.cat([source, own])) @ V
 
     return edit
 
 
-def folded(injection: Injection) -> AttentionEdit:
+def folded(injection: Injection, recorded: Recorded | None = None) -> AttentionEdit:
     """[P3-P5] What `explicit` computes, without maps: fast, and lean where there are many positions."""
 
     def edit(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
-        source = lambda a, rows: a[:1].expand(rows, -1, -1, -1)
         if site.kind == "self":
-            if injection.inject_self and max(site.height, site.width) <= injection.self_limit:
-                return attend(source(Q, len(V)), source(K, len(V)), V)
+            return self_injected(injection, site, Q, K, V, recorded)
+        if site not in injection.cross_layers:
             return attend(Q, K, V)
-        P, Q_t = stack(injection.matrices, like=V)
-        own, values = V[:1], V[1:]
-        Y = torch.zeros_like(Q[1:])
+        first, Q_source, K_source = source_of(site, Q, K, V, recorded)
+        own, values = slice(len(first), None), V[len(first) :]
+        P, Q_t, renormalise = stack(injection.matrices, like=V)
+        if renormalise.any():  # a column of ones comes out as the sums of the rows of A_used
+            values = F.pad(values, (0, 1), value=1.0)
+        Y = torch.zeros_like(values[..., :1, :]).expand(-1, -1, Q.shape[2], -1)
         if P.any():
-            Y = Y + attend(source(Q, len(values)), source(K, len(values)), P[:, None] @ values)
+            Y = Y + attend(Q_source, K_source, P[:, None] @ values)
         if Q_t.any():
-            Y = Y + attend(Q[1:], K[1:], Q_t[:, None, :, None] * values)
-        return torch.cat([attend(Q[:1], K[:1], own), Y])
+            Y = Y + attend(Q[own], K[own], Q_t[:, None, :, None] * values)
+        if renormalise.any():
+            Y, sums = Y[..., :-1], Y[..., -1:]
+            Y = torch.where(renormalise[:, None, None, None], Y / sums, Y)
+        return torch.cat([first, Y])
 
     return edit
 
 
-def watching(watch: Watch) -> AttentionEdit:
+def self_injected(
+    injection: Injection, site: Site, Q: Tensor, K: Tensor, V: Tensor, recorded: Recorded | None
+) -> Tensor:
+    """Self-attention with the source's map in the place of the targets': P = I, Q = 0 inside the window."""
+    share = injection.self_share if site in injection.self_layers else 0.0
+    if not share:
+        return attend(Q, K, V)
+    first, Q_source, K_source = source_of(site, Q, K, V, recorded)
+    own = slice(len(first), None)
+    Y = attend(Q_source, K_source, V[own])
+    if share < 1:
+        Y = share * Y + (1 - share) * attend(Q[own], K[own], V[own])
+    return torch.cat([first, Y])
+
+
+def source_of(
+    site: Site, Q: Tensor, K: Tensor, V: Tensor, recorded: Recorded | None
+) -> tuple[Float[Tensor, "s h n e"], Float[Tensor, "k h n d"], Float[Tensor, "k h m d"]]:
+    """Plain attention of the source's row, if it is in the batch, and the source's Q and K for each target."""
+    if recorded:
+        (Q_source, K_source), targets = recorded(site), len(V)
+        first = V.new_empty(0, *Q.shape[1:3], V.shape[-1])
+    else:
+        Q_source, K_source, targets = Q[:1], K[:1], len(V) - 1
+        first = attend(Q_source, K_source, V[:1])
+    return first, Q_source.expand(targets, -1, -1, -1), K_source.expand(targets, -1, -1, -1)
+
+
+def watching(watch: Watch, recorded: Recorded | None = None) -> AttentionEdit:
     """Plain attention that shows its cross-attention maps."""
 
     def edit(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
         if site.kind == "self":
             return attend(Q, K, V)
         A = attention_map(Q, K)
-        watch(site, A)
+        watch(site, torch.cat([attention_map(*recorded(site)), A]) if recorded else A)
         return A @ V
 
     return edit

@@ -4,6 +4,7 @@ import csv
 import itertools
 import math
 import signal
+from copy import deepcopy
 
 import pytest
 import torch
@@ -310,8 +311,7 @@ def test_a_convolutions_first_step_is_its_gradient_with_all_singular_values_made
 
 
 def test_muon_moves_the_hidden_matrices_and_nothing_else(tiny):
-    model = nn.ModuleDict({"text_encoder": tiny.text_encoder, "unet": tiny.unet})
-    model.requires_grad_(True)
+    model = deepcopy(nn.ModuleDict({"text_encoder": tiny.text_encoder, "unet": tiny.unet})).requires_grad_(True)
     hidden, every = hidden_matrices(model), dict(model.named_parameters())
     outer = [name for name in every if every[name].ndim > 1 and name not in hidden]
     assert sorted(outer) == [

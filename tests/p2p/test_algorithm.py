@@ -12,6 +12,7 @@ from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
 from p2p.baselines import fixed_seed
 from p2p.edits import Moment, Refine, Swap, between
+from p2p.inject import Layers
 from p2p.maps import WordMaps
 
 CAT = "a photo of a cat on the grass"
@@ -68,7 +69,7 @@ def test_injection_changes_the_picture(tiny):
 def test_self_injection_changes_the_picture_only_below_its_limit(tiny):
     def edited(limit):
         p2p = PromptToPrompt(
-            tiny, CAT, (BICYCLE,), (Swap("cat", "bicycle", Alpha(NEVER)),), SelfInjection(ALWAYS, limit)
+            tiny, CAT, (BICYCLE,), (Swap("cat", "bicycle", Alpha(NEVER)),), SelfInjection(ALWAYS, Layers(side=limit))
         )
         *_, state = p2p.denoise(seed=3, steps=2)
         return state.z_t[1]
@@ -102,7 +103,7 @@ def test_one_call_a_step_equals_the_two_calls_of_the_algorithm(tiny):
             A = stored.pop(0)
             if site.kind == "self":
                 return attend(Q, K, V)
-            P, Q_t = edit.matrices(Moment(t, 1000, source, target))
+            P, Q_t, _ = edit.matrices(Moment(t, 1000, source, target))
             return (A @ P.float() + attention_map(Q, K) * Q_t.float()) @ V  # [P5] V is the target's
 
         timestep = torch.tensor([t - 1])

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from p2p.alpha import Alpha, switch_time
-from p2p.edits import Edit, Matrices, Moment, Preserve, Refine, Reweight, Swap, used
+from p2p.alpha import Alpha, Window, switch_time
+from p2p.edits import Edit, Matrices, Moment, Preserve, Refine, Renormalise, Reweight, Swap, used
+from p2p.words import columns
 
 T = 1000
 
@@ -64,6 +65,47 @@ def test_tau_is_alpha_with_one_common_switch_time(pair):
         assert torch.equal(per_word.at(t, T, target), Alpha(321).at(t, T, target))
 
 
+def test_a_window_holds_from_its_start_to_its_end():
+    """0.8:0.3 of 10 steps: t = 800 .. 400; next to it 1.0:0.8 and 0.3:0.0 cover the rest, each step once."""
+    visited = range(1000, 0, -100)
+    held = lambda window: [t for t in visited if window.at(t, T)]
+    assert held(Window(end=0.3, start=0.8)) == [800, 700, 600, 500, 400]
+    assert held(Window(end=0.8)) == [1000, 900] and held(Window(end=0.0, start=0.3)) == [300, 200, 100]
+    assert held(Window(end=400, start=800)) == [800, 700, 600, 500, 400]
+    assert held(Window(end=1.0)) == held(Window(end=0.5, start=0.5)) == []
+
+
+def test_a_ramp_falls_in_a_straight_line_to_the_end_of_the_window():
+    window = Window(end=0.2, ramp=0.4, level=0.8)
+    by_hand = {1000: 0.8, 601: 0.8, 600: 0.8, 400: 0.4, 300: 0.2, 201: 0.002, 200: 0.0, 1: 0.0}
+    for t, value in by_hand.items():
+        assert window.at(t, T) == pytest.approx(value, abs=1e-12)  # one division
+
+
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        (Window(end=0.5, start=0.4), "after its end"),
+        (Window(end=500, start=400), "starts at t = 400, after its end at t = 500"),
+        (Window(ramp=1.5), r"ramp of a window must lie in \[0, 1\], got 1.5"),
+        (Window(level=-0.1), r"level of a window must lie in \[0, 1\], got -0.1"),
+        (Window(start=1.1), r"must lie in \[0, 1\], got 1.1"),
+        (Window(end=1002), "must lie in"),
+    ],
+)
+def test_a_window_that_cannot_be_is_refused(window, message):
+    with pytest.raises(ValueError, match=message):
+        window.at(500, T)
+
+
+def test_a_soft_alpha_blends_the_two_maps(pair):
+    """[P9] alpha = 0.25: a quarter of A M and three quarters of A*."""
+    P, Q, _ = swap(Alpha(Window(end=0, level=0.25))).matrices(Moment(500, T, *pair))
+    M = swap(Alpha(0)).matrices(Moment(500, T, *pair)).P
+    assert_close(P, 0.25 * M, rtol=0, atol=0)
+    assert_close(Q, torch.full((32,), 0.75, dtype=torch.float64), rtol=0, atol=0)
+
+
 def test_before_the_switch_a_swap_is_the_mapper_and_after_it_nothing(pair):
     """[P4] P = M, Q = 0 while t >= tau; P = 0, Q = I once t < tau."""
     before, after = (swap(Alpha(300)).matrices(Moment(t, T, *pair)) for t in (300, 299))
@@ -77,7 +119,7 @@ def test_alpha_blends_columns(pair):
     generator = torch.Generator().manual_seed(0)
     A, A_own = (torch.rand(6, 32, generator=generator, dtype=torch.float64).softmax(-1) for _ in range(2))
     edit = swap(Alpha(tau=0, words={"bicycle": T + 1}))
-    P, Q = edit.matrices(Moment(500, T, *pair))
+    P, Q, _ = edit.matrices(Moment(500, T, *pair))
     mapped = swap(Alpha(0)).matrices(Moment(500, T, *pair)).P
     by_hand = A @ mapped
     by_hand[:, [5, 6]] = A_own[:, [5, 6]]
@@ -88,7 +130,7 @@ def test_rows_of_used_attention_sum_to_one_under_tau(pair):
     A = torch.rand(2, 4, 9, 32, dtype=torch.float64).softmax(-1)
     A_own = torch.rand(2, 4, 9, 32, dtype=torch.float64).softmax(-1)
     for t in (1, 200, 1000):
-        P, Q = swap(Alpha(200)).matrices(Moment(t, T, *pair))
+        P, Q, _ = swap(Alpha(200)).matrices(Moment(t, T, *pair))
         # 32 additions of numbers below 1
         assert_close(used(A, A_own, P, Q).sum(-1), torch.ones(2, 4, 9, dtype=torch.float64), rtol=0, atol=1e-14)
 
@@ -114,7 +156,7 @@ def close(one: Matrices, other: Matrices) -> None:
 def test_refine_leaves_new_words_their_own_attention(tokenizer):
     """[P10] Aligned columns are A's, the new word's are A*'s: the matrices of the paper's refinement."""
     source, target = map(tokenizer.encode, ("a cat on the grass", "a purple cat on the grass"))
-    P, Q = Refine(Alpha(tau=0)).matrices(Moment(1, T, source, target))
+    P, Q, _ = Refine(Alpha(tau=0)).matrices(Moment(1, T, source, target))
     purple = target.pieces.index("purple")
     assert Q.tolist() == [float(i == purple) for i in range(32)]
     assert not P[:, purple].any()
@@ -126,7 +168,7 @@ def test_preserve_injects_one_word_alone(tokenizer):
     """[P11] Only the word's column comes from the source, at every step."""
     source, target = map(tokenizer.encode, ("a photo of a butterfly", "a painting of a butterfly"))
     for t in (1, T):
-        P, Q = Preserve("butterfly").matrices(Moment(t, T, source, target))
+        P, Q, _ = Preserve("butterfly").matrices(Moment(t, T, source, target))
         assert [i for i in range(32) if Q[i] == 0] == [5, 6]
         assert P.sum() == P[5, 5] + P[6, 6] == 2
     complement = Preserve("butterfly", Alpha(tau=0), others=True).matrices(Moment(1, T, source, target))
@@ -200,9 +242,45 @@ def test_order_matters_between_a_weight_and_a_later_claim(pair):
     assert (claim + weight).matrices(moment).P[5].sum() == 3
 
 
+def test_a_weight_in_a_window_holds_there_alone(pair):
+    edit = Reweight("bicycle", 3.0, Window(end=0.5))
+    for t, c in ((1000, 3.0), (501, 3.0), (500, 1.0)):
+        Q = edit.matrices(Moment(t, T, *pair)).Q
+        assert Q[[5, 6]].tolist() == [c, c] and Q.sum() == 30 + 2 * c
+    assert (
+        Reweight("bicycle", 3.0, Window(0, level=0.5)).matrices(Moment(9, T, *pair)).Q[5] == 2
+    )  # half way from 1 to 3
+
+
+@pytest.mark.parametrize("tau", [0, T + 1])
+@pytest.mark.parametrize("factor", [0.0, 0.3, 5.0])
+def test_a_renormalised_weight_is_a_weight_before_the_softmax(pair, tau, factor):
+    """softmax(S + log c) on the word's columns, of the target's scores or of the source's, which are then swapped."""
+    generator = torch.Generator().manual_seed(0)
+    S, S_own = (torch.randn(6, 32, generator=generator, dtype=torch.float64) for _ in range(2))
+    edit = swap(Alpha(tau)) + Reweight("grass", factor) + Renormalise()
+    P, Q, renormalise = edit.matrices(Moment(500, T, *pair))
+    A_used = used(S.softmax(-1), S_own.softmax(-1), P, Q, renormalise)
+    grass = lambda tokens: list(columns(tokens, "grass"))
+    bias = torch.zeros(32, dtype=torch.float64)
+    scores, tokens = (S, pair[0]) if tau == 0 else (S_own, pair[1])
+    bias[grass(tokens)] = torch.tensor(factor, dtype=torch.float64).log()
+    biased = (scores + bias).softmax(-1)
+    if tau == 0:
+        biased = biased @ swap(Alpha(0)).matrices(Moment(500, T, *pair)).P
+    assert_close(A_used, biased, rtol=1e-13, atol=1e-15)  # exp(log c) and the order of sums
+    assert_close(A_used.sum(-1), torch.ones(6, dtype=torch.float64), rtol=0, atol=1e-14)
+
+
+def test_rows_with_a_negative_weight_cannot_be_renormalised(pair):
+    for edit in (Renormalise() + Reweight("bicycle", -1.0), Reweight("bicycle", -1.0) + Renormalise()):
+        with pytest.raises(ValueError, match="negative weight can't be renormalised"):
+            edit.matrices(Moment(500, T, *pair))
+
+
 def test_two_swaps_are_one_edit(tokenizer):
     source, target = map(tokenizer.encode, ("a cat on the beach", "a bicycle on the grass"))
     edit = Swap("cat", "bicycle", Alpha(0)) + Swap("beach", "grass", Alpha(0))
-    P, Q = edit.matrices(Moment(1, T, source, target))
+    P, Q, _ = edit.matrices(Moment(1, T, source, target))
     assert not Q.any()
     assert_close(P.sum(dim=1), torch.ones(32, dtype=torch.float64), rtol=0, atol=1e-15)  # 1/2 + 1/2

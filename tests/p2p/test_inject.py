@@ -4,18 +4,20 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ldm.attention import Site, attend
+from ldm.attention import Site, attend, attention_map
 from p2p.alpha import Alpha
-from p2p.edits import Moment, Reweight, Swap
-from p2p.inject import Injection, explicit, folded
+from p2p.edits import Moment, Renormalise, Reweight, Swap
+from p2p.inject import Injection, Layers, explicit, folded
 
 CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
 EDIT = Swap("cat", "bicycle", Alpha(tau=500, words={"bicycle": 800}))
 
 
-def injection(tokenizer, edit, t: int, targets: int = 2, inject_self: bool = True) -> Injection:
+def injection(tokenizer, edit, t: int, self_share: float = 1.0) -> Injection:
+    """Of one edited target and one that is left alone."""
     moment = Moment(t, 1000, tokenizer.encode(CAT), tokenizer.encode(BICYCLE))
-    return Injection([edit.matrices(moment)] * targets, inject_self, self_limit=4)
+    matrices = [edit.matrices(moment), Reweight("grass", 1.0).matrices(moment)]
+    return Injection(matrices, Layers(places=("mid", "up")), self_share, self_layers=Layers(side=4))
 
 
 def qkv(n: int, m: int, rows: int = 3) -> list[torch.Tensor]:
@@ -25,24 +27,37 @@ def qkv(n: int, m: int, rows: int = 3) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("t", [1000, 700, 100])
-@pytest.mark.parametrize("weight", [1.0, -0.5, 3.0])
-def test_folded_equals_explicit_in_cross_attention(tokenizer, t, weight):
-    """All injected, some words injected, none injected; with and without a weight."""
-    now = injection(tokenizer, EDIT + Reweight("grass", weight), t)
+@pytest.mark.parametrize(
+    "more", [Reweight("grass", 3.0), Reweight("grass", -0.5), Reweight("grass", 3.0) + Renormalise()]
+)
+def test_folded_equals_explicit_in_cross_attention(tokenizer, t, more):
+    """All injected, some words injected, none injected; weighted, and renormalised."""
+    now = injection(tokenizer, EDIT + more, t)
     site, arrays = Site("cross", "up", 3, 4, 4), qkv(16, 32)
     # the same float64 sums, associated otherwise
     assert_close(folded(now)(site, *arrays), explicit(now)(site, *arrays), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("inject", [True, False])
+@pytest.mark.parametrize("engine", [folded, explicit])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("side", [4, 5])
-def test_folded_equals_explicit_in_self_attention(tokenizer, inject, side):
-    now = injection(tokenizer, EDIT, 900, inject_self=inject)
-    site, arrays = Site("self", "down", 0, side, side), qkv(side**2, side**2)
-    result = folded(now)(site, *arrays)
-    assert_close(result, explicit(now)(site, *arrays), rtol=1e-12, atol=1e-12)  # as above
-    injected = inject and side <= 4
-    assert torch.equal(result, attend(*arrays)) != injected
+def test_self_attention_is_the_sources_own_and_targets_blend_towards_it(tokenizer, engine, share, side):
+    """By the definition: (share A + (1 - share) A*) V*, in the layers that are small enough."""
+    now = injection(tokenizer, EDIT, 900, share)
+    Q, K, V = qkv(side**2, side**2)
+    A = attention_map(Q, K)
+    w = share if side <= 4 else 0.0
+    expected = (w * A[:1] + (1 - w) * A) @ V
+    # float64 sums, associated otherwise
+    assert_close(engine(now)(Site("self", "down", 0, side, side), Q, K, V), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("engine", [folded, explicit])
+def test_layers_that_were_not_chosen_are_left_alone(tokenizer, engine):
+    now, arrays = injection(tokenizer, EDIT, 900), qkv(16, 32)
+    down, up = (engine(now)(Site("cross", place, 0, 4, 4), *arrays) for place in ("down", "up"))
+    assert_close(down, attend(*arrays), rtol=1e-12, atol=1e-12)  # the explicit engine's softmax is its own
+    assert not torch.allclose(up, down)
 
 
 def test_the_source_row_is_plain_attention(tokenizer):
