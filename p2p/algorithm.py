@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ldm.attention import AttentionEdit
+from ldm.config import STRICT
 from ldm.pipeline import LatentDiffusion, State
 from p2p.alpha import Time, Window, window
 from p2p.edits import Edit, Moment
@@ -16,6 +17,8 @@ class SelfInjection:
 
     Layers of more positions than 16 a side are left out: they carry texture, not layout.
     """
+
+    __pydantic_config__ = STRICT
 
     until: Time | Window = 0.6
     layers: Layers = Layers(side=16)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldm.config import STRICT
 from ldm.tokenizer import Tokens
 from p2p.words import columns
 
@@ -45,6 +46,8 @@ class Window:
         ramp: the fraction of T over which it fades out, in a straight line, before its end; 0 is a switch.
         level: its strength before that, in [0, 1].
     """
+
+    __pydantic_config__ = STRICT
 
     end: Time = 0.2
     start: Time = 1.0
@@ -83,6 +86,8 @@ class Alpha:
 
     `tau` is the switch time of all tokens [P4], or their window; `words` gives single words of the target their own.
     """
+
+    __pydantic_config__ = STRICT
 
     tau: Time | Window = 0.2
     words: Mapping[str, Time | Window] = field(default_factory=dict)

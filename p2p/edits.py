@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ldm.config import STRICT
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha, Time, Window, window
 from p2p.mapper import Merge, align, aligned_columns, mapper
@@ -70,9 +71,14 @@ class Edit(ABC):
             raise ValueError("rows with a negative weight can't be renormalised: drop one of the two")
         return found
 
+    @property
+    def parts(self) -> tuple["Edit", ...]:
+        """The single edits that this one is made of, in their order."""
+        return (self,)
+
     def __add__(self, other: "Edit") -> "Edit":
         """First this edit, then the other."""
-        return Composition((self, other))
+        return Composition(self.parts + other.parts)
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,10 @@ class Composition(Edit):
     """Edits one after the other."""
 
     edits: tuple[Edit, ...]
+
+    @property
+    def parts(self) -> tuple[Edit, ...]:
+        return self.edits
 
     def after(self, before: Matrices, moment: Moment) -> Matrices:
         return reduce(lambda matrices, edit: edit.after(matrices, moment), self.edits, before)
@@ -98,6 +108,8 @@ def claim(before: Matrices, a: Float[Tensor, " m2"], M: Float[Tensor, "m m2"], a
 class Refine(Edit):
     """[P10] Words that the prompts share take the source's attention; new words have their own."""
 
+    __pydantic_config__ = STRICT
+
     alpha: Alpha = Alpha()
 
     def after(self, before: Matrices, moment: Moment) -> Matrices:
@@ -113,6 +125,8 @@ class Refine(Edit):
 class Swap(Edit):
     """[P6-P9] A word or phrase of the source becomes one of the target, of any numbers of tokens; all words that the
     prompts share are kept, as by `Refine`."""
+
+    __pydantic_config__ = STRICT
 
     source: str
     target: str
@@ -134,6 +148,8 @@ class Preserve(Edit):
 
     With `others`, the complement: every shared word but this one.
     """
+
+    __pydantic_config__ = STRICT
 
     word: str
     alpha: Alpha = Alpha(tau=0)
@@ -163,6 +179,8 @@ class Reweight(Edit):
     `injected_only` it scales only what is injected from the source, and ends when tau does, as the paper's code has it.
     """
 
+    __pydantic_config__ = STRICT
+
     word: str
     factor: float
     window: Time | Window = 0
@@ -184,6 +202,8 @@ class Renormalise(Edit):
 
     After a weight c this is the weight before the softmax: softmax(S + log c) is A c with its rows renormalised.
     """
+
+    __pydantic_config__ = STRICT
 
     def after(self, before: Matrices, moment: Moment) -> Matrices:
         return before._replace(renormalise=True)

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm.attention import AttentionEdit, Site, attend, attention_map
+from ldm.config import STRICT
 from p2p.edits import Matrices, stack, used
 
 Watch = Callable[[Site, Float[Tensor, "b h n m"]], None]  # shown the attention that each cross-attention layer used
@@ -27,6 +28,8 @@ Place = Literal["down", "mid", "up"]
 @dataclass(frozen=True)
 class Layers:
     """Some of the UNet's attention layers: of at most `side` positions a side, in these places."""
+
+    __pydantic_config__ = STRICT
 
     side: int | None = None
     places: tuple[Place, ...] = ("down", "mid", "up")

@@ -2,10 +2,15 @@
 
 import argparse
 import math
+from functools import reduce
+from operator import add
 
-from ldm.tokenizer import Tokens
-from p2p.alpha import Alpha
-from p2p.edits import Edit, Preserve, Refine, Reweight, Swap, between
+from ldm.tokenizer import CLIPTokenizer, Tokens
+from p2p.algorithm import SelfInjection
+from p2p.alpha import Alpha, Time, Window
+from p2p.call import Call, Sampling, Target
+from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap, between
+from p2p.inject import Layers
 from p2p.local_blend import Region
 
 TAU = """\
@@ -39,14 +44,29 @@ def pair(text: str) -> tuple[str, str]:
     return left.strip(), right.strip()
 
 
-def weight(text: str) -> tuple[str, float]:
-    word, number = pair(text)
-    return word, finite(number)
+def window(text: str) -> Time | Window:
+    """`END`, or `START:END`."""
+    start, colon, end = text.partition(":")
+    return Window(time(end), time(start)) if colon else time(text)
 
 
-def word_time(text: str) -> tuple[str, int | float]:
-    word, number = pair(text)
-    return word, time(number)
+def word_window(text: str) -> tuple[str, Time | Window]:
+    word, when = pair(text)
+    return word, window(when)
+
+
+def weight(text: str) -> Reweight:
+    """`WORD=C`, or `WORD=C@START:END`."""
+    word, rest = pair(text)
+    factor, at, when = rest.partition("@")
+    return Reweight(word, finite(factor), window(when) if at else 0)
+
+
+def places(text: str) -> tuple[str, ...]:
+    chosen = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not chosen or not set(chosen) <= set(Layers().places):
+        raise argparse.ArgumentTypeError(f"{text!r}: give some of {','.join(Layers().places)}")
+    return chosen
 
 
 def add_edit_options(parser: argparse.ArgumentParser) -> None:
@@ -54,11 +74,11 @@ def add_edit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tau", type=time, default=0.2, help=TAU)
     parser.add_argument(
         "--alpha",
-        type=word_time,
+        type=word_window,
         action="append",
         default=[],
-        metavar="WORD=TAU",
-        help="a switch time of its own for a word of the target",
+        metavar="WORD=[START:]END",
+        help="a switch time of its own for a word of the target, or a window: 1.0:0.5 is the first half of the steps",
     )
     parser.add_argument("--refine", action="store_true", help="keep the words that both prompts have, and swap none")
     parser.add_argument(
@@ -76,15 +96,35 @@ def add_edit_options(parser: argparse.ArgumentParser) -> None:
         type=weight,
         action="append",
         default=[],
-        metavar="WORD=C",
-        help="multiply the word's attention by C: 0 removes, above 1 strengthens, below 0 pushes away",
+        metavar="WORD=C[@START:END]",
+        help="multiply the word's attention by C: 0 removes, above 1 strengthens, below 0 pushes away; at every step, "
+        "or in a window as for --alpha",
+    )
+    parser.add_argument(
+        "--renormalise",
+        action="store_true",
+        help="divide the rows of the edited attention by their sums; a weight C is then log C added before the softmax",
     )
     parser.add_argument(
         "--self-until",
-        type=time,
+        type=window,
         default=0.6,
-        metavar="TAU",
-        help="tau of self-attention (default %(default)s)",
+        metavar="[START:]END",
+        help="tau of self-attention, or its window (default %(default)s)",
+    )
+    parser.add_argument(
+        "--self-side",
+        type=int,
+        default=SelfInjection().layers.side,
+        metavar="N",
+        help="inject self-attention in layers of at most N positions a side (default %(default)s)",
+    )
+    parser.add_argument(
+        "--layers",
+        type=places,
+        default=Layers().places,
+        metavar="PLACE,...",
+        help="edit attention only there: some of down,mid,up (default all)",
     )
     parser.add_argument(
         "--blend",
@@ -99,10 +139,9 @@ def edit_of(args: argparse.Namespace, source: Tokens, target: Tokens) -> Edit:
     said: list[Edit] = [Refine(alpha)] if args.refine else []
     said += [Swap(word, other, alpha) for word, other in args.swap]
     said += [Preserve(word) for word in args.preserve]
-    edit = sum(said[1:], said[0]) if said else between(source, target, alpha)
-    for word, factor in args.reweight:
-        edit += Reweight(word, factor)
-    return edit
+    edit = reduce(add, said) if said else between(source, target, alpha)
+    edit = reduce(add, args.reweight, edit)
+    return edit + Renormalise() if args.renormalise else edit
 
 
 def region_of(args: argparse.Namespace) -> Region | None:
@@ -116,3 +155,22 @@ def region_of(args: argparse.Namespace) -> Region | None:
     chosen = [word.strip() for word in args.blend.split(",") if word.strip()]
     cut = tuple(word.removeprefix("-") for word in chosen if word.startswith("-"))
     return Region(tuple(word for word in chosen if not word.startswith("-")), cut)
+
+
+def call_of(args: argparse.Namespace, tokenizer: CLIPTokenizer) -> Call:
+    """The whole call. Raises ValueError for what does not fit the prompts."""
+    source, *tokens = map(tokenizer.encode, (args.source, *args.targets))
+    region = region_of(args)
+    targets = (Target.of(prompt, edit_of(args, source, y), region) for prompt, y in zip(args.targets, tokens))
+    return Call(
+        args.source,
+        tuple(targets),
+        SelfInjection(args.self_until, Layers(args.self_side, args.layers)),
+        Layers(places=args.layers),
+        sampling_of(args),
+        args.model,
+    )
+
+
+def sampling_of(args: argparse.Namespace) -> Sampling:
+    return Sampling(args.seed, args.steps, args.guidance, args.sampler, args.eta)

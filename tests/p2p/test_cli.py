@@ -7,6 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
@@ -111,7 +112,9 @@ def test_options_change_the_target_and_not_the_source(p2p, options):
     assert abs(plain - edited)[:, 32:].max() > 5
 
 
-@pytest.mark.parametrize("option", [("--swap", "cat"), ("--reweight", "cat=much"), ("--alpha", "=0.5")])
+@pytest.mark.parametrize(
+    "option", [("--swap", "cat"), ("--reweight", "cat=much"), ("--alpha", "=0.5"), ("--alpha", "cat=1.0:x")]
+)
 def test_an_option_of_the_wrong_form_is_refused(p2p, capsys, option):
     with pytest.raises(SystemExit):
         p2p("edit", CAT, DOG, *option, "-o", "x.png")
@@ -124,11 +127,118 @@ def test_attention_draws_a_map_per_word(p2p):
     assert width > 300 and height > 300
 
 
-def test_the_picture_holds_the_full_call(p2p):
-    p2p("edit", CAT, DOG, "--tau", "0.3", "--steps", "2", "--seed", "5", "-o", "e.png")
-    call = json.loads(Image.open("e.png").text["p2p"])
-    assert call["command"] == "edit" and call["source"] == CAT and call["targets"] == [DOG]
-    assert (call["tau"], call["steps"], call["seed"], call["guidance"]) == (0.3, 2, 5, 4.0)
+def test_a_generated_picture_holds_the_full_call(p2p, folder):
+    p2p("generate", CAT, "--steps", "2", "--seed", "5", "-o", "g.png")
+    call = json.loads(Image.open("g.png").text["p2p"])
+    assert (call["command"], call["prompt"], call["model"]) == ("generate", CAT, str(folder))
+    assert (call["steps"], call["seed"], call["guidance"], call["sampler"], call["eta"]) == (2, 5, 4.0, "ddim", 0.0)
+
+
+EDIT = (
+    CAT,
+    DOG,
+    "a photo of a bicycle on the grass",
+    "--tau",
+    "0.3",
+    "--alpha",
+    "photo=1.0:0.5",
+    "--reweight",
+    "grass=3@0.5",
+)
+OPTIONS = (
+    "--renormalise",
+    "--self-until",
+    "0.9:0.2",
+    "--self-side",
+    "8",
+    "--layers",
+    "down,up",
+    "--blend",
+    "grass",
+    "--eta",
+    "0.5",
+)
+
+
+@pytest.mark.parametrize("kept", ["saved.json", "e.png"])
+def test_an_edit_replays_from_its_file_and_from_its_picture_to_the_bit(p2p, kept):
+    p2p("edit", *EDIT, *OPTIONS, "--steps", "3", "--seed", "5", "--save", "saved.json", "-o", "e.png")
+    p2p("replay", kept, "-o", "again.png")
+    assert (picture("e.png") == picture("again.png")).all()
+    assert Image.open("e.png").text == Image.open("again.png").text
+
+
+def test_each_target_of_a_file_may_have_its_own_edits(p2p):
+    p2p("edit", CAT, DOG, CAT, "--tau", "0.0", "--self-until", "0.0", "--steps", "2", "--save", "s.json", "-o", "e.png")
+    call = json.loads(Path("s.json").read_text())
+    call["targets"][1]["edits"].append({"reweight": {"word": "grass", "factor": 50.0}})
+    Path("s.json").write_text(json.dumps(call))
+    p2p("replay", "s.json", "-o", "again.png")
+    before, after = picture("e.png").astype(int), picture("again.png").astype(int)
+    assert (
+        abs(before - after)[:, :64].max() <= 1
+    )  # the folded engine's sums of one target round by the other's matrices
+    assert abs(before - after)[:, 64:].max() > 5
+
+
+def test_the_schema_allows_what_is_saved(p2p, capsys, monkeypatch):
+    """By an independent reader of JSON schemas."""
+    p2p("edit", *EDIT, *OPTIONS, "--steps", "1", "--save", "saved.json", "-o", "e.png")
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["p2p", "schema"])
+    main()
+    schema, call = json.loads(capsys.readouterr().out), json.loads(Path("saved.json").read_text())
+    jsonschema.validate(call, schema)
+    call["targets"][0]["edits"][0] = {"swop": {}}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(call, schema)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda call: call.pop("source"), "source: Field required"),
+        (lambda call: call["sampling"].update(steps="30"), r"sampling\.steps: Input should be a valid integer"),
+        (lambda call: call["sampling"].update(steps=0), r"steps must lie in 1\.\.1000, got 0"),
+        (lambda call: call["sampling"].update(eta=3.0), r"sampling: .*eta must lie in \[0, 1\], got 3.0"),
+        (lambda call: call.update(colour="red"), "colour: Unexpected"),
+        (lambda call: call.update(targets=[]), "at least one target"),
+        (lambda call: call["targets"][0].update(edits=[]), "has no edits"),
+        (
+            lambda call: call["targets"][0]["edits"][0].update(swap={"source": "cat", "target": "dog"}),
+            r"edits\.0: .*exactly one",
+        ),
+        (
+            lambda call: call["targets"][0]["edits"].append({"reweight": {"word": "bird", "factor": 1.0}}),
+            "no word 'bird'",
+        ),
+        (lambda call: call["layers"].update(places=["sideways"]), r"layers\.places\.0: Input should be 'down'"),
+    ],
+)
+def test_a_file_with_a_wrong_field_is_refused_by_its_name(p2p, change, message, monkeypatch):
+    p2p("edit", CAT, DOG, "--steps", "1", "--save", "s.json", "-o", "e.png")
+    call = json.loads(Path("s.json").read_text())
+    change(call)
+    Path("s.json").write_text(json.dumps(call))
+    monkeypatch.setattr("ldm.unet.UNet.forward", lambda *_, **__: pytest.fail("sampling began"))
+    with pytest.raises(SystemExit, match=message):
+        p2p("replay", "s.json", "-o", "x.png")
+    assert not Path("x.png").exists()
+
+
+def test_a_file_that_holds_no_edit_is_refused(p2p):
+    p2p("generate", CAT, "--steps", "1", "-o", "g.png")
+    Path("junk.json").write_bytes(b"\xff\x00")
+    for file, message in (("g.png", "holds no edit"), ("junk.json", "holds no edit"), ("none.json", "could not read")):
+        with pytest.raises(SystemExit, match=message):
+            p2p("replay", file, "-o", "x.png")
+
+
+def test_a_file_names_no_path_of_a_model(p2p, monkeypatch):
+    p2p("edit", CAT, DOG, "--steps", "1", "--save", "s.json", "-o", "e.png")
+    monkeypatch.setattr(sys, "argv", ["p2p", "replay", "s.json", "-o", "x.png"])
+    with pytest.raises(SystemExit, match="has no name here: give --model"):
+        main()
 
 
 def test_ddpm_and_eta_run(p2p):
@@ -150,7 +260,7 @@ GOOD = ("generate", CAT, "-o", "x.png")
         ((*GOOD, "--steps", "0"), r"steps must lie in 1\.\.1000, got 0"),
         ((*GOOD, "--steps", "1001"), r"steps must lie in 1\.\.1000, got 1001"),
         ((*GOOD, "--eta", "2"), r"eta must lie in \[0, 1\], got 2.0"),
-        ((*GOOD, "--eta", "0.5", "--sampler", "ddpm"), "--eta belongs to the ddim sampler"),
+        ((*GOOD, "--eta", "0.5", "--sampler", "ddpm"), "eta belongs to the ddim sampler"),
         ((*GOOD, "--device", "nonsense"), "no device 'nonsense'"),
         (("edit", CAT, DOG, "--tau", "1.5", "-o", "x.png"), r"tau as a fraction of T must lie in \[0, 1\], got 1.5"),
         (("edit", CAT, DOG, "--tau", "2000", "-o", "x.png"), r"time step must lie in 0\.\.1001, got 2000"),
@@ -163,6 +273,10 @@ GOOD = ("generate", CAT, "-o", "x.png")
         (("edit", CAT, DOG, "--alpha", "dig=0.5", "-o", "x.png"), "Did you mean 'dog'"),
         (("edit", CAT, DOG, "--blend", "bird", "-o", "x.png"), "neither prompt has 'bird'"),
         (("edit", CAT, DOG, "--blend=-cat", "-o", "x.png"), "at least one word"),
+        (("edit", CAT, DOG, "--alpha", "dog=0.2:0.5", "-o", "x.png"), "after its end"),
+        (("edit", CAT, DOG, "--reweight", "dog=-1", "--renormalise", "-o", "x.png"), "negative weight"),
+        (("edit", CAT, DOG, "--save", "call.txt", "-o", "x.png"), r"must be a \.json file"),
+        (("edit", CAT, "dog " * 31, "-o", "x.png"), "31 tokens, the model's context holds 30"),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_fix(p2p, args, message, monkeypatch):
