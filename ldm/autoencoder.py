@@ -1,4 +1,4 @@
-"""The first stage [B1, B2]: an encoder to a small latent, a decoder back, and the Gaussian between them.
+"""The first stage [B1]: an encoder to a small latent, a decoder back, and a Gaussian [B2] or a codebook [B3] between.
 
 Latents outside this file are always scaled: `encode` multiplies by `config.scale`, `decode` divides, and nothing else
 in the project knows of the scale. Parameter names are those of the public checkpoint files.
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ldm.attention import attend
 from ldm.config import AutoencoderConfig
+from ldm.quantize import Codebook
 
 EPS = 1e-6  # of every GroupNorm in the first stage (the UNet's differ)
 
@@ -120,7 +121,7 @@ class Mid(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Picture to the 2c channels of the Gaussian's mean and log-variance."""
+    """Picture to the latent's c channels [B3], or to the 2c of the Gaussian's mean and log-variance [B2]."""
 
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
@@ -132,9 +133,9 @@ class Encoder(nn.Module):
             self.down_blocks.append(Level(widths[max(i - 1, 0)], width, config.layers, groups, down))
         self.mid_block = Mid(widths[-1], groups)
         self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=EPS)
-        self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[-1], config.encoder_channels, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c2 h w"]:
+    def forward(self, x: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b k h w"]:
         x = self.conv_in(x)
         for level in self.down_blocks:
             x = level(x)
@@ -164,23 +165,46 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """[B1, B2] The KL-regularised autoencoder."""
+    """[B1] Encoder and decoder with one of two bottlenecks: KL [B2], or a codebook [B3] where the config has one."""
 
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
         self.config = config
-        c = config.latent_channels
+        k, c = config.encoder_channels, config.latent_channels
         self.encoder, self.decoder = Encoder(config), Decoder(config)
-        self.quant_conv = nn.Conv2d(2 * c, 2 * c, 1)
+        self.quant_conv = nn.Conv2d(k, k, 1)
         self.post_quant_conv = nn.Conv2d(c, c, 1)
+        if config.codebook:
+            self.quantize = Codebook(config.codebook, c)
 
     def posterior(self, x: Float[Tensor, "b 3 H W"]) -> Gaussian:
-        """[B2] The Gaussian of a picture's unscaled latent. Pictures are in [-1, 1]."""
+        """[B2] The Gaussian of a picture's unscaled latent. Pictures are in [-1, 1].
+
+        Raises:
+            ValueError: the bottleneck is a codebook.
+        """
+        if self.config.codebook:
+            raise ValueError("an autoencoder with a codebook has no Gaussian to sample from: encode without eps")
         mean, log_var = self.quant_conv(self.encoder(x)).chunk(2, dim=1)
         return Gaussian(mean, log_var.clamp(-30, 20))
 
+    def latent(
+        self, x: Float[Tensor, "b 3 H W"], eps: Float[Tensor, "b c h w"] | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        """The unscaled latent of a picture in [-1, 1], not yet quantised [B3], or the Gaussian's mean or sample [B2].
+
+        Raises:
+            ValueError: eps is given and the bottleneck is a codebook.
+        """
+        if self.config.codebook and eps is None:
+            return self.quant_conv(self.encoder(x))
+        q = self.posterior(x)
+        return q.mean if eps is None else q.sample(eps)
+
     def reconstruct(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        """The picture of an unscaled latent."""
+        """The picture of an unscaled latent, which a codebook quantises first [B3]."""
+        if self.config.codebook:
+            z = self.quantize(z)
         return self.decoder(self.post_quant_conv(z))
 
     def encode(
@@ -188,15 +212,17 @@ class Autoencoder(nn.Module):
     ) -> Float[Tensor, "b c h w"]:
         """z_0 of a picture in [-1, 1]: the Gaussian's mean, or the sample that eps ~ N(0, I) picks; scaled.
 
+        With a codebook, the encoder's output; it is `decode` that quantises [B3].
+
         Raises:
-            ValueError: the picture's sides are not multiples of the compression factor.
+            ValueError: the picture's sides are not multiples of the compression factor, or eps is given and the
+                bottleneck is a codebook.
         """
         if x.shape[-1] % self.config.factor or x.shape[-2] % self.config.factor:
             raise ValueError(
                 f"picture is {x.shape[-1]}x{x.shape[-2]}; both sides must be multiples of {self.config.factor}"
             )
-        q = self.posterior(x)
-        return self.config.scale * (q.mean if eps is None else q.sample(eps))
+        return self.config.scale * self.latent(x, eps)
 
     def decode(self, z_0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """Picture of a scaled latent, about in [-1, 1]."""

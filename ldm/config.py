@@ -6,6 +6,7 @@ Every model here, the tiny one that ships and Stable Diffusion alike, is the sam
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,11 +38,31 @@ class AutoencoderConfig:
     latent_channels: int = 4
     groups: int = 32
     scale: float = 0.18215  # z_0 = scale * (encoder output), so that z_0 has about unit variance
+    codebook: int | None = None  # its number of entries [B3]; None for the KL bottleneck [B2]
+
+    def __post_init__(self):
+        if self.codebook is not None and self.codebook < 1:
+            raise ValueError(f"a codebook cannot have {self.codebook} entries: give at least 1, or None for KL")
 
     @property
     def factor(self) -> int:
         """Pixels per latent position, along one side."""
         return 2 ** (len(self.widths) - 1)
+
+    @property
+    def encoder_channels(self) -> int:
+        """Numbers per position that leave the encoder: the latent's [B3], or a mean and a log-variance of each [B2]."""
+        return self.latent_channels if self.codebook else 2 * self.latent_channels
+
+    @property
+    def compression(self) -> float:
+        """[B1] Numbers of a picture, three a pixel, per number of its latent."""
+        return 3 * self.factor**2 / self.latent_channels
+
+    @property
+    def bits(self) -> float:
+        """Bits to store a latent position in: an entry's index [B3], or numbers in half precision [B2]."""
+        return math.log2(self.codebook) if self.codebook else 16.0 * self.latent_channels
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 from conftest import randomise
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel, VQModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -37,6 +37,23 @@ def diffusers_autoencoder(ours: Autoencoder) -> AutoencoderKL:
             layers_per_block=c.layers,
             latent_channels=c.latent_channels,
             norm_num_groups=c.groups,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+        )
+    theirs.load_state_dict(ours.state_dict(), strict=True, assign=True)
+    return theirs.eval()
+
+
+def diffusers_vq(ours: Autoencoder) -> VQModel:
+    c = ours.config
+    levels = len(c.widths)
+    with torch.device("meta"):
+        theirs = VQModel(
+            block_out_channels=c.widths,
+            layers_per_block=c.layers,
+            latent_channels=c.latent_channels,
+            norm_num_groups=c.groups,
+            num_vq_embeddings=c.codebook,
             down_block_types=("DownEncoderBlock2D",) * levels,
             up_block_types=("UpDecoderBlock2D",) * levels,
         )

@@ -17,22 +17,32 @@ from ldm.autoencoder import Autoencoder
 from ldm.config import PRESETS
 from ldm.files import save_atomically
 from ldm.pipeline import LatentDiffusion
+from ldm.quantize import CodebookAverages
 from ldm.tokenizer import CLIPTokenizer
 from ldm.train import Recipe, Trainer
 from weights.load import load
 from weights.stickers.art import cache_dir
 from weights.stickers.data import held_out_scenes, render_all, training_scenes
-from weights.stickers.train_autoencoder import CROP, autoencoder_loss, latent_scale, psnr, random_crops
+from weights.stickers.train_autoencoder import (
+    CROP,
+    autoencoder_loss,
+    latent_scale,
+    psnr,
+    random_crops,
+    vq_loss,
+)
 from weights.stickers.train_diffusion import IN_PIECES, DiffusionLoss, encode_all, new_model
 from weights.stickers.world import caption
 
 SHIPPED = Path(__file__).parent
 CONFIG = PRESETS["stickers"]  # but for the latent scale, which is measured
+VQ = dataclasses.replace(CONFIG.autoencoder, codebook=1024)  # 10 bits at each of 16x16 positions
 
 RECIPES = {
     "autoencoder": Recipe(steps=3600, batch=16, lr=2e-3, warmup=100, decay=0.5, ema=0.998),
     "decoder": Recipe(steps=2000, batch=16, lr=1e-3, warmup=100, decay=0.5, ema=0.998),
-    "diffusion": Recipe(steps=40_000, batch=32, lr=8e-4, warmup=300, decay=0.3, ema=0.999),
+    "vq": Recipe(steps=3600, batch=16, lr=2e-3, warmup=100, decay=0.5, ema=0.998),
+    "diffusion": Recipe(steps=40_000, batch=32, lr=1e-3, warmup=200, decay=0.3, ema=0.999),
 }
 SCENES = 40_000  # rendered for training
 LATENTS = 20_000  # of them encoded for the diffusion model: encoding them all takes longer than the rest is worth
@@ -64,6 +74,8 @@ goes on from the shipped weights):
   diffusion     text encoder and UNet on the autoencoder's latents (Algorithm 1)
   decoder       the decoder alone for longer; the latents, and so the diffusion model, stay valid
   export        write config, tokenizer and half-precision weights into the package
+And beside them:
+  vq            the autoencoder with a codebook in place of the KL, for `python -m weights.stickers.compare_bottlenecks`
 """
 
 
@@ -92,17 +104,52 @@ def train_autoencoder(runs: Path, name: str, steps: int | None, from_shipped: bo
         print(f"\nstep {step}: {psnr(trainer.averaged, held_out[:100]):.2f} dB on 100 held-out scenes")
 
 
+def new_vq() -> nn.ModuleDict:
+    """The autoencoder with a codebook, and the averages that train the codebook in place of its gradient."""
+    autoencoder = Autoencoder(VQ).to(memory_format=torch.channels_last)
+    autoencoder.quantize.requires_grad_(False)
+    return nn.ModuleDict({"autoencoder": autoencoder, "averages": CodebookAverages(autoencoder.quantize)})
+
+
+def train_vq(runs: Path, steps: int | None, from_shipped: bool) -> None:
+    """The stage `vq`.
+
+    Raises:
+        ValueError: it is to begin from shipped weights.
+    """
+    if from_shipped:
+        raise ValueError("no autoencoder with a codebook is shipped: leave --from-shipped out")
+    recipe = dataclasses.replace(RECIPES["vq"], steps=steps or RECIPES["vq"].steps)
+    pictures = np.array(render_all(training_scenes(SCENES), "training"))
+    held_out = render_all(held_out_scenes(500), "held-out")
+
+    def loss(model: nn.ModuleDict, generator: torch.Generator) -> torch.Tensor:
+        x = random_crops(pictures, recipe.batch, generator)
+        return vq_loss(model["autoencoder"], model["averages"], x, generator)
+
+    torch.manual_seed(recipe.seed)
+    trainer = Trainer(new_vq(), loss, recipe, runs / "vq")
+    for step in trainer.run():
+        print(f"\nstep {step}: {psnr(trainer.averaged['autoencoder'], held_out[:100]):.2f} dB on 100 held-out scenes")
+
+
 def trained_autoencoder(runs: Path, *stages: str) -> Autoencoder:
     """The averaged autoencoder of the first of these stages that has run, its scale measured; else the shipped one."""
     for name in stages:
         if (runs / name / "state.pt").exists():
-            model = Autoencoder(CONFIG.autoencoder).to(memory_format=torch.channels_last)
-            model.load_state_dict(torch.load(runs / name / "state.pt", weights_only=True)["averaged"])
-            scale = latent_scale(model, render_all(training_scenes(SCENES), "training")[:500])
-            model.config = dataclasses.replace(model.config, scale=round(scale, 4))
-            return model
+            return averaged_autoencoder(runs, name)
     print("going on from the shipped autoencoder")
     return load("stickers").autoencoder.requires_grad_(True)
+
+
+def averaged_autoencoder(runs: Path, name: str) -> Autoencoder:
+    """The averaged autoencoder of the stage `name`, its scale measured."""
+    network = new_vq() if name == "vq" else Autoencoder(CONFIG.autoencoder).to(memory_format=torch.channels_last)
+    network.load_state_dict(torch.load(runs / name / "state.pt", weights_only=True)["averaged"])
+    model = network["autoencoder"] if name == "vq" else network
+    scale = latent_scale(model, render_all(training_scenes(SCENES), "training")[:500])
+    model.config = dataclasses.replace(model.config, scale=round(scale, 4))
+    return model
 
 
 def networks(from_shipped: bool) -> nn.ModuleDict:
@@ -161,7 +208,7 @@ def export(runs: Path) -> None:
     save_atomically(lambda part: save_file(tensors, part), SHIPPED / "model.safetensors")
     save_atomically(tokenizer.save, SHIPPED / "tokenizer.json")
     save_atomically(lambda part: part.write_text(config.to_json() + "\n"), SHIPPED / "config.json")
-    for name in RECIPES:
+    for name in ("autoencoder", "decoder", "diffusion"):
         log = runs / name / "log.csv"
         if log.exists():
             save_atomically(lambda part: part.write_text(log.read_text()), SHIPPED / f"log-{name}.csv")
@@ -188,6 +235,8 @@ def main() -> None:
         match args.stage:
             case "autoencoder" | "decoder":
                 train_autoencoder(args.runs, args.stage, args.steps, args.from_shipped)
+            case "vq":
+                train_vq(args.runs, args.steps, args.from_shipped)
             case "diffusion":
                 train_diffusion(args.runs, args.steps, args.from_shipped)
             case "export":

@@ -1,16 +1,18 @@
-"""The first stage's training: L1 on pixels and on their differences, and a little KL [B2]."""
+"""The first stage's training: L1 on pixels and on their differences, and a little KL [B2] or commitment [B3]."""
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 from torch import Tensor
 
 from ldm.autoencoder import Autoencoder
+from ldm.quantize import CodebookAverages, commitment_loss
 from weights.stickers.data import to_tensor
 
 CROP = 64  # the network is convolutional: it learns on crops and works on whole scenes
 KL_WEIGHT = 5e-4  # nats per latent number against L1 per colour value
+BETA = 0.25  # squared distance to the codebook per latent number against L1 per colour value; the VQ-VAE paper's
 
 
 def random_crops(
@@ -27,29 +29,50 @@ def random_crops(
     return torch.cat(crops).contiguous(memory_format=torch.channels_last)
 
 
-def autoencoder_loss(model: Autoencoder, x: Float[Tensor, "b 3 H W"], eps: Float[Tensor, "b c h w"]) -> Tensor:
-    """L1 of values and of neighbours' differences, so that edges stay sharp, plus the weighted KL."""
-    q = model.posterior(x)
-    error = model.reconstruct(q.sample(eps)) - x
+def pixel_loss(error: Float[Tensor, "b 3 H W"]) -> Float[Tensor, ""]:
+    """L1 of values and of neighbours' differences, so that edges stay sharp."""
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-    return error.abs().mean() + 0.5 * edges + KL_WEIGHT * q.kl().mean()
+    return error.abs().mean() + 0.5 * edges
+
+
+def autoencoder_loss(model: Autoencoder, x: Float[Tensor, "b 3 H W"], eps: Float[Tensor, "b c h w"]) -> Tensor:
+    """The loss of pixels plus the weighted KL."""
+    q = model.posterior(x)
+    return pixel_loss(model.reconstruct(q.sample(eps)) - x) + KL_WEIGHT * q.kl().mean()
+
+
+def vq_loss(
+    model: Autoencoder, averages: CodebookAverages, x: Float[Tensor, "b 3 H W"], generator: torch.Generator
+) -> Tensor:
+    """The loss of pixels plus the weighted commitment; then the codebook follows its averages, in place."""
+    z = model.latent(x)
+    index = model.quantize.indices(z)
+    commitment = commitment_loss(z, model.quantize.vectors(index))
+    loss = pixel_loss(model.reconstruct(z) - x) + BETA * commitment
+    averages.update(model.quantize, z, index)
+    averages.restart(model.quantize, z, generator)
+    return loss
 
 
 @torch.no_grad()
+def reconstructions(model: Autoencoder, pictures: UInt8[ndarray, "n H W 3"]) -> UInt8[ndarray, "n H W 3"]:
+    """[B1] decoder(encoder(x)) of each picture."""
+    parts = []
+    for i in range(0, len(pictures), 20):
+        x = to_tensor(pictures[i : i + 20]).contiguous(memory_format=torch.channels_last)
+        y = model.decode(model.encode(x)).clamp(-1, 1)
+        parts.append(((y + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    return np.concatenate(parts)
+
+
 def psnr(model: Autoencoder, pictures: UInt8[ndarray, "n H W 3"]) -> float:
     """[B1] Mean over the pictures of 10 log10(255^2 / mean squared error), in dB, of bytes against bytes."""
-    values = []
-    for i in range(0, len(pictures), 20):
-        x = to_tensor(pictures[i : i + 20])
-        y = model.decode(model.encode(x.contiguous(memory_format=torch.channels_last)))
-        to_bytes = lambda a: ((a.clamp(-1, 1) + 1) * 127.5).round()
-        error = F.mse_loss(to_bytes(y), to_bytes(x), reduction="none").mean(dim=(1, 2, 3))
-        values.append(10 * torch.log10(255**2 / error))
-    return torch.cat(values).mean().item()
+    error = np.square(reconstructions(model, pictures) - np.float32(pictures)).mean(axis=(1, 2, 3))
+    return float(np.mean(10 * np.log10(255**2 / error)))
 
 
 @torch.no_grad()
 def latent_scale(model: Autoencoder, pictures: UInt8[ndarray, "n H W 3"]) -> float:
     """The factor that gives the latents of these pictures unit variance."""
     x = to_tensor(pictures).contiguous(memory_format=torch.channels_last)
-    return 1 / model.posterior(x).mean.std().item()
+    return 1 / model.latent(x).std().item()

@@ -1,0 +1,84 @@
+"""A Gaussian [B2] or a codebook [B3] between encoder and decoder: `python -m weights.stickers.compare_bottlenecks`.
+
+Measures both autoencoders on held-out scenes [B1], prints a table, and writes out/bottlenecks.png: scenes and what each
+makes of them. The first is the one trained here, else the shipped one; the second is there once the stage `vq` of
+`python -m weights.stickers.train` has run.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from ldm.autoencoder import Autoencoder
+from ldm.files import save_atomically
+from ldm.quantize import perplexity, usage
+from p2p import show
+from weights.load import load
+from weights.stickers.art import cache_dir
+from weights.stickers.data import held_out_scenes, render_all, to_tensor
+from weights.stickers.train import averaged_autoencoder
+from weights.stickers.train_autoencoder import psnr, reconstructions
+
+SHOWN = 6  # scenes in the picture
+OUTPUT = Path("out/bottlenecks.png")
+
+
+def autoencoders(runs: Path) -> dict[str, Autoencoder]:
+    """The autoencoders that there are, by the name of their bottleneck."""
+    trained = lambda name: (runs / name / "state.pt").exists()
+    models = {"KL": averaged_autoencoder(runs, "autoencoder") if trained("autoencoder") else load().autoencoder}
+    if trained("vq"):
+        models["codebook"] = averaged_autoencoder(runs, "vq")
+    return models
+
+
+@torch.no_grad()
+def figures(model: Autoencoder, pictures: UInt8[np.ndarray, "n H W 3"]) -> dict[str, str]:
+    """What the table says of an autoencoder."""
+    config, size = model.config, pictures[0].size  # numbers, each of a byte
+    positions = size / 3 / config.factor**2
+    batches = [to_tensor(pictures[i : i + 20]) for i in range(0, len(pictures), 20)]
+    if config.codebook:
+        index = torch.cat([model.quantize.indices(model.latent(x)) for x in batches])
+        information = positions * math.log2(perplexity(index))
+    else:
+        information = sum(model.posterior(x).kl().sum().item() for x in batches) / len(pictures) / math.log(2)
+    rows = {
+        "PSNR": f"{psnr(model, pictures):.2f} dB",
+        "numbers in a picture per number in its latent": f"{config.compression:.0f}",
+        "bits to store a latent in": f"{positions * config.bits:.0f}",
+        "bits in a picture per bit in its latent": f"{8 * size / (positions * config.bits):.0f}",
+        "bits of information in a latent (KL; entropy)": f"{information:.0f}",
+    }
+    if config.codebook:
+        rows["share of the codebook's entries in use"] = f"{usage(index, config.codebook):.1%}"
+        rows["perplexity of the codebook"] = f"{perplexity(index):.0f} of {config.codebook}"
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=cache_dir() / "runs", help="where runs are kept (%(default)s)")
+    models = autoencoders(parser.parse_args().runs)
+    pictures = render_all(held_out_scenes(500), "held-out")
+    columns = {name: figures(model, pictures) for name, model in models.items()}
+    print(f"{f'on {len(pictures)} held-out scenes':48}" + "".join(f"{name:>14}" for name in columns))
+    for row in dict.fromkeys(row for column in columns.values() for row in column):
+        print(f"{row:48}" + "".join(f"{column.get(row, ''):>14}" for column in columns.values()))
+    if "codebook" not in models:
+        print("no autoencoder with a codebook yet: python -m weights.stickers.train vq")
+
+    shown = pictures[:SHOWN]
+    panels = {"original": shown} | {name: reconstructions(model, shown) for name, model in models.items()}
+    figure = show.grid([[(name, picture) for picture in row] for name, row in panels.items()])
+    OUTPUT.parent.mkdir(exist_ok=True)
+    save_atomically(lambda part: show.as_image(figure).save(part, format="PNG"), OUTPUT)
+    print(OUTPUT)
+
+
+if __name__ == "__main__":
+    main()
