@@ -1,0 +1,72 @@
+"""The steps as a moving picture: what the model believes z_0 to be, source beside targets, from the first step on."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.font_manager import findfont
+from PIL import Image, ImageDraw, ImageFont
+
+from ldm.files import save_atomically
+from ldm.pipeline import LatentDiffusion, State
+from p2p.show import wrap
+
+SIDE = 256  # pixels that a smaller picture is brought to, so that captions can be read
+STRIP = 48  # pixels above the pictures for their captions
+INK = "#333333"
+
+
+def frames(
+    model: LatentDiffusion, states: Iterator[State], prompts: Sequence[str], every: int = 1
+) -> Iterator[Image.Image]:
+    """A picture of every so many steps, and of the last one: the predicted z_0 of each row of the batch, side by side,
+    under its prompt and the time step reached. The last frame is the finished picture.
+
+    Args:
+        model: that samples.
+        states: of the run, each decoded as it comes.
+        prompts: of the rows.
+        every: how many steps lie between frames.
+
+    Raises:
+        ValueError: `every` is below 1.
+    """
+    if every < 1:
+        raise ValueError(f"frames must be at least 1 step apart, got {every}")
+    for i, state in enumerate(states):
+        if state.t == 0:  # what the last step led to, a blend included
+            yield _frame(model.decode(state.z_t), prompts, state.t)
+        elif i % every == 0:
+            yield _frame(model.decode(state.prediction.z_0), prompts, state.t)
+
+
+def _frame(pictures: UInt8[np.ndarray, "b H W 3"], prompts: Sequence[str], t: int) -> Image.Image:
+    side = max(SIDE, pictures.shape[2])
+    height = round(side * pictures.shape[1] / pictures.shape[2])
+    frame = Image.new("RGB", (side * len(pictures), STRIP + height), "white")
+    draw = ImageDraw.Draw(frame)
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 11)  # the one that comes with matplotlib
+    for i, (picture, prompt) in enumerate(zip(pictures, prompts)):
+        role = "source" if i == 0 else "target"
+        draw.multiline_text((i * side + 4, 3), wrap(f"{role}, t = {t}\n{prompt}", side // 7), INK, font, spacing=2)
+        frame.paste(Image.fromarray(picture).resize((side, height), Image.Resampling.BICUBIC), (i * side, STRIP))
+    return frame
+
+
+def save_gif(pictures: Iterator[Image.Image], path: Path, milliseconds: int = 150, hold: int = 2000) -> None:
+    """An endless GIF of the pictures, each shown for so long, the last one held; written whole or not at all.
+
+    Raises:
+        ValueError: there are no pictures.
+    """
+    shown = list(pictures)
+    if not shown:
+        raise ValueError("an animation needs at least one picture")
+    times = [milliseconds] * (len(shown) - 1) + [hold]
+    save_atomically(
+        lambda part: shown[0].save(
+            part, format="GIF", save_all=True, append_images=shown[1:], duration=times, loop=0, disposal=1
+        ),
+        path,
+    )

@@ -1,0 +1,73 @@
+"""The principal components of self-attention: which positions of a picture look at the same places.
+
+A row of the self-attention map is a distribution over positions. Rows that are alike belong together; their principal
+components draw the picture's layout before anything was said of words.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ldm.attention import Site, attend, attention_map
+
+
+class SelfMaps:
+    """Plain attention that averages the self-attention maps of one resolution over heads, layers and steps.
+
+    It is an attention edit: `model.denoise(context, seeds, edit=lambda t: self_maps)`. What is kept is one n x n
+    matrix per row of the batch.
+
+    Args:
+        side: positions a side of the layers that are averaged.
+    """
+
+    def __init__(self, side: int = 16):
+        self.side = side
+        self._sum: Float[Tensor, "b n n"] | None = None
+        self._count = 0
+
+    def __call__(self, site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
+        if site.kind == "cross" or site.height != self.side:
+            return attend(Q, K, V)
+        A = attention_map(Q, K)
+        maps = A.mean(dim=1).float()
+        self._sum = maps if self._sum is None else self._sum + maps
+        self._count += 1
+        return A @ V
+
+    def mean(self) -> Float[Tensor, "b n n"]:
+        """The average map; each row of it sums to 1.
+
+        Raises:
+            ValueError: nothing was seen at this resolution.
+        """
+        if self._sum is None:
+            raise ValueError(f"no self-attention layer has {self.side} positions a side")
+        return self._sum / self._count
+
+
+class Components(NamedTuple):
+    """The first principal components of a self-attention map, as pictures."""
+
+    maps: Float[Tensor, "k h w"]  # each position's coordinate along each component
+    share: Float[Tensor, " k"]  # of the variance that each component explains
+
+
+def principal_components(A: Float[Tensor, "n n"], count: int = 3) -> Components:
+    """PCA of the rows of a square picture's self-attention map: A - mean row = U S W^T; component k is column k of U S.
+
+    The sign of a component means nothing; here the coordinate furthest from 0 is positive.
+
+    Raises:
+        ValueError: n is not the square of a side.
+    """
+    side = round(len(A) ** 0.5)
+    if side**2 != len(A):
+        raise ValueError(f"a self-attention map of a square picture has side * side rows, got {len(A)}")
+    U, S, _ = torch.linalg.svd(A.double() - A.double().mean(dim=0), full_matrices=False)
+    coordinates = (U * S)[:, :count].T
+    furthest = coordinates.gather(1, coordinates.abs().argmax(dim=1, keepdim=True))
+    variance = S.square() / S.square().sum()
+    return Components((coordinates * furthest.sign()).unflatten(1, (side, side)), variance[:count])

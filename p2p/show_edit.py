@@ -1,0 +1,121 @@
+"""Figures of an edit itself: its mapper and matrices with the tokens on the axes, its schedule as a timeline.
+
+Nothing here needs a model; what is drawn follows from the two prompts.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import torch
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from torch import Tensor
+
+from ldm.tokenizer import Tokens
+from p2p.alpha import Alpha, Time, Window, window
+from p2p.edits import Matrices
+from p2p.show import INK, colour_bar
+
+FEW = 16  # tokens a side up to which the numbers are written into the cells
+
+
+def matrices(source: Tokens, target: Tokens, M: Float[Tensor, "m m2"], at: Mapping[int, Matrices]) -> Figure:
+    """The mapper M, and for each step of `at` its P_t with the diagonal of Q_t in a strip below, on one colour scale.
+
+    Rows are the source's tokens, columns the target's: a number at (i, j) is the share of source token i's attention
+    that target token j takes. Padding after the longer prompt's first is left out: there each matrix goes on as in its
+    last row and column.
+    """
+    shown = min(max(source.count, target.count) + 1, len(source.ids))
+    rows, columns = source.pieces[:shown], target.pieces[:shown]
+    panels = [("M: the mapper", M, None)]
+    panels += [(f"P_t at t = {t}", of_t.P, of_t.Q) for t, of_t in at.items()]
+    numbers = [part[..., :shown][:shown] for _, P, Q in panels for part in (P, Q) if part is not None]
+    low, high = min(0.0, *(float(n.min()) for n in numbers)), max(1.0, *(float(n.max()) for n in numbers))
+    size = 0.34 * shown
+    figure, axes = plt.subplots(
+        2,
+        len(panels),
+        figsize=((size + 0.9) * len(panels) + 0.4, size + 3.1),
+        height_ratios=(shown, 1),
+        squeeze=False,
+        layout="constrained",
+    )
+    for j, (caption, P, Q) in enumerate(panels):
+        image = _heat_map(axes[0, j], P[:shown, :shown], rows, columns, max(-low, high))
+        axes[0, j].set_title(caption, fontsize=11, color=INK, pad=8)
+        axes[0, j].set_xlabel("target's tokens", fontsize=9, color=INK)
+        if Q is None:
+            axes[1, j].axis("off")
+            continue
+        _heat_map(axes[1, j], Q[None, :shown], ["Q_t"], columns, max(-low, high))
+        axes[1, j].set_xlabel("diagonal of Q_t: share of the target's own attention", fontsize=9, color=INK)
+    axes[0, 0].set_ylabel("source's tokens", fontsize=9, color=INK)
+    colour_bar(figure, image, axes, "share of attention").ax.set_xlim(low, high)
+    figure.suptitle(f"A_used = A P_t + A* Q_t\n{source.prompt}  →  {target.prompt}", fontsize=12, color=INK)
+    return figure
+
+
+def _heat_map(
+    axis: Axes, numbers: Float[Tensor, "m m2"], rows: Sequence[str], columns: Sequence[str], top: float
+) -> AxesImage:
+    """Numbers as colours, 0 in white, with tokens on both axes; the numbers themselves where they are few."""
+    image = axis.imshow(numbers.numpy(), cmap="RdBu", vmin=-top, vmax=top, aspect="auto")
+    axis.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+    axis.set_yticks(range(len(rows)), rows, fontsize=8)
+    axis.tick_params(length=0, labelcolor=INK)
+    axis.set_xticks([i - 0.5 for i in range(1, len(columns))], minor=True)
+    axis.set_yticks([i - 0.5 for i in range(1, len(rows))], minor=True)
+    axis.grid(which="minor", color="#dddddd", linewidth=0.5)
+    axis.tick_params(which="minor", length=0)
+    if len(columns) <= FEW:
+        for i, j in numbers.nonzero().tolist():
+            number = float(numbers[i, j])
+            colour = "white" if abs(number) > 0.6 * top else INK
+            axis.text(j, i, f"{number:.2g}".removeprefix("0"), fontsize=7, ha="center", va="center", color=colour)
+    return image
+
+
+def shares(
+    target: Tokens, alpha: Alpha, self_until: Time | Window, times: Sequence[int], T: int
+) -> tuple[list[str], Float[Tensor, "k s"]]:
+    """The rows of `timeline` and their names: alpha_t of each token up to the first padding, then self-attention's.
+
+    Args:
+        target: the edited prompt.
+        alpha: its alpha_t.
+        self_until: when self-attention is injected, as `SelfInjection` has it.
+        times: the steps as they are visited, falling from T to 0; the last column is of the step that ends at 0.
+        T: the schedule's number of time steps.
+    """
+    shown = min(target.count + 1, len(target.ids))
+    cross = torch.stack([alpha.at(t, T, target)[:shown] for t in times[:-1]], dim=1)
+    own = torch.tensor([[window(self_until).at(t, T) for t in times[:-1]]], dtype=cross.dtype)
+    return [*target.pieces[:shown], "self-attention"], torch.cat([cross, own])
+
+
+def timeline(target: Tokens, alpha: Alpha, self_until: Time | Window, times: Sequence[int], T: int) -> Figure:
+    """When the source's attention is used: a row per token of the target, and one for self-attention; t runs from T on
+    the left down to 0. Arguments as for `shares`."""
+    names, numbers = shares(target, alpha, self_until, times, T)
+    figure, axis = plt.subplots(figsize=(9, 0.3 * len(names) + 1.9), layout="constrained")
+    for i, row in enumerate(numbers.tolist()):
+        i = i + 0.4 * (i == len(names) - 1)  # self-attention stands apart
+        axis.hlines([i + 0.4], times[-1], times[0], color="#cccccc", linewidth=0.5)
+        for (t, t_prev), share in zip(pairwise(times), row):
+            axis.fill_between([t_prev, t], i + 0.4, i + 0.4 - 0.8 * share, color="#2166ac", linewidth=0)
+    ticks = [*range(len(names) - 1), len(names) - 0.6]
+    axis.set_yticks(ticks, names, fontsize=9)
+    axis.tick_params(length=0, labelcolor=INK)
+    axis.set(xlim=(times[0], times[-1]), ylim=(ticks[-1] + 0.6, -0.6))
+    axis.set_xlabel(f"time step t: sampling starts at T = {T} on the left and ends at 0", fontsize=9, color=INK)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.set_title(
+        f"When each token uses the source's attention: height is its share, alpha_t\n{target.prompt}",
+        fontsize=11,
+        color=INK,
+    )
+    return figure

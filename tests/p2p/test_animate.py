@@ -1,0 +1,50 @@
+"""The steps as a GIF."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from p2p.algorithm import PromptToPrompt
+from p2p.animate import frames, save_gif
+from p2p.edits import Swap
+
+CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
+
+
+@pytest.fixture
+def p2p(tiny):
+    return PromptToPrompt(tiny, CAT, (BICYCLE,), (Swap("cat", "bicycle"),))
+
+
+@pytest.mark.parametrize(("every", "shown"), [(1, 5), (2, 3), (3, 3), (9, 2)])
+def test_a_gif_has_a_frame_every_so_many_steps_and_the_last(p2p, tmp_path, every, shown):
+    """Of 5 steps: 1-5, or 1, 3, 5, or 1, 4, 5, or 1, 5."""
+    path = tmp_path / "steps.gif"
+    save_gif(frames(p2p.model, p2p.denoise(3, steps=5), p2p.prompts, every), path, milliseconds=100, hold=900)
+    with Image.open(path) as gif:
+        assert gif.format == "GIF" and gif.n_frames == shown
+        assert gif.size == (512, 304)  # two pictures of 256, under 48 pixels of captions
+        assert gif.info["loop"] == 0
+        durations = []
+        for i in range(shown):
+            gif.seek(i)
+            durations.append(gif.info["duration"])
+    assert durations == [100] * (shown - 1) + [900]
+    assert [file.name for file in tmp_path.iterdir()] == ["steps.gif"]
+
+
+def test_frames_show_the_predicted_z_0_and_at_last_the_picture(p2p):
+    first, *_, last = p2p.denoise(3, steps=5)
+    shown = list(frames(p2p.model, iter([first, last]), p2p.prompts))
+    for frame, latents in zip(shown, (first.prediction.z_0, last.z_t)):
+        source, target = (np.asarray(frame)[48:, half] for half in (slice(256), slice(256, None)))
+        for half, picture in zip((source, target), p2p.model.decode(latents)):
+            assert (half == np.asarray(Image.fromarray(picture).resize((256, 256), Image.Resampling.BICUBIC))).all()
+        assert (np.asarray(frame)[:48] < 128).any()  # captions
+
+
+def test_what_cannot_be_animated_is_refused(p2p, tmp_path):
+    with pytest.raises(ValueError, match="at least 1 step apart, got 0"):
+        next(frames(p2p.model, iter([]), p2p.prompts, every=0))
+    with pytest.raises(ValueError, match="at least one picture"):
+        save_gif(iter([]), tmp_path / "steps.gif")

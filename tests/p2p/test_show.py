@@ -1,0 +1,180 @@
+"""What figures say: labels are tokens, numbers are the edit's, panels share one colour scale."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from ldm.attention import Site
+from ldm.pipeline import State
+from ldm.schedule import Prediction
+from p2p import show, show_edit, show_sweeps
+from p2p.alpha import Alpha, Window
+from p2p.edits import Moment, Reweight, Swap
+from p2p.mapper import align, mapper
+from p2p.maps import MapHistory
+from p2p.principal import Components
+from p2p.sweeps import ALWAYS, NEVER, Preservation, Sweep
+
+CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
+CAT_TOKENS = ["BOS", "a", "photo", "of", "a", "cat", "on", "the", "grass", "EOS", "PAD", "PAD"]
+BICYCLE_TOKENS = ["BOS", "a", "photo", "of", "a", "bicy", "cle", "on", "the", "grass", "EOS", "PAD"]
+PICTURE = np.zeros((32, 32, 3), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def panels(figure) -> list:
+    """The axes that are drawn on."""
+    return [axis for axis in figure.axes if axis.images]
+
+
+def words(labels) -> list[str]:
+    return [label.get_text() for label in labels]
+
+
+def test_matrices_are_labelled_with_the_tokens_and_hold_their_numbers(tokenizer):
+    source, target = tokenizer.encode(CAT), tokenizer.encode(BICYCLE)
+    M = mapper(align(source, target, (("cat", "bicycle"),)), 32)
+    edit = Swap("cat", "bicycle", Alpha(0.4)) + Reweight("grass", -2.0)
+    at = {t: edit.matrices(Moment(t, 1000, source, target)) for t in (1000, 100)}
+    figure = show_edit.matrices(source, target, M, at)
+    mapper_panel, early, late, early_strip, late_strip = panels(figure)
+    for panel in (mapper_panel, early, late):
+        assert words(panel.get_yticklabels()) == CAT_TOKENS
+        assert words(panel.get_xticklabels()) == BICYCLE_TOKENS
+    assert words(late_strip.get_xticklabels()) == BICYCLE_TOKENS
+    # 'cat' is shared out over two tokens; everything else, padding too, stays one
+    assert sorted(words(mapper_panel.texts)) == [".5", ".5"] + ["1"] * 11
+    assert sorted(words(early.texts)) == ["-2", ".5", ".5"] + ["1"] * 10
+    assert words(late.texts) == words(early_strip.texts) == []
+    assert sorted(words(late_strip.texts)) == ["-2"] + ["1"] * 11
+    assert mapper_panel.texts[5].get_position() == (5, 5) and mapper_panel.texts[6].get_position() == (6, 5)
+    assert {panel.images[0].get_clim() for panel in panels(figure)} == {(-2, 2)}
+    assert "t = 1000" in early.get_title() and "t = 100" in late.get_title()
+
+
+def test_many_tokens_have_colours_without_numbers(tokenizer):
+    tokens = tokenizer.encode("a photo of a big red car next to a small blue house on the grass")
+    figure = show_edit.matrices(tokens, tokens, torch.eye(32, dtype=torch.float64), {})
+    (panel,) = panels(figure)
+    assert len(panel.get_xticklabels()) == 19 and not panel.texts
+
+
+def test_the_timeline_is_alpha_at_each_step(tokenizer):
+    """By hand, on the steps 1000, 750, 500, 250: 'cat' until 0.6 T, 'grass' from 0.8 T on, the rest until 0.3 T."""
+    target = tokenizer.encode(CAT)
+    alpha = Alpha(0.3, {"cat": 0.6, "grass": Window(end=0.0, start=0.8)})
+    names, numbers = show_edit.shares(target, alpha, 500, [1000, 750, 500, 250, 0], T=1000)
+    assert names == [*CAT_TOKENS[:-1], "self-attention"]
+    rest, cat, grass, self_attention = [1, 1, 1, 0], [1, 1, 0, 0], [0, 1, 1, 1], [1, 1, 1, 0]
+    expected = [rest] * 5 + [cat, rest, rest, grass, rest, rest, self_attention]
+    assert_close(numbers, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=0)
+
+
+def test_the_timeline_runs_from_T_on_the_left_to_0(tokenizer):
+    figure = show_edit.timeline(tokenizer.encode(CAT), Alpha(0.5), 0.5, [1000, 500, 0], T=1000)
+    (axis,) = figure.axes
+    assert axis.get_xlim() == (1000, 0)
+    assert words(axis.get_yticklabels()) == [*CAT_TOKENS[:-1], "self-attention"]
+    assert axis.yaxis_inverted()  # the first token on top
+    heights = [bar.get_paths()[0].get_extents() for bar in axis.collections if len(bar.get_paths()[0].vertices) > 2]
+    drawn = [(box.x0, box.x1) for box in heights if box.height > 0]
+    assert drawn == [(500, 1000)] * 12
+
+
+@pytest.fixture
+def history(tokenizer) -> MapHistory:
+    """Two steps of three layers, with some attention on every token."""
+    history = MapHistory(tokenizer.encode(CAT), ["cat", "grass"])
+    nothing = torch.zeros(1, 1, 1, 1)
+
+    def states():
+        for t in (500, 0):
+            for layer, (place, side) in enumerate([("down", 4), ("mid", 2), ("up", 4)]):
+                history(Site("cross", place, layer, side, side), torch.full((1, 2, side**2, 32), (layer + 1) / 100))
+            yield State(t, nothing, Prediction(nothing, nothing))
+
+    list(history.along(states(), T=1000))
+    return history
+
+
+@pytest.mark.parametrize(
+    ("draw", "columns"),
+    [
+        (lambda history: show.by_step(history, PICTURE, side=4), ["t = 1000", "t = 500"]),
+        (lambda history: show.by_step(history, PICTURE, side=4, times=[500]), ["t = 500"]),
+        (lambda history: show.by_layer(history, PICTURE), ["down\n4×4", "mid\n2×2", "up\n4×4"]),
+    ],
+)
+def test_map_tables_have_words_in_rows_and_one_colour_scale(history, draw, columns):
+    picture, *cells = panels(draw(history))
+    assert picture.get_title() == "a photo of a cat on the\ngrass"
+    cells = [cell for cell in cells if cell.images[0].get_array().shape == (64, 64)]
+    assert len(cells) == 2 * len(columns)
+    assert [cell.get_title() for cell in cells[: len(columns)]] == columns
+    assert [cell.get_ylabel() for cell in cells if cell.get_ylabel()] == ["cat", "grass"]
+    assert len({cell.images[0].get_clim() for cell in cells}) == 1
+    assert cells[0].images[0].get_clim()[0] == 0
+
+
+def test_components_are_shown_together_and_singly():
+    maps = torch.tensor([[[3.0, 0], [0, -1]], [[0, 1], [0.5, 0]], [[0, 0], [0, 0]]])
+    figure = show.components(PICTURE, Components(maps, torch.tensor([0.8, 0.15, 0.0])))
+    _, together, *singly = panels(figure)[:5]
+    expected = torch.stack([(maps[0] + 1) / 4, maps[1], maps[2]], dim=-1)  # each stretched; a flat one stays 0
+    assert_close(torch.tensor(np.asarray(together.images[0].get_array())), expected)
+    assert [axis.images[0].get_clim() for axis in singly] == [(-3, 3)] * 3
+    assert "80% of the variance" in singly[0].get_title()
+
+
+def a_sweep(taus) -> Sweep:
+    k = len(taus)
+    pictures = np.zeros((2, k, 32, 32, 3), np.uint8)
+    kept = torch.arange(2.0 * k).reshape(2, k)
+    return Sweep(CAT, BICYCLE, tuple(taus), pictures[:, 0], pictures, kept, kept / 10, torch.tensor([-1.0, -3.0]))
+
+
+def test_the_tau_sweep_draws_means_over_the_seeds():
+    figure = show_sweeps.tau_sweep([a_sweep([NEVER, 0.5, 200, ALWAYS])])
+    titles = [axis.get_title() for axis in panels(figure)]
+    assert titles == ["source", "never", "tau = 0.5 T", "tau = 200", "always"]
+    keeps, follows, trade = [axis for axis in figure.axes if not axis.images and axis.lines]
+    assert list(keeps.lines[0].get_ydata()) == [2, 3, 4, 5]  # of 0..3 and 4..7
+    assert_close(torch.tensor(follows.lines[0].get_ydata()), torch.tensor([0.2, 0.3, 0.4, 0.5]))
+    assert list(follows.lines[1].get_ydata()) == [-2, -2]  # the source's picture
+    assert list(trade.lines[0].get_xdata()) == [2, 3, 4, 5]
+    assert [label.get_text() for label in keeps.get_xticklabels()] == titles[1:]
+
+
+def test_the_window_sweep_draws_a_bar_over_the_steps_that_inject():
+    figure = show_sweeps.window_sweep([a_sweep([NEVER, Window(end=0.6, start=0.8), ALWAYS])])
+    assert [axis.get_title() for axis in panels(figure)] == ["source", "never", "0.8 T to 0.6 T", "always"]
+    (axis,) = [axis for axis in figure.axes if not axis.images and axis.lines]
+    ((bar,),) = [collection.get_segments() for collection in axis.collections]
+    assert_close(torch.tensor(bar), torch.tensor([[0.8, 2.5], [0.6, 2.5]], dtype=torch.float64))  # mean of 1 and 4
+    assert axis.get_xlim() == (1, 0)
+
+
+def test_the_preserve_figure_has_a_row_per_target():
+    pictures = np.zeros((2, 32, 32, 3), np.uint8)
+    found = Preservation(CAT, (BICYCLE, CAT), "grass", PICTURE, pictures, pictures, pictures)
+    titles = [axis.get_title() for axis in panels(show_sweeps.preservation(found))]
+    assert len(titles) == 8
+    assert titles[0].endswith(CAT) and all(title.replace("\n", " ").endswith(BICYCLE) for title in titles[1:4])
+    assert "'grass'" in titles[2] and "same seed" in titles[3]
+
+
+def test_figures_become_pictures(history):
+    picture = show.as_image(show.by_layer(history, PICTURE), dpi=50)
+    assert picture.width > 200 and picture.height > 100
+    assert not plt.get_fignums()
+
+
+def test_captions_are_broken_at_words_and_keep_their_lines():
+    assert show.wrap("same seed:\na photo of a cat", 10) == "same seed:\na photo of\na cat"

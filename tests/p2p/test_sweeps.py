@@ -1,0 +1,86 @@
+"""[P11-P13] The numbers behind the sweeps."""
+
+import numpy as np
+import pytest
+import torch
+
+from p2p.algorithm import PromptToPrompt
+from p2p.alpha import Alpha, Window
+from p2p.baselines import fixed_seed
+from p2p.edits import Refine, Swap
+from p2p.sweeps import ALWAYS, CROSS_ONLY, NEVER, SLIDING, preserve, psnr, sweep
+
+CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
+
+
+def swap(alpha):
+    return Swap("cat", "bicycle", alpha)
+
+
+def test_psnr_by_hand():
+    black, one = np.zeros((10, 10, 3), np.uint8), np.zeros((10, 10, 3), np.uint8)
+    one[0, 0] = 255  # of 100 pixels: a hundredth of the largest error
+    assert psnr(black, one) == pytest.approx(20)
+    assert psnr(one, black) == pytest.approx(20)
+    assert psnr(black, ~black) == pytest.approx(0)
+    assert psnr(one, one) == float("inf")
+
+
+def test_the_sweep_begins_at_the_fixed_seed_baseline_bit_for_bit(tiny):
+    """[P12] tau = 1.0 never injects, even where other rows of its batch do."""
+    found = sweep(tiny, CAT, BICYCLE, swap, taus=(NEVER, 0.6, ALWAYS), seeds=(3, 4), steps=2)
+    for k, seed in enumerate((3, 4)):
+        *_, plain = fixed_seed(tiny, [CAT] + [BICYCLE] * 3, seed, steps=2)
+        source, target, *_ = tiny.decode(plain.z_t)
+        assert (found.originals[k] == source).all()
+        assert (found.pictures[k, 0] == target).all()
+        assert (found.pictures[k, 1] != target).any() and (found.pictures[k, 2] != target).any()
+    assert found.preservation.shape == found.fidelity.shape == (2, 3)
+    assert found.preservation[1, 2] == pytest.approx(psnr(found.originals[1], found.pictures[1, 2]))
+
+
+def test_the_sweep_ends_at_full_injection(tiny):
+    found = sweep(tiny, CAT, BICYCLE, swap, taus=(0.6, ALWAYS, Window(end=0.0, start=1.0)), steps=2)
+    p2p = PromptToPrompt(tiny, CAT, (BICYCLE,) * 3, (swap(Alpha(0)),) * 3, CROSS_ONLY)
+    *_, full = p2p.denoise(0, steps=2)
+    always = tiny.decode(full.z_t)[1]
+    assert (found.pictures[0, 1] == always).all() and (found.pictures[0, 2] == always).all()
+    assert (found.pictures[0, 0] != always).any()
+
+
+def test_a_prompt_edited_into_itself_keeps_everything(tiny):
+    found = sweep(tiny, CAT, CAT, Refine, taus=(NEVER, ALWAYS), steps=2)
+    assert torch.isinf(found.preservation).all()
+    assert not found.fidelity.any()  # two prompts that are one
+
+
+def test_the_sliding_windows_cover_every_step_and_are_equally_long():
+    assert all(any(window.at(t, 1000) for window in SLIDING) for t in range(1, 1001))
+    assert {sum(window.at(t, 1000) for t in range(1, 1001)) for window in SLIDING} == {200}
+
+
+def test_preserve_compares_all_words_one_and_none(tiny):
+    """[P11]"""
+    found = preserve(tiny, CAT, [CAT, BICYCLE], "grass", [Refine(Alpha(0)), swap(Alpha(0))], seed=3, steps=2)
+    *_, plain = fixed_seed(tiny, [CAT, CAT, BICYCLE], seed=3, steps=2)
+    original, same, other = tiny.decode(plain.z_t)
+    assert (found.original == original).all()
+    assert (found.same_seed == np.stack([same, other])).all()
+    for way in (found.injected, found.preserved):
+        # the source itself again; float32, explicit against plain attention
+        assert abs(way[0].astype(int) - original).max() <= 1
+        assert (way[1] != other).any()
+    assert (found.injected[1] != found.preserved[1]).any()
+
+
+@pytest.mark.parametrize("word", ["cat", "moon"])
+def test_a_word_that_not_all_prompts_have_is_refused_before_sampling(tiny, monkeypatch, word):
+    monkeypatch.setattr(tiny.unet, "forward", lambda *_: pytest.fail("sampling began"))
+    with pytest.raises(ValueError, match=f"no word '{word}'"):
+        preserve(tiny, CAT, [BICYCLE], word, [swap(Alpha(0))])
+
+
+def test_a_sweep_that_cannot_be_is_refused_before_sampling(tiny, monkeypatch):
+    monkeypatch.setattr(tiny.unet, "forward", lambda *_: pytest.fail("sampling began"))
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        sweep(tiny, CAT, BICYCLE, swap, taus=(0.2, 1.5))
