@@ -36,6 +36,7 @@ def test_editing_a_prompt_into_itself_changes_nothing(tiny):
     assert torch.equal(z_0[0], z_0[1])
 
 
+@pytest.mark.equation("P1")
 @pytest.mark.parametrize("step", [ddim_step(0.0), ddim_step(0.7), ddpm_step])
 def test_tau_above_all_steps_is_plain_generation_to_the_bit(tiny, step):
     """[P1] No injection at all is the fixed-seed baseline."""
@@ -81,6 +82,7 @@ def test_self_injection_changes_the_picture_only_below_its_limit(tiny):
     assert (edited(limit=16) - edited(limit=8)).abs().max() > 1e-3
 
 
+@pytest.mark.equation("P3", "P5")
 def test_one_call_a_step_equals_the_two_calls_of_the_algorithm(tiny):
     """[P3] Lines 6-9 as printed: first A_t from the source's own call, then the target's call with A^ in place of A*.
 
@@ -123,6 +125,7 @@ def test_one_call_a_step_equals_the_two_calls_of_the_algorithm(tiny):
     assert_close(one_pass, torch.cat([z, z_star]), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.equation("P5")
 def test_the_source_is_kept_by_full_injection_when_values_are_the_same(tiny):
     """[P5] V comes from y*: with A from the source everywhere, an unequal prompt still gives an unequal picture."""
     z_0 = run(tiny, [BICYCLE], tau=ALWAYS, self_until=ALWAYS)
