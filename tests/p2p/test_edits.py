@@ -32,6 +32,7 @@ def test_a_fraction_of_T_injects_in_the_rest_of_the_steps(tau, steps):
     assert injected == visited[: len(injected)]  # t counts down: injection comes first
 
 
+@pytest.mark.equation("P4")
 def test_a_whole_number_is_a_time_step():
     """[P4] A while t >= tau, A* once t < tau; 0 is always, T + 1 never."""
     assert switch_time(200, T) == 200
@@ -45,6 +46,7 @@ def test_tau_out_of_range_is_refused(tau):
         switch_time(tau, T)
 
 
+@pytest.mark.equation("P9")
 def test_alpha_switches_words_one_by_one(pair):
     """[P9] A word with its own switch time lets go at that time, all its tokens together; the rest at tau."""
     _, target = pair
@@ -56,6 +58,7 @@ def test_alpha_switches_words_one_by_one(pair):
     assert middle.sum() == len(target.ids) - 2
 
 
+@pytest.mark.equation("P9")
 def test_tau_is_alpha_with_one_common_switch_time(pair):
     """[P9] Giving every word the same switch time as tau is tau."""
     _, target = pair
@@ -106,6 +109,7 @@ def test_a_soft_alpha_blends_the_two_maps(pair):
     assert_close(Q, torch.full((32,), 0.75, dtype=torch.float64), rtol=0, atol=0)
 
 
+@pytest.mark.equation("P4")
 def test_before_the_switch_a_swap_is_the_mapper_and_after_it_nothing(pair):
     """[P4] P = M, Q = 0 while t >= tau; P = 0, Q = I once t < tau."""
     before, after = (swap(Alpha(300)).matrices(Moment(t, T, *pair)) for t in (300, 299))
@@ -114,6 +118,7 @@ def test_before_the_switch_a_swap_is_the_mapper_and_after_it_nothing(pair):
     assert after.idle
 
 
+@pytest.mark.equation("P9")
 def test_alpha_blends_columns(pair):
     """[P9] alpha (.) A M + (1 - alpha) (.) A*, computed by hand from the definition."""
     generator = torch.Generator().manual_seed(0)
@@ -153,6 +158,7 @@ def close(one: Matrices, other: Matrices) -> None:
         assert_close(a, b, rtol=0, atol=1e-14)
 
 
+@pytest.mark.equation("P10")
 def test_refine_leaves_new_words_their_own_attention(tokenizer):
     """[P10] Aligned columns are A's, the new word's are A*'s: the matrices of the paper's refinement."""
     source, target = map(tokenizer.encode, ("a cat on the grass", "a purple cat on the grass"))
@@ -164,6 +170,7 @@ def test_refine_leaves_new_words_their_own_attention(tokenizer):
         assert P[source.pieces.index(word), target.pieces.index(word)] == 1
 
 
+@pytest.mark.equation("P11")
 def test_preserve_injects_one_word_alone(tokenizer):
     """[P11] Only the word's column comes from the source, at every step."""
     source, target = map(tokenizer.encode, ("a photo of a butterfly", "a painting of a butterfly"))
@@ -182,6 +189,7 @@ def test_a_word_that_the_source_lacks_cannot_be_preserved(tokenizer):
         Preserve("dog").matrices(Moment(1, T, source, target))
 
 
+@pytest.mark.equation("P10")
 @pytest.mark.parametrize("factor", [-1.0, 0.0, 0.5, 3.0])
 def test_reweight_scales_all_tokens_of_a_word_and_nothing_else(pair, factor):
     """[P10] The word's columns of A_used are multiplied by c, inside and beyond the window."""
