@@ -26,6 +26,7 @@ def qkv(n: int, m: int, rows: int = 3) -> list[torch.Tensor]:
     return [torch.randn(shape(k), generator=generator, dtype=torch.float64) for k in (n, m, m)]
 
 
+@pytest.mark.equation("P3", "P5")
 @pytest.mark.parametrize("t", [1000, 700, 100])
 @pytest.mark.parametrize(
     "more", [Reweight("grass", 3.0), Reweight("grass", -0.5), Reweight("grass", 3.0) + Renormalise()]
@@ -60,6 +61,7 @@ def test_layers_that_were_not_chosen_are_left_alone(tokenizer, engine):
     assert not torch.allclose(up, down)
 
 
+@pytest.mark.equation("P3")
 def test_the_source_row_is_plain_attention(tokenizer):
     now = injection(tokenizer, EDIT, 1000)
     arrays = qkv(16, 32)
