@@ -15,6 +15,7 @@ from weights.stickers.world import COLOURS, NOUNS, PLACES
 LECTURE_A = torch.arange(1.0, 16.0, dtype=torch.float64).reshape(3, 5).T  # columns 1..5, 6..10, 11..15
 
 
+@pytest.mark.equation("P6")
 def test_identity_example_of_the_lecture():
     """[P6] The printed 5 x 3 matrix times I_3 is itself."""
     M = mapper(tuple(Run((i,), (i,)) for i in range(3)), length=3)
@@ -22,6 +23,7 @@ def test_identity_example_of_the_lecture():
     assert torch.equal(LECTURE_A @ M, LECTURE_A)
 
 
+@pytest.mark.equation("P7")
 def test_orange_becomes_big_tabby_as_the_lecture_prints_it():
     """[P7] M = [[.5, .5, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]; the first column is halved into two."""
     M = mapper(
@@ -39,6 +41,7 @@ def test_orange_becomes_big_tabby_as_the_lecture_prints_it():
     assert torch.equal(LECTURE_A @ M, by_hand)
 
 
+@pytest.mark.equation("P7")
 def test_several_tokens_into_one_are_added_or_averaged():
     """[P7] Back from big tabby to orange: the sum keeps rows distributions, the mean does not."""
     alignment = (Run((0, 1), (0,)), Run((2,), (1,)))
@@ -68,6 +71,7 @@ def prompts() -> st.SearchStrategy[tuple[str, str]]:
     return st.tuples(prompt, prompt)
 
 
+@pytest.mark.equation("P8")
 @given(prompts())
 def test_rows_sum_to_one_and_padding_takes_only_padding(tokenizer, pair):
     """[P8] So rows of A M stay distributions, and no padding column receives a word's mass."""
@@ -79,6 +83,7 @@ def test_rows_sum_to_one_and_padding_takes_only_padding(tokenizer, pair):
     assert not M[source.count :, : target.count].any()
 
 
+@pytest.mark.equation("P6", "P8")
 @given(prompts())
 def test_words_map_to_their_own_words(tokenizer, pair):
     """[P8] Each word's mass goes to the word that faces it, also after a swap that changed the number of tokens."""
@@ -108,6 +113,7 @@ def test_equal_prompts_give_the_identity(tokenizer, pair):
     assert torch.equal(M, torch.eye(len(tokens.ids), dtype=torch.float64))
 
 
+@pytest.mark.equation("P8")
 @pytest.mark.parametrize(("ours", "theirs"), [("cat", "elephant"), ("elephant", "cat"), ("elephant", "bicycle")])
 def test_tail_is_aligned_when_the_number_of_tokens_changes(tokenizer, ours, theirs):
     """Every word behind the swapped one keeps its own column (the reference implementation shifts them)."""
@@ -155,6 +161,7 @@ def test_shared_words_face_each_other(tokenizer, source, target, expected):
     assert aligned_words(tokenizer, source, target) == expected
 
 
+@pytest.mark.equation("P10")
 def test_new_words_are_not_aligned(tokenizer):
     """[P10] a = 0 on the new word, 1 on every other token."""
     source, target = map(tokenizer.encode, ("a cat on the grass", "a purple cat on the grass"))
@@ -162,6 +169,7 @@ def test_new_words_are_not_aligned(tokenizer):
     assert [i for i in range(32) if a[i] == 0] == [target.pieces.index("purple")]
 
 
+@pytest.mark.equation("P10")
 def test_deleted_words_flow_to_bos_and_not_into_padding(tokenizer):
     """[P10] The reference implementation maps padding of the shorter target onto the source's last words."""
     source, target = map(tokenizer.encode, ("a big red cat on the grass", "a cat"))
