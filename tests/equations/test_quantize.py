@@ -52,6 +52,7 @@ def of_latent(z: torch.Tensor) -> torch.Tensor:
 # the nearest entry
 
 
+@pytest.mark.equation("B3")
 def test_b3_index_is_the_arg_min_over_all_entries():
     """[B3] One position and one entry at a time."""
     entries, z = random(17, 3), random(2, 3, 4, 5, seed=1)
@@ -64,6 +65,7 @@ def test_b3_index_is_the_arg_min_over_all_entries():
                 assert index[b, y, x] == distances.index(min(distances))
 
 
+@pytest.mark.equation("B3")
 def test_b3_index_is_that_of_the_expanded_square():
     """[B3] ||z - e||^2 = ||z||^2 - 2 z e + ||e||^2, away from ties."""
     entries, z = random(100, 8), random(200, 8, seed=1)
@@ -72,6 +74,7 @@ def test_b3_index_is_that_of_the_expanded_square():
     assert torch.equal(codebook_of(entries).indices(latent(z)).flatten(), torch.cdist(z, entries).argmin(1))
 
 
+@pytest.mark.equation("B3")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_b3_quantising_twice_is_quantising_once(dtype):
     """[B3] To the bit; also of entries so close together that the expanded square finds almost none of them again."""
@@ -90,6 +93,7 @@ def test_b3_quantising_twice_is_quantising_once(dtype):
 # gradients and losses
 
 
+@pytest.mark.equation("B3")
 def test_b3_gradient_goes_straight_through():
     """[B3] Value of the entries, to the bit; gradient of the identity, whatever comes after; none to the entries."""
     codebook, z = codebook_of(random(5, 3)).requires_grad_(True), random(2, 3, 2, 2, seed=1).requires_grad_(True)
@@ -104,6 +108,7 @@ def test_b3_gradient_goes_straight_through():
     assert torch.equal(eye, torch.eye(4, dtype=torch.float64))
 
 
+@pytest.mark.equation("B3")
 def test_b3_losses_by_hand():
     """[B3] z = (1, 3), z_q = (2, 5): both losses are (1 + 4) / 2; one pulls z_q alone, the other z alone."""
     z, z_q = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in ([1.0, 3.0], [2.0, 5.0]))
@@ -114,6 +119,7 @@ def test_b3_losses_by_hand():
         assert of_pulled.tolist() == gradient and of_other is None
 
 
+@pytest.mark.equation("B3")
 def test_b3_the_codebook_loss_is_least_at_the_mean_of_the_assigned_vectors():
     """[B3] What the moving averages reach without a gradient."""
     vectors = random(20, 3)
@@ -126,6 +132,7 @@ def test_b3_the_codebook_loss_is_least_at_the_mean_of_the_assigned_vectors():
 # moving averages
 
 
+@pytest.mark.equation("B3")
 def test_b3_moving_averages_by_hand():
     """[B3] gamma = 3/4. First step: 1 and 3 choose entry 0, so N = 1/2, m = 1, e = 2. Second: 5 and 6 do, so
     N = 3/8 + 1/2, m = 3/4 + 11/4, e = 4. Entry 1 is chosen by none, and stays."""
@@ -138,6 +145,7 @@ def test_b3_moving_averages_by_hand():
         assert codebook.embedding.weight.flatten().tolist() == [e, 100.0]
 
 
+@pytest.mark.equation("B3")
 def test_b3_moving_averages_have_the_mean_of_the_assigned_vectors_as_fixed_point():
     """[B3] From N_k = 1, m_k = e_k, s steps on one batch give e_k = (g e_k + (1 - g) n_k mean) / (g + (1 - g) n_k),
     with g = gamma^s."""
@@ -162,6 +170,7 @@ def test_b3_moving_averages_have_the_mean_of_the_assigned_vectors_as_fixed_point
     assert torch.equal(codebook.indices(z), index)
 
 
+@pytest.mark.equation("B3")
 def test_b3_an_entry_that_nothing_chooses_stays_for_ever():
     """[B3] Though its N and m fall below the smallest number there is."""
     codebook = codebook_of(torch.tensor([[0.0], [1.0]]))
@@ -193,6 +202,7 @@ def test_b3_entries_hardly_chosen_begin_again_at_vectors_of_the_batch():
 # how much of the codebook is used
 
 
+@pytest.mark.equation("B3")
 @pytest.mark.parametrize(
     ("counts", "share", "expected"),
     [
@@ -214,6 +224,7 @@ def test_b3_usage_and_perplexity_of_known_distributions(counts, share, expected)
 # the autoencoder
 
 
+@pytest.mark.equation("B1")
 def test_b1_compression_by_hand():
     """[B1] Stickers: 128 * 128 * 3 numbers to 16 * 16 * 8. Stable Diffusion: 512 * 512 * 3 to 64 * 64 * 4."""
     assert PRESETS["stickers"].autoencoder.compression == VQ.compression == 49152 / 2048 == 24
@@ -227,12 +238,14 @@ def small() -> Autoencoder:
     return randomise(Autoencoder(config)).double()
 
 
+@pytest.mark.equation("B1")
 def test_b1_the_latent_has_the_promised_size():
     x = random(1, 3, 16, 16)
     model = small()
     assert x.numel() / model.encode(x).numel() == model.config.compression
 
 
+@pytest.mark.equation("B3")
 def test_b3_quantisation_is_in_the_decoder():
     """[B3] encode gives what the encoder says; decode quantises, and a latent quantised before gives the same."""
     model, x = small(), random(1, 3, 16, 16).clamp(-1, 1)
@@ -253,6 +266,7 @@ def test_an_autoencoder_with_a_codebook_has_no_gaussian():
             call()
 
 
+@pytest.mark.equation("B3")
 def test_b3_training_moves_every_parameter_and_fits_a_batch():
     """[B3] Encoder and decoder by gradients, the codebook by its averages."""
     model = small().requires_grad_(True)
