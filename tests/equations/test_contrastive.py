@@ -25,6 +25,7 @@ def pairs(n: int = 5, width: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
     return random(n, width), random(n, width, seed=1)
 
 
+@pytest.mark.equation("C9")
 def test_c9_loss_one_pair_at_a_time():
     """[C9] Each image asks which text is its own, each text which image; the mean of all 2n surprises."""
     images, texts = pairs()
@@ -37,6 +38,7 @@ def test_c9_loss_one_pair_at_a_time():
     assert_close(contrastive_loss(images, texts, 7.0).item(), total / (2 * n), **EXACT)
 
 
+@pytest.mark.equation("C9")
 def test_c9_loss_is_torchs_cross_entropy_both_ways():
     """[C9] Pair i is class i, of the rows and of the columns."""
     images, texts = pairs()
@@ -45,6 +47,7 @@ def test_c9_loss_is_torchs_cross_entropy_both_ways():
     assert_close(contrastive_loss(images, texts, 7.0), expected, **EXACT)
 
 
+@pytest.mark.equation("C9")
 def test_c9_worked_by_hand():
     """[C9] Scale ln 3, so that a cosine of 1 counts 3 and a cosine of 0 counts 1.
 
@@ -58,6 +61,7 @@ def test_c9_worked_by_hand():
     assert_close(contrastive_loss(images, both, LN3).item(), (by_image + by_text) / 2, **EXACT)
 
 
+@pytest.mark.equation("C9")
 def test_c9_limits_of_the_loss():
     """[C9] Perfect pairs and a large scale: 0. Features that tell nothing: log n, whatever the scale. Pairs exchanged:
     the scale itself."""
@@ -69,6 +73,7 @@ def test_c9_limits_of_the_loss():
     assert_close(contrastive_loss(two, two.flip(0), 50.0).item(), 50.0, **EXACT)  # and exp(-50)
 
 
+@pytest.mark.equation("C9")
 def test_c9_loss_knows_neither_the_order_of_the_pairs_nor_the_length_of_the_features():
     """[C9] But it does know which text belongs to which image, and it is the same with images and texts exchanged."""
     images, texts = pairs()
@@ -80,6 +85,7 @@ def test_c9_loss_knows_neither_the_order_of_the_pairs_nor_the_length_of_the_feat
     assert abs(contrastive_loss(images, texts[order], 7.0) - loss) > 0.1
 
 
+@pytest.mark.equation("C9")
 def test_c9_loss_trains_features_and_scale():
     """[C9] A few steps of gradient descent bring pairs together."""
     images, texts = (x.requires_grad_(True) for x in pairs())
@@ -94,6 +100,7 @@ def test_c9_loss_trains_features_and_scale():
     assert torch.equal(similarity(images, texts, 1.0).argmax(1), torch.arange(5))
 
 
+@pytest.mark.equation("C9")
 def test_c9_zero_shot_by_hand():
     """[C9] An image on the first label: 3 to 1 at scale ln 3. Between two labels: even. More labels than images is
     fine."""
@@ -110,6 +117,7 @@ def test_texts_without_an_image_are_refused():
         contrastive_loss(random(3, 4), random(2, 4), 1.0)
 
 
+@pytest.mark.equation("C9")
 @torch.no_grad()
 def test_c9_equals_transformers_clip():
     """[C9] Loss, similarities and probabilities of a random CLIP, from its features."""
