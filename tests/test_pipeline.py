@@ -26,6 +26,7 @@ def test_noise_depends_on_the_seed_alone_and_not_on_the_batch():
         assert not torch.equal(rows[0], first[0])
 
 
+@pytest.mark.equation("D18")
 def test_guidance_mixes_two_predictions(tiny):
     """[D18] One doubled call equals the formula on two calls; w = 1 makes one call alone."""
     context, empty = tiny.encode_prompts([CAT]), tiny.encode_prompts([""])
