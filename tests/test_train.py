@@ -495,6 +495,7 @@ def algorithm_1(tiny, tokenizer) -> DiffusionLoss:
     return DiffusionLoss(tiny.config, tokenizer, latents, CAPTIONS, batch=4)
 
 
+@pytest.mark.equation("D15")
 def test_algorithm_1_reaches_every_parameter_of_both_networks(tiny, algorithm_1, tmp_path):
     trainer = Trainer(new_model(tiny.config), algorithm_1, recipe(lr=1e-3, warmup=1), tmp_path)
     for _ in range(3):  # the output layer begins at zero and lets no gradient through in the first step
@@ -507,6 +508,7 @@ def test_algorithm_1_reaches_every_parameter_of_both_networks(tiny, algorithm_1,
             assert largest > 1e-7, name
 
 
+@pytest.mark.equation("D15")
 def test_algorithm_1_lowers_the_loss_of_a_fixed_batch(tiny, algorithm_1, tmp_path):
     fixed = lambda model, generator: algorithm_1(model, torch.Generator().manual_seed(5))
     trainer = Trainer(new_model(tiny.config), fixed, recipe(lr=3e-3, warmup=5, steps=100), tmp_path)
@@ -566,6 +568,7 @@ def many_draws(tiny, tokenizer, spies, monkeypatch):
     return draw
 
 
+@pytest.mark.equation("D15")
 def test_algorithm_1_pairs_every_latent_with_its_own_caption(many_draws, tokenizer):
     z_t, timestep, ids = many_draws(dropout=0.0)
     abar = Schedule(ScheduleConfig()).alpha_bar[timestep + 1]
@@ -583,6 +586,7 @@ def test_algorithm_1_drops_a_tenth_of_the_captions(many_draws, tokenizer):
     assert abs(dropped - 0.1) < 5 * 0.0021
 
 
+@pytest.mark.equation("D15")
 def test_algorithm_1_draws_t_evenly_from_1_to_T(many_draws):
     _, timestep, _ = many_draws()
     assert timestep.min() == 0 and timestep.max() == 999  # each is missed by 20,000 draws with probability 2e-9
