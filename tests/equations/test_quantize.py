@@ -23,7 +23,7 @@ from ldm.quantize import (
 )
 from weights.load import SHIPPED
 from weights.stickers.train import VQ
-from weights.stickers.train_autoencoder import vq_loss
+from weights.stickers.train_autoencoder import psnr, reconstructions, vq_loss
 
 # float64 sums of at most a few dozen terms
 EXACT = dict(rtol=1e-12, atol=1e-12)
@@ -243,6 +243,33 @@ def test_b1_the_latent_has_the_promised_size():
     x = random(1, 3, 16, 16)
     model = small()
     assert x.numel() / model.encode(x).numel() == model.config.compression
+
+
+def coder(monkeypatch, decode) -> Autoencoder:
+    """One whose latent is the picture."""
+    model = small()
+    monkeypatch.setattr(model, "encode", lambda x: x)
+    monkeypatch.setattr(model, "decode", decode)
+    return model
+
+
+@pytest.mark.equation("B1")
+def test_b1_reconstructions_are_bytes_in_the_order_of_the_pictures(monkeypatch):
+    pictures = np.random.default_rng(0).integers(0, 256, (23, 4, 6, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(reconstructions(coder(monkeypatch, lambda z: z), pictures), pictures)
+    tripled = np.clip(np.round(3 * (pictures - 127.5) + 127.5), 0, 255)
+    np.testing.assert_array_equal(reconstructions(coder(monkeypatch, lambda z: 3 * z), pictures), tripled)
+
+
+@pytest.mark.equation("B1")
+def test_b1_psnr_by_hand(monkeypatch):
+    """[B1] Off by 10 everywhere: 10 log10(255^2 / 100). By 2 in half the values: 10 log10(255^2 / 2). Their mean."""
+    pictures = np.full((2, 2, 2, 3), 100, np.uint8)
+    error = torch.zeros(2, 3, 2, 2)
+    error[0], error[1, :, 0] = 10 / 127.5, -2 / 127.5
+    expected = (10 * math.log10(65025 / 100) + 10 * math.log10(65025 / 2)) / 2
+    # float32
+    assert_close(psnr(coder(monkeypatch, lambda z: z + error), pictures), expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.equation("B3")

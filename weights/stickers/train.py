@@ -23,14 +23,7 @@ from ldm.train import Recipe, Trainer
 from weights.load import load
 from weights.stickers.art import cache_dir
 from weights.stickers.data import held_out_scenes, render_all, training_scenes
-from weights.stickers.train_autoencoder import (
-    CROP,
-    autoencoder_loss,
-    latent_scale,
-    psnr,
-    random_crops,
-    vq_loss,
-)
+from weights.stickers.train_autoencoder import CROP, autoencoder_loss, latent_scale, psnr, random_crops, vq_loss
 from weights.stickers.train_diffusion import IN_PIECES, DiffusionLoss, encode_all, new_model
 from weights.stickers.world import caption
 
