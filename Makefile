@@ -10,7 +10,7 @@ FAST := OMP_WAIT_POLICY=PASSIVE \
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format train-stickers contact-sheet clean
+.PHONY: help setup demo test equations mutants lint format train-stickers contact-sheet clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -29,6 +29,13 @@ demo: $(READY) ## a picture, the same seed with one word changed, and the Prompt
 
 test: $(READY) ## run the tests
 	$(RUN) -m pytest
+
+equations: $(READY) ## write EQUATIONS.md: every formula of the lecture, its functions and its tests
+	$(RUN) -m ldm.index
+
+mutants: $(READY) ## break every formula in many ways, see that its tests notice (minutes), and write EQUATIONS.md
+	OMP_NUM_THREADS=1 $(RUN) tests/mutants.py
+	$(RUN) -m ldm.index
 
 lint: $(READY) ## check style
 	$(RUN) -m ruff check .

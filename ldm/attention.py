@@ -1,4 +1,4 @@
-"""Attention: from the lecture's matrix form [C3] to the spatial transformer inside the UNet [C6].
+"""Attention: from one element at a time [C1, C2] to the spatial transformer inside the UNet [C6].
 
 Every attention layer of the UNet takes an optional `edit`, a function that is called in place of plain attention with
 the layer's queries, keys and values and a `Site` that says where in the network it is. That is all Prompt-to-Prompt
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -19,16 +20,32 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Site:
-    """One attention layer of the UNet, as an edit sees it."""
+    """One attention layer of the UNet, as an edit sees it. n counts its latent positions, height * width [C5]."""
 
     kind: Literal["self", "cross"]
     place: Literal["down", "mid", "up"]
     layer: int  # position among the UNet's spatial transformers, in the order they run, from 0
     height: int
-    width: int  # latent positions: n = height * width
+    width: int
 
 
 AttentionEdit = Callable[[Site, Tensor, Tensor, Tensor], Tensor]  # (site, Q, K, V) -> Y
+
+
+def element_wise(
+    queries: Float[Tensor, "n d"], keys: Float[Tensor, "m d"], values: Float[Tensor, "m e"]
+) -> Float[Tensor, "n e"]:
+    """[C1, C2] s_{t,j} = k_j^T q_t / sqrt(d), a_t = softmax(s_t), y_t = sum_j a_{t,j} v_j: one query at a time.
+
+    To be read; the networks use the matrix form. Self-attention [C1] makes all three from one sequence, cross-attention
+    [C2] the queries from another.
+    """
+    outputs = []
+    for q in queries:
+        s = torch.stack([k @ q / len(q) ** 0.5 for k in keys])
+        a = s.exp() / s.exp().sum()
+        outputs.append(sum(a_j * v for a_j, v in zip(a, values)))
+    return torch.stack(outputs)
 
 
 def attention_map(Q: Float[Tensor, "b h n d"], K: Float[Tensor, "b h m d"]) -> Float[Tensor, "b h n m"]:
@@ -44,7 +61,11 @@ def attend(
 
 
 class Attention(nn.Module):
-    """[C7] Multi-head attention of x over `context` [C2], or over x itself [C1] when there is none."""
+    """[C4, C7, C8] Multi-head attention of x over `context` [C2]; where that is x again, it is self-attention [C1].
+
+    x is n of whatever looks (latent positions, target words), `context` m of whatever is looked at (tokens, source
+    words). W_Q is (d, width), W_K and W_V are (d, context_width).
+    """
 
     def __init__(self, width: int, context_width: int, heads: int):
         super().__init__()
@@ -94,9 +115,9 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention, feed-forward; each normalised first and added back.
+    """[C6] Self-attention, cross-attention, feed-forward; each normalised first and added back.
 
-    The lecture's table [C6] lists self-attention, MLP, cross-attention under one LayerNorm; this is the order and the
+    The lecture's table lists self-attention, MLP, cross-attention under one LayerNorm; this is the order and the
     number of norms of the released code, which the public weights need.
     """
 

@@ -15,7 +15,7 @@ Step = Callable[[Schedule, Prediction, Tensor, int, int, Tensor], Tensor]
 
 
 def times(T: int, steps: int) -> list[int]:
-    """The time steps to visit, falling from T to 0: always `steps` distinct steps, evenly spread, T first and 0 last.
+    """[D17] The time steps to visit, falling from T to 0: always `steps` distinct ones, evenly spread, T first, 0 last.
 
     Raises:
         ValueError: fewer than one step, or more than T.
@@ -33,7 +33,7 @@ def ddpm_step(
     t_prev: int,
     noise: Float[Tensor, "b c h w"],
 ) -> Float[Tensor, "b c h w"]:
-    """[D16] Ancestral sampling: a draw from the posterior [D7, D8] of the predicted z_0."""
+    """[D13, D16] Ancestral sampling: a draw from the posterior [D7, D8] of the predicted z_0; its mean is mu_theta."""
     mean, sigma = schedule.posterior(prediction.z_0, z_t, t, t_prev)
     return mean + sigma * noise
 

@@ -1,4 +1,4 @@
-"""The forward process and everything that follows from it in closed form [D1-D12].
+"""The forward process and everything that follows from it in closed form [D2-D13, D18].
 
 No network here. t is the lecture's: it runs 1..T, `alpha_bar[0] = 1` stands for the clean latent. (Stable Diffusion's
 files call alpha_bar "alphas_cumprod" and count from 0: their index is t - 1.) Coefficients are computed in float64 and
@@ -32,12 +32,16 @@ class Schedule:
 
     def __init__(self, config: ScheduleConfig):
         self.config = config
-        # "scaled linear", as Stable Diffusion: the square roots of beta are evenly spaced
-        self.beta = torch.linspace(config.beta_start**0.5, config.beta_end**0.5, config.T, dtype=torch.float64) ** 2
 
     @property
     def T(self) -> int:
         return self.config.T
+
+    @cached_property
+    def beta(self) -> Float[Tensor, " T"]:
+        """[D4] The fixed schedule, "scaled linear" as Stable Diffusion's: the roots of beta are evenly spaced."""
+        beta_start, beta_end = self.config.beta_start, self.config.beta_end
+        return torch.linspace(beta_start**0.5, beta_end**0.5, self.T, dtype=torch.float64) ** 2
 
     @cached_property
     def alpha(self) -> Float[Tensor, " T1"]:
@@ -127,7 +131,10 @@ class Schedule:
         return mean, sigma
 
     def predict(self, output: Float[Tensor, "b c h w"], z_t: Float[Tensor, "b c h w"], t: Time) -> Prediction:
-        """[D12] What a network's output says of eps and z_0, by the config's parameterisation."""
+        """[D12, D13] What a network's output says of eps and z_0, by the config's parameterisation.
+
+        A step takes its mean from there: the two together are the f of D13.
+        """
         if self.config.parameterisation == "v":
             signal, noise = self.signal(t, z_t), self.noise(t, z_t)
             return Prediction(eps=signal * output + noise * z_t, z_0=signal * z_t - noise * output)

@@ -117,7 +117,7 @@ class Trainer:
         save_atomically(lambda part: torch.save(state, part), self.state_file)
 
     def one_step(self) -> float:
-        """One gradient step; returns its loss."""
+        """[D15] Draw, loss, one gradient step on theta (line 8); returns the loss."""
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
         loss = self.loss(self.model, generator)
         for p in self.parameters:
@@ -192,9 +192,9 @@ def ldm_loss(
     t: Int[Tensor, " b"],
     eps: Float[Tensor, "b c h w"],
 ) -> Float[Tensor, ""]:
-    """[D14] L_LDM = E ||eps - eps_theta(z_t, t, tau_theta(y))||^2, as a mean over the numbers of a latent.
+    """[D14, D15] L_LDM = E ||eps - eps_theta(z_t, t, tau_theta(y))||^2, as a mean over the numbers of a latent.
 
-    Lines 5-7 of Algorithm 1 [D15]; the caller draws z_0, t and eps (lines 2-4) and takes the step (line 8). A v-model
+    Lines 5-7 of Algorithm 1; the caller draws z_0, t and eps (lines 2-4) and takes the step (line 8). A v-model
     is held to v instead of eps, the same error weighed by 1 / alpha_bar_t.
     """
     z_t = schedule.add_noise(z_0, eps, t)

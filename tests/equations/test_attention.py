@@ -1,4 +1,4 @@
-"""The lecture's formulas of attention, [C1]-[C7], and of the KL bottleneck [B2]."""
+"""The lecture's formulas of attention, [C1]-[C8], and of the KL bottleneck [B2]."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
-from ldm.attention import Attention, Site, SpatialTransformer, attend, attention_map
+from ldm.attention import Attention, Site, SpatialTransformer, TransformerBlock, attend, attention_map, element_wise
 from ldm.autoencoder import Gaussian
 
 # float64 sums of at most a few dozen terms
@@ -19,49 +19,48 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def element_wise(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """[C1, C2] As the slide writes it: one query, one key, one number at a time. (n, d), (m, d), (m, e) -> (n, e)."""
-    result = torch.zeros(len(queries), values.shape[1], dtype=torch.float64)
-    for t, q in enumerate(queries):
-        s = [sum(k_i * q_i for k_i, q_i in zip(k.tolist(), q.tolist())) / math.sqrt(len(q)) for k in keys]
-        total = sum(math.exp(s_j) for s_j in s)
-        for j, v in enumerate(values):
-            result[t] += math.exp(s[j]) / total * v
-    return result
-
-
+@pytest.mark.equation("C1")
 def test_c1_self_attention_element_by_element():
-    """[C1] x'_4 = sum_j a_{4,j} v_j, with queries, keys and values all from x."""
+    """[C1] With queries, keys and values all from x, one number at a time is what torch does at once."""
     x, W_q, W_k, W_v = random(6, 5), *(random(5, 4, seed=i) for i in (1, 2, 3))
     q, k, v = x @ W_q, x @ W_k, x @ W_v
-    assert_close(attend(q[None, None], k[None, None], v[None, None])[0, 0], element_wise(q, k, v), **EXACT)
+    assert_close(element_wise(q, k, v), F.scaled_dot_product_attention(q, k, v), **EXACT)
 
 
+@pytest.mark.equation("C2")
 def test_c2_cross_attention_element_by_element():
     """[C2] Queries from y (n of them), keys and values from x (m of them)."""
     y, x = random(3, 5), random(7, 6, seed=1)
-    q, k, v = y @ random(5, 4, seed=2), x @ random(6, 4, seed=3), x @ random(6, 4, seed=4)
-    assert_close(attend(q[None, None], k[None, None], v[None, None])[0, 0], element_wise(q, k, v), **EXACT)
+    q, k, v = y @ random(5, 4, seed=2), x @ random(6, 4, seed=3), x @ random(6, 2, seed=4)
+    result = element_wise(q, k, v)
+    assert result.shape == (3, 2)
+    assert_close(result, F.scaled_dot_product_attention(q, k, v), **EXACT)
 
 
+@pytest.mark.equation("C3")
 def test_c3_matrix_form():
-    """[C3] Y = A V with A = softmax(Q K^T / sqrt(d)); every row of A is a distribution over the m tokens."""
+    """[C3] As one element at a time and as torch have it; every row of A is a distribution over the m tokens."""
     Q, K, V = random(2, 3, 9, 4), random(2, 3, 5, 4, seed=1), random(2, 3, 5, 4, seed=2)
     A = attention_map(Q, K)
     assert A.shape == (2, 3, 9, 5) and (A > 0).all()
     assert_close(A.sum(dim=-1), torch.ones(2, 3, 9, dtype=torch.float64), **EXACT)
     assert_close(A @ V, F.scaled_dot_product_attention(Q, K, V), **EXACT)
+    assert_close(attend(Q, K, V), A @ V, **EXACT)
     assert_close((A @ V)[1, 2], element_wise(Q[1, 2], K[1, 2], V[1, 2]), **EXACT)
 
 
+@pytest.mark.equation("C1", "C2", "C3")
 def test_c3_worked_by_hand():
-    """[C3] Two tokens, d = 1: scores 0 and ln 3 give a = (1/4, 3/4)."""
-    Q, K = torch.ones(1, 1, 1, 1).double(), torch.tensor([0.0, math.log(3)], dtype=torch.float64).reshape(1, 1, 2, 1)
+    """[C1-C3] Two tokens, d = 4: scores 0 and 2 ln 3 / sqrt(4) give a = (1/4, 3/4)."""
+    Q, K = torch.zeros(1, 1, 1, 4).double(), torch.zeros(1, 1, 2, 4).double()
+    Q[0, 0, 0, 0], K[0, 0, 1, 0] = 1, 2 * math.log(3)
     assert_close(attention_map(Q, K).flatten(), torch.tensor([0.25, 0.75]).double(), **EXACT)
     V = torch.tensor([8.0, 4.0]).double().reshape(1, 1, 2, 1)
     assert_close(attend(Q, K, V).item(), 5.0, **EXACT)
+    assert_close(element_wise(Q[0, 0], K[0, 0], V[0, 0]).item(), 5.0, **EXACT)
 
 
+@pytest.mark.equation("C4")
 def test_c4_shapes_of_the_projections():
     """[C4] Printed (after the paper): W_V in R^{d x d_eps}, W_Q in R^{d x d_tau}. Q is made of the latent, V of the
     prompt, so it is the other way round; with the printed shapes neither product exists."""
@@ -77,6 +76,7 @@ def test_c4_shapes_of_the_projections():
     assert layer(latent, prompt, Site("cross", "mid", 0, 3, 3)).shape == (1, 9, d_eps)
 
 
+@pytest.mark.equation("C5")
 def test_c5_n_counts_the_latent_positions():
     """[C5] Printed: n is the number of dimensions of the latent space. It is its number of positions, h w."""
     layer = SpatialTransformer(16, 5, heads=2, linear=False, groups=4, place="mid", layer=0).double()
@@ -91,6 +91,7 @@ def test_c5_n_counts_the_latent_positions():
     assert seen == {"self": (1, 2, 18, 18), "cross": (1, 2, 18, 7)}
 
 
+@pytest.mark.equation("C6")
 def test_c6_shapes_along_the_spatial_transformer():
     """[C6] (b, c, h, w) in and out; (b, h w, c) inside; and its parts add to their input."""
     layer = SpatialTransformer(16, 5, heads=2, linear=False, groups=4, place="mid", layer=0).double()
@@ -104,6 +105,7 @@ def test_c6_shapes_along_the_spatial_transformer():
     assert torch.equal(layer(x, random(2, 7, 5)), x)
 
 
+@pytest.mark.equation("C7")
 def test_c7_heads_attend_apart_and_merge():
     """[C7] Each head is C3 on its own slice; one head is C3 whole."""
     x, context, site = random(1, 9, 8), random(1, 4, 5), Site("cross", "mid", 0, 3, 3)
@@ -114,6 +116,55 @@ def test_c7_heads_attend_apart_and_merge():
         assert_close(layer(x, context, site)[0], layer.to_out(torch.cat(parts, dim=1)), **EXACT)
 
 
+@pytest.mark.equation("C8")
+@pytest.mark.parametrize(("n", "m"), [(1, 5), (3, 5), (5, 3), (7, 7)])
+def test_c8_translation_is_the_same_attention_on_two_sentences(n, m):
+    """[C8] n target words look at m source words; here by a dictionary, so that the map can be told in advance."""
+    width, site = 8, Site("cross", "mid", 0, n, 1)
+    layer = Attention(width, width, heads=1).double()
+    for linear in (layer.to_q, layer.to_k, layer.to_v, layer.to_out[0]):
+        linear.weight.data = torch.eye(width, dtype=torch.float64)
+    layer.to_q.weight.data *= 100 * width**0.5  # scores of 100 and 0: certain
+    layer.to_out[0].bias.data.zero_()
+    words = torch.eye(width, dtype=torch.float64)
+    source, target = words[:m].flip(0), words[[i % m for i in range(n)]]
+    means = m - 1 - torch.tensor([i % m for i in range(n)])  # where the source says what the target's word says
+    maps = []
+
+    def look(site, Q, K, V):
+        maps.append(attention_map(Q, K))
+        return attend(Q, K, V)
+
+    assert_close(layer(target[None], source[None], site, look)[0], target, **EXACT)
+    assert maps[0].shape == (1, 1, n, m)
+    # a word that is not meant gets e^-100
+    assert_close(maps[0][0, 0], F.one_hot(means, m).double(), **EXACT)
+
+
+@pytest.mark.equation("C6")
+def test_c6_the_block_by_hand():
+    """[C6] Self-attention, cross-attention, feed-forward in this order, each of normalised features and added back."""
+    block, x, context = TransformerBlock(8, 5, heads=2).double(), random(1, 6, 8), random(1, 4, 5, seed=1)
+    for i, parameter in enumerate(block.parameters()):
+        parameter.data = random(*parameter.shape, seed=10 + i)
+    norm = lambda a, n: F.layer_norm(a, (8,), n.weight, n.bias)
+
+    def multi_head(layer, y, context):
+        q, k, v = (
+            W(a).unflatten(-1, (2, 4)).transpose(1, 2)
+            for W, a in zip((layer.to_q, layer.to_k, layer.to_v), (y, context, context))
+        )
+        return layer.to_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    y = norm(x, block.norm1)
+    expected = x + multi_head(block.attn1, y, y)
+    expected = expected + multi_head(block.attn2, norm(expected, block.norm2), context)
+    value, gate = block.ff.net[0].proj(norm(expected, block.norm3)).chunk(2, dim=-1)
+    expected = expected + block.ff.net[2](value * F.gelu(gate))
+    assert_close(block(x, context, lambda kind: Site(kind, "mid", 0, 2, 3)), expected, **EXACT)
+
+
+@pytest.mark.equation("B2")
 def test_b2_kl_to_the_standard_normal():
     """[B2] The closed form against torch.distributions, and the sample's mean and spread."""
     q = Gaussian(random(2, 3, 4, 4), random(2, 3, 4, 4, seed=1))

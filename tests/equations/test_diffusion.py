@@ -4,6 +4,7 @@ Where the slide has a slip, the test shows that the printed form fails, by how m
 """
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
 from ldm.config import ScheduleConfig
+from ldm.ideal import IdealDenoiser, gaussian
 from ldm.samplers import DDIM, ddim_step, ddpm_step, times
 from ldm.schedule import Prediction, Schedule, guided
 
@@ -35,6 +37,7 @@ def column(values: torch.Tensor) -> torch.Tensor:
     return values.reshape(-1, 1, 1, 1)
 
 
+@pytest.mark.equation("D2")
 def test_d2_one_step_keeps_unit_variance():
     """[D2] The step is linear in two independent unit normals, so its variance is the sum of its squared factors."""
     one, zero = torch.ones(T, 1, 1, 1, dtype=torch.float64), torch.zeros(T, 1, 1, 1, dtype=torch.float64)
@@ -44,6 +47,7 @@ def test_d2_one_step_keeps_unit_variance():
     assert_close(of_z**2 + of_eps**2, one, **EXACT)
 
 
+@pytest.mark.equation("D2")
 def test_d2_monte_carlo_mean_and_variance():
     """[D2] 200,000 draws at t = 500 from z = 2: five standard errors, so a false alarm is below one in a million."""
     n, t = 200_000, 500
@@ -54,8 +58,12 @@ def test_d2_monte_carlo_mean_and_variance():
     assert abs(z_t.var() - variance) < 5 * variance * (2 / n) ** 0.5
 
 
+@pytest.mark.equation("D4")
 def test_d4_the_last_latent_is_only_nearly_noise():
-    """[D4] q(z_T) is close to N(0, I), not equal: 0.068 of the signal is left."""
+    """[D4] Printed: q(z_T) is N(0, I). It is close, not equal: 0.068 of the signal is left."""
+    roots = SCHEDULE.beta.sqrt()  # evenly spaced, from the config's ends
+    by_hand = [math.sqrt(0.00085) + (math.sqrt(0.012) - math.sqrt(0.00085)) * i / 999 for i in range(1000)]
+    assert_close(roots, torch.tensor(by_hand, dtype=torch.float64), **EXACT)
     assert_close(ALPHA_BAR[-1].item(), 0.00466, rtol=0, atol=5e-6)  # the value known to three digits
     assert_close(ALPHA_BAR[-1].sqrt().item(), 0.0683, rtol=0, atol=5e-5)
     z_0 = torch.tensor(1.0, dtype=torch.float64)
@@ -67,6 +75,7 @@ def test_d4_the_last_latent_is_only_nearly_noise():
     assert 0 < kl.item() < 0.0024
 
 
+@pytest.mark.equation("D5")
 def test_d5_composing_the_steps_gives_the_closed_form():
     """[D5] Mean factor and variance of z_t given z_0, by recursion over the one-step Gaussians."""
     mean, variance = 1.0, 0.0
@@ -78,6 +87,7 @@ def test_d5_composing_the_steps_gives_the_closed_form():
         assert_close(variance, (1 - SCHEDULE.alpha_bar[t]).item(), rtol=1e-12, atol=0)
 
 
+@pytest.mark.equation("D6")
 def test_d6_noise_is_scaled_by_the_standard_deviation():
     """[D6] Printed: (1 - alpha_bar) eps. The variance must be 1 - alpha_bar, so the factor is its square root."""
     z_0, eps, _ = draws()
@@ -105,6 +115,7 @@ def posterior_at_all_t(z_0: torch.Tensor, z_t: torch.Tensor) -> tuple[torch.Tens
     return torch.cat(means), torch.tensor(sigmas, dtype=torch.float64)
 
 
+@pytest.mark.equation("D7", "D8")
 def test_d7_d8_posterior_is_bayes_rule():
     """[D7, D8] Printed with alpha_bar_t where alpha_bar_{t-1} belongs, twice: that is off by more than half of z."""
     z_0, z_t, _ = draws(1)
@@ -117,8 +128,15 @@ def test_d7_d8_posterior_is_bayes_rule():
     abar, a = column(ALPHA_BAR), column(ALPHA)
     printed = abar.sqrt() * (1 - a) / (1 - abar) * z_0 + a.sqrt() * (1 - abar) / (1 - abar) * z_t
     assert (printed[1:] - expected).abs().max() > 0.5
+    # Without noise, z_0 = 1 and z_t = sqrt(alpha_bar_t), the mean must be sqrt(alpha_bar_{t-1}). The printed factor of
+    # z_t is sqrt(alpha_t), all of the weight, and z_0 comes on top: 1.5 for 1 at t = 2.
+    one = torch.ones_like(z_0)
+    assert_close(posterior_at_all_t(one, one * abar.sqrt())[0], column(ALPHA_BAR_PREV).sqrt(), **EXACT)
+    printed = abar.sqrt() * (1 - a) / (1 - abar) + a.sqrt() * abar.sqrt()
+    assert_close((printed[1] / ALPHA_BAR_PREV[1].sqrt()).item(), 1.5, rtol=0, atol=2e-3)
 
 
+@pytest.mark.equation("D7", "D8")
 def test_d7_strided_posterior_composes():
     """[D7, D8] A stride of two steps: by Bayes' rule with the product of the two factors."""
     z_0, z_t, _ = draws(2)
@@ -134,16 +152,21 @@ def test_d7_strided_posterior_composes():
         assert_close(sigma**2, (1 / precision).item(), rtol=1e-11, atol=0)
 
 
+@pytest.mark.equation("D6", "D9")
 def test_d9_clean_latent_is_recovered():
-    """[D9] Round trip with D6. Printed: z_t plus (1 - alpha_bar) eps, which is off by more than 10."""
+    """[D9] Round trip with D6. Printed: z_t plus (1 - alpha_bar) eps, adding to the noise instead of taking it away:
+    off by (1 - alpha_bar + sqrt(1 - alpha_bar)) / sqrt(alpha_bar) of eps, 29 of it at t = T."""
     z_0, eps, _ = draws(3)
     z_t = SCHEDULE.add_noise(z_0, eps, ALL_T)
     assert_close(SCHEDULE.z_0_from_eps(z_t, eps, ALL_T), z_0, **EXACT)
     assert_close(SCHEDULE.eps_from_z_0(z_t, z_0, ALL_T), eps, **EXACT)
     printed = (z_t + column(1 - ALPHA_BAR) * eps) / column(ALPHA_BAR.sqrt())
-    assert (printed - z_0).abs().max() > 10
+    factor = column((1 - ALPHA_BAR + (1 - ALPHA_BAR).sqrt()) / ALPHA_BAR.sqrt())
+    assert_close(printed - z_0, factor * eps, **EXACT)
+    assert_close(factor[-1].item(), 29.2, rtol=0, atol=0.05)
 
 
+@pytest.mark.equation("D10")
 def test_d10_mean_from_noise_is_the_posterior_mean():
     """[D10] D7 with D9 substituted, for all t; with either as printed it is not."""
     z_0, eps, _ = draws(4)
@@ -154,8 +177,12 @@ def test_d10_mean_from_noise_is_the_posterior_mean():
     printed_d9 = (z_t + column(1 - ALPHA_BAR) * eps) / column(ALPHA_BAR.sqrt())
     wrong, _ = posterior_at_all_t(printed_d9, z_t)
     assert (wrong - mean).abs().max() > 0.05
+    abar, a = column(ALPHA_BAR), column(ALPHA)
+    printed_d7 = abar.sqrt() * (1 - a) / (1 - abar) * z_0 + a.sqrt() * z_t  # its (1 - abar) / (1 - abar) is 1
+    assert (printed_d7 - mean).abs().max() > 0.5
 
 
+@pytest.mark.equation("D12")
 @pytest.mark.parametrize("parameterisation", ["eps", "v"])
 def test_d12_parameterisations_convert_into_each_other(parameterisation):
     """[D12] From what the network should output, all of eps, z_0 and the mean come back, and are one belief."""
@@ -169,39 +196,59 @@ def test_d12_parameterisations_convert_into_each_other(parameterisation):
     assert_close(schedule.v_from(z_0, eps, ALL_T), by_hand, **EXACT)
     means = schedule.mean_from_eps(z_t, prediction.eps, ALL_T), posterior_at_all_t(prediction.z_0, z_t)[0]
     assert_close(*means, **EXACT)
+    # A and B: the network says the mean, or z_0; both become the same eps
+    assert_close(schedule.eps_from_mean(z_t, means[0], ALL_T), eps, rtol=1e-9, atol=1e-9)  # divides by 1 - alpha_t
+    assert_close(schedule.eps_from_z_0(z_t, z_0, ALL_T), eps, **EXACT)
 
 
-S2 = 0.25  # variance of a Gaussian "data set" N(1.5, 0.25), whose best eps is known
-MEAN = 1.5
+@pytest.mark.equation("D12")
+def test_d12_printed_option_c_starts_from_what_it_is_to_find():
+    """[D12] Printed: x_theta^(0) = (x_0 + (1 - alpha_bar) eps_theta) / sqrt(alpha_bar). It needs x_0 to give x_0, and
+    gives another number: off by (1 / sqrt(alpha_bar) - 1) x_0 + (1 - alpha_bar) / sqrt(alpha_bar) eps."""
+    z_0, eps, _ = draws(9)
+    z_t = SCHEDULE.add_noise(z_0, eps, ALL_T)
+    corrected = SCHEDULE.predict(eps, z_t, ALL_T).z_0
+    signal = column(ALPHA_BAR.sqrt())
+    printed = (z_0 + column(1 - ALPHA_BAR) * eps) / signal
+    assert_close(corrected, z_0, **EXACT)
+    off = (1 / signal - 1) * z_0 + column(1 - ALPHA_BAR) / signal * eps
+    assert_close(printed - corrected, off, **EXACT)
+    assert off[0].abs() < 0.01 and off.abs().max() > 10  # nothing to see at t = 1, everything near T
+    mean, _ = posterior_at_all_t(printed, z_t)
+    assert (mean - SCHEDULE.mean_from_eps(z_t, eps, ALL_T)).abs().max() > 0.02
 
 
-def ideal(z_t: torch.Tensor, t: int) -> Prediction:
-    """E[eps given z_t] for data N(1.5, 0.25): linear, by conditioning Gaussians."""
-    abar = SCHEDULE.alpha_bar[t]
-    total = abar * S2 + 1 - abar
-    eps = (1 - abar).sqrt() * (z_t - abar.sqrt() * MEAN) / total
-    return Prediction(eps, SCHEDULE.z_0_from_eps(z_t, eps, t))
+# Gaussian data whose covariance is no multiple of I: its best eps is affine in z_t, and known
+MEAN = torch.tensor([1.5, 0.0, -2.0], dtype=torch.float64)
+S2 = torch.tensor([0.25, 1.0, 2.25], dtype=torch.float64)  # along the axes
+AXES = torch.linalg.qr(torch.tensor([[1.0, 2.0, 0.0], [0.5, -1.0, 1.0], [0.0, 1.0, 3.0]], dtype=torch.float64)).Q
+IDEAL = IdealDenoiser(SCHEDULE, gaussian(MEAN, AXES * S2 @ AXES.mT))
 
 
-def marginal(step, visited: list[int]) -> tuple[float, float]:
-    """Mean and variance of z_0 after the sampler, by recursion: every step is affine in z_t and in its noise."""
+def marginal(step, visited: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and covariance of z_0 after the sampler, by recursion: every step is affine in z_t and in its noise."""
     # the start is q(z_T) of the data, not N(0, I), so that the recursion's only error would be the sampler's
-    abar = SCHEDULE.alpha_bar[visited[0]].item()
-    mean, variance = abar**0.5 * MEAN, abar * S2 + 1 - abar
-    number = lambda x: torch.full((1, 1, 1, 1), float(x), dtype=torch.float64)
+    mean, covariance = SCHEDULE.alpha_bar[visited[0]].sqrt() * MEAN, AXES * spread(visited[0]) @ AXES.mT
+    zero, unit = torch.zeros(4, 3, dtype=torch.float64), torch.eye(3, dtype=torch.float64)
+    inputs = torch.cat([zero[:1], unit]).reshape(4, 3, 1, 1)
+    noises = torch.cat([zero[:1], unit]).reshape(4, 3, 1, 1)
     for t, t_prev in itertools.pairwise(visited):
-        at = lambda z, n: step(SCHEDULE, ideal(number(z), t), number(z), t, t_prev, number(n)).item()
-        offset, of_noise = at(0, 0), at(0, 1) - at(0, 0)
-        slope = at(1, 0) - offset
-        mean, variance = slope * mean + offset, slope**2 * variance + of_noise**2
-    return mean, variance
+        beliefs = IDEAL.predict(inputs, t)
+        offset, *columns = step(SCHEDULE, beliefs, inputs, t, t_prev, torch.zeros_like(noises)).flatten(1)
+        J = torch.stack(columns, dim=1) - offset[:, None]
+        at_zero = Prediction(*(x[:1].expand(4, -1, -1, -1) for x in beliefs))
+        still, *moved = step(SCHEDULE, at_zero, torch.zeros_like(inputs), t, t_prev, noises).flatten(1)
+        of_noise = torch.stack(moved, dim=1) - still[:, None]
+        mean, covariance = J @ mean + offset, J @ covariance @ J.mT + of_noise @ of_noise.mT
+    return mean, covariance
 
 
-def spread(t: int) -> float:
-    """Variance of z_t when z_0 ~ N(1.5, 0.25)."""
-    return (SCHEDULE.alpha_bar[t] * S2 + 1 - SCHEDULE.alpha_bar[t]).item()
+def spread(t: int) -> torch.Tensor:
+    """Variances of z_t along the data's axes."""
+    return SCHEDULE.alpha_bar[t] * S2 + 1 - SCHEDULE.alpha_bar[t]
 
 
+@pytest.mark.equation("D16")
 @pytest.mark.parametrize("steps", [T, 50])
 def test_d16_ancestral_sampling_reaches_the_data(steps):
     """[D16] The sampler's marginals are those of the true reverse chain, but for the variance that D8 leaves out.
@@ -219,30 +266,32 @@ def test_d16_ancestral_sampling_reaches_the_data(steps):
         missing = prev * ((1 - abar / prev) / (1 - abar)) ** 2 * uncertain
         by_hand = slope**2 * by_hand + sigma2
         exact = slope**2 * exact + sigma2 + missing
-    mean, variance = marginal(ddpm_step, visited)
+    mean, covariance = marginal(ddpm_step, visited)
     # up to 1000 affine steps in float64, each a few roundings of 1e-16
     assert_close(mean, MEAN, rtol=0, atol=1e-10)
-    assert_close(variance, by_hand, rtol=0, atol=1e-10)
+    assert_close(covariance, AXES * by_hand @ AXES.mT, rtol=0, atol=1e-10)
     assert_close(exact, S2, rtol=0, atol=1e-10)
-    assert variance < S2
+    assert (by_hand < S2).all()
 
 
+@pytest.mark.equation("D17")
 @pytest.mark.parametrize("steps", [T, 50, 1])
 def test_d17_deterministic_steps_reach_the_data(steps):
     """[D17] eta = 0: the product of the steps' slopes, each E[z_0 given z_t] put back along E[eps given z_t]."""
     visited = times(T, steps)
-    slope = 1.0
+    slope = torch.ones(3, dtype=torch.float64)
     for t, t_prev in itertools.pairwise(visited):
         abar, prev = SCHEDULE.alpha_bar[t].item(), SCHEDULE.alpha_bar[t_prev].item()
-        slope *= ((prev * abar) ** 0.5 * S2 + ((1 - prev) * (1 - abar)) ** 0.5) / spread(t)
-    mean, variance = marginal(DDIM, visited)
+        slope = slope * ((prev * abar) ** 0.5 * S2 + ((1 - prev) * (1 - abar)) ** 0.5) / spread(t)
+    mean, covariance = marginal(DDIM, visited)
     # as above
     assert_close(mean, MEAN, rtol=0, atol=1e-10)
-    assert_close(variance, slope**2 * spread(T), rtol=0, atol=1e-10)
+    assert_close(covariance, AXES * (slope**2 * spread(T)) @ AXES.mT, rtol=0, atol=1e-10)
     if steps == T:
-        assert_close(variance, S2, rtol=0.02, atol=0)  # what 1000 Euler steps leave
+        assert_close(slope**2 * spread(T), S2, rtol=0.02, atol=0)  # what 1000 Euler steps leave
 
 
+@pytest.mark.equation("D17")
 def test_d17_eta_one_is_ancestral_sampling():
     """[D17] eta = 1 equals D16, for adjacent steps and for any stride."""
     z_t, eps, noise = (a[:1] for a in draws(6))
@@ -252,6 +301,7 @@ def test_d17_eta_one_is_ancestral_sampling():
         assert_close(*step, **EXACT)
 
 
+@pytest.mark.equation("D17")
 def test_d17_without_noise_the_step_moves_along_the_prediction():
     """[D17] eta = 0: z_{t'} is the forward process of the predicted z_0 and eps, and noise plays no part."""
     z_t, eps, noise = (a[:1] for a in draws(7))
@@ -261,6 +311,7 @@ def test_d17_without_noise_the_step_moves_along_the_prediction():
         assert_close(z_prev, SCHEDULE.add_noise(prediction.z_0, eps, t_prev), **EXACT)
 
 
+@pytest.mark.equation("D17")
 def test_d17_every_number_of_steps_gives_that_many_distinct_steps():
     """[D17] S from 1 to T, from T down to 0, as even as whole numbers allow."""
     for steps in range(1, T + 1):
@@ -270,6 +321,7 @@ def test_d17_every_number_of_steps_gives_that_many_distinct_steps():
         assert min(strides) >= 1 and max(strides) - min(strides) <= 1
 
 
+@pytest.mark.equation("D18")
 def test_d18_guidance_limits():
     """[D18] w = 0 is the unconditional prediction, w = 1 the conditional one; beyond, it extrapolates."""
     eps_u, eps_c, _ = draws(8)

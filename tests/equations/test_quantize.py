@@ -182,6 +182,7 @@ def test_b3_an_entry_that_nothing_chooses_stays_for_ever():
     assert_close(codebook.embedding.weight, torch.tensor([[0.1], [1.1]]), rtol=1e-6, atol=0)  # float32
 
 
+@pytest.mark.equation("B3")
 def test_b3_entries_hardly_chosen_begin_again_at_vectors_of_the_batch():
     codebook, z = codebook_of(random(6, 3)), random(2, 3, 4, 4, seed=1)
     averages = CodebookAverages(codebook)

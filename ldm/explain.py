@@ -1,0 +1,54 @@
+"""`python -m ldm.explain D7`: a formula as its slide prints it, as corrected, why, its source and numbers."""
+
+import argparse
+import sys
+import textwrap
+
+from ldm import index
+from ldm.examples import EXAMPLES
+from ldm.register import FORMULAS, formula
+
+
+def listing() -> str:
+    """A line for each formula; a star marks a slip of the slides."""
+    return "\n".join(f"{f.id:4}{'*' if f.corrected else ' '} {f.title}" for f in FORMULAS.values())
+
+
+def explanation(id: str) -> str:
+    """Everything there is to say about an id.
+
+    Raises:
+        ValueError: there is no such formula.
+    """
+    row = formula(id)
+    parts = [f"{row.id}  {row.title}", f"as printed:  {row.printed}"]
+    if row.corrected:
+        parts.append(f"corrected:   {row.corrected}")
+    if row.note:
+        parts.append(textwrap.fill(row.note, 120))
+    (home, *others) = index.functions_of(row, list(index.definitions()))
+    parts.append(f"{home.name}, in {home.path}:\n\n{home.source}")
+    if others:
+        parts.append("also: " + ", ".join(d.name for d in others))
+    if id in EXAMPLES:
+        parts.append(
+            "in numbers:\n" + "\n".join(f"  {label}: {_shown(value)}" for label, value in EXAMPLES[id]().items())
+        )
+    return "\n\n".join(parts)
+
+
+def _shown(value) -> str:
+    return f"{value:.6g}" if isinstance(value, float | int) else str(value).replace("\n", "\n    ")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m ldm.explain", description=__doc__)
+    parser.add_argument("id", help="such as D7; `p2p equations` lists them")
+    try:
+        print(explanation(parser.parse_args().id))
+    except ValueError as e:
+        sys.exit(f"explain: error: {e}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""The ideal denoiser [D14]: against conditioning, a softmax by hand, and the score by autograd; and what it shows."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
+from torch.testing import assert_close
+
+from ldm.config import ScheduleConfig
+from ldm.ideal import IdealDenoiser, Mixture, data_set, gaussian
+from ldm.samplers import DDIM, times
+from ldm.schedule import Schedule, guided
+
+SCHEDULE = Schedule(ScheduleConfig())
+ABAR = SCHEDULE.alpha_bar
+STEPS = (1, 2, 100, 500, 999, 1000)
+# float64, with divisions by 1 - alpha_bar_t of at least 8.5e-4
+EXACT = dict(rtol=1e-10, atol=1e-10)
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def covariances(k: int) -> torch.Tensor:
+    B = normal(k, 3, 3, seed=5)
+    return B @ B.mT + 0.1 * torch.eye(3, dtype=torch.float64)
+
+
+MIXTURE = Mixture(torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64), 2 * normal(3, 3, seed=4), covariances(3))
+
+
+def test_of_a_gaussian_it_is_the_conditional_mean():
+    """E[z_0 given z_t] by precisions: (S^-1 + abar / (1 - abar) I)^-1 (S^-1 m + sqrt(abar) / (1 - abar) z_t)."""
+    m, S = normal(3, seed=1), covariances(1)[0]
+    denoiser, z_t = IdealDenoiser(SCHEDULE, gaussian(m, S)), normal(7, 3, 1, 1)
+    for t in STEPS:
+        precision = S.inverse() + ABAR[t] / (1 - ABAR[t]) * torch.eye(3, dtype=torch.float64)
+        pull = S.inverse() @ m + ABAR[t].sqrt() / (1 - ABAR[t]) * z_t.flatten(1)
+        assert_close(denoiser.predict(z_t, t).z_0.flatten(1), torch.linalg.solve(precision, pull.T).T, **EXACT)
+
+
+def test_a_mixture_of_equal_components_is_the_gaussian():
+    m, S = normal(3, seed=1), covariances(1)[0]
+    two = Mixture(torch.tensor([0.3, 0.7], dtype=torch.float64), m.expand(2, 3), S.expand(2, 3, 3))
+    z_t = normal(7, 3, 1, 1)
+    for t in STEPS:
+        one = IdealDenoiser(SCHEDULE, gaussian(m, S)).predict(z_t, t)
+        assert_close(IdealDenoiser(SCHEDULE, two).predict(z_t, t), one, **EXACT)
+
+
+def test_of_a_data_set_it_is_attention_over_the_data():
+    """E[z_0 given z_t] = softmax(-|z_t - sqrt(abar) x_j|^2 / (2 (1 - abar))) X, by hand."""
+    X, z_t = normal(5, 3, seed=2), normal(7, 3, 1, 1)
+    denoiser = IdealDenoiser(SCHEDULE, data_set(X))
+    for t in STEPS:
+        distances = (z_t.flatten(1)[:, None] - ABAR[t].sqrt() * X).square().sum(-1)
+        A = (-distances / (2 * (1 - ABAR[t]))).softmax(-1)
+        assert_close(denoiser.attention(z_t, t), A, **EXACT)
+        assert_close(denoiser.predict(z_t, t).z_0.flatten(1), A @ X, **EXACT)
+
+
+def test_a_data_set_is_the_limit_of_a_mixture_without_spread():
+    X, z_t = normal(5, 3, seed=2), normal(7, 3, 1, 1)
+    exact = IdealDenoiser(SCHEDULE, data_set(X)).predict(z_t, 500).eps
+    for spread in (1e-3, 1e-5, 1e-7):
+        narrow = Mixture(
+            torch.full((5,), 0.2, dtype=torch.float64), X, spread * torch.eye(3, dtype=torch.float64).expand(5, 3, 3)
+        )
+        off = (IdealDenoiser(SCHEDULE, narrow).predict(z_t, 500).eps - exact).abs().max().item()
+        assert 1e-3 * spread < off < 10 * spread  # it falls as the spread does
+
+
+@pytest.mark.equation("D14")
+@pytest.mark.parametrize("t", STEPS)
+def test_eps_is_the_score(t):
+    """[D14] eps = -sqrt(1 - alpha_bar_t) grad log q(z_t), with torch's mixture and torch's gradient."""
+    components = MultivariateNormal(
+        ABAR[t].sqrt() * MIXTURE.means,
+        ABAR[t] * MIXTURE.covariances + (1 - ABAR[t]) * torch.eye(3, dtype=torch.float64),
+    )
+    z_t = normal(7, 3).requires_grad_()
+    MixtureSameFamily(Categorical(MIXTURE.weights), components).log_prob(z_t).sum().backward()
+    eps = IdealDenoiser(SCHEDULE, MIXTURE).predict(z_t.detach()[..., None, None], t).eps
+    assert_close(eps.flatten(1), -(1 - ABAR[t]).sqrt() * z_t.grad, **EXACT)
+
+
+def test_each_latent_may_have_its_own_t():
+    denoiser, z_t, t = IdealDenoiser(SCHEDULE, MIXTURE), normal(3, 3, 1, 1), torch.tensor([1, 500, 1000])
+    alone = [denoiser.predict(z_t[i : i + 1], int(t[i])).eps for i in range(3)]
+    assert_close(denoiser.predict(z_t, t).eps, torch.cat(alone), **EXACT)
+
+
+@pytest.mark.parametrize("parameterisation", ["eps", "v"])
+def test_called_as_a_network_it_answers_in_the_schedules_parameterisation(parameterisation):
+    schedule = Schedule(ScheduleConfig(parameterisation=parameterisation))
+    denoiser, z_t, t = IdealDenoiser(schedule, MIXTURE), normal(3, 3, 1, 1), torch.tensor([1, 500, 1000])
+    output = denoiser(z_t, t - 1, torch.zeros(3, 0))
+    assert_close(schedule.predict(output, z_t, t), denoiser.predict(z_t, t), **EXACT)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what can be watched in the plane
+
+
+def walk(believe, z_T: torch.Tensor, steps: int = 100) -> torch.Tensor:
+    """z_0 by DDIM; believe(z_t, t) is the prediction."""
+    z = z_T
+    visited = times(SCHEDULE.T, steps)
+    for t, t_prev in pairwise(visited):
+        z = DDIM(SCHEDULE, believe(z, t), z, t, t_prev, torch.zeros_like(z))
+    return z
+
+
+def test_ddim_ends_on_the_data():
+    X = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
+    z_0 = walk(IdealDenoiser(SCHEDULE, data_set(X)).predict, normal(20, 2, 1, 1)).flatten(1)
+    nearest = torch.cdist(z_0, X).min(dim=1)
+    # the last step is a belief, a softmax over points that are tens of standard deviations away
+    assert nearest.values.max() < 1e-6 and len(nearest.indices.unique()) == 3
+
+
+@pytest.mark.equation("D18")
+def test_guidance_pushes_away_from_what_the_prompt_does_not_say():
+    """[D18] Conditional and unconditional Gaussians one apart: w moves the mean w - 1 further, past the conditional."""
+    eye = 0.25 * torch.eye(2, dtype=torch.float64)
+    zero = torch.zeros(2, dtype=torch.float64)
+    u, c = (IdealDenoiser(SCHEDULE, gaussian(zero + x, eye)) for x in (0.0, 1.0))
+    ends = []
+    for w in (0.0, 1.0, 3.0):
+
+        def believe(z, t, w=w):
+            eps = guided(u.predict(z, t).eps, c.predict(z, t).eps, w)
+            return SCHEDULE.predict(eps, z, t)
+
+        ends.append(walk(believe, torch.zeros(1, 2, 1, 1, dtype=torch.float64)).flatten())
+    # the belief is affine in w, and so is the path
+    assert_close(ends[2] - ends[0], 3 * (ends[1] - ends[0]), **EXACT)
+    assert (ends[2] > ends[1]).all() and (ends[1] > ends[0]).all()
+
+
+@pytest.mark.parametrize(("tau", "kept"), [(1001, False), (0, True), (300, True), (900, False)])
+def test_injected_attention_early_decides_which_mode_late_it_does_not_matter(tau, kept):
+    """Prompt-to-Prompt without a network. Source and target have two modes each, in the other order: from one z_T they
+    end in modes that do not face each other, unless the source's A is used while the mode is still open."""
+    source = IdealDenoiser(SCHEDULE, data_set(torch.tensor([[-2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)))
+    target = IdealDenoiser(SCHEDULE, data_set(torch.tensor([[2.0, 1.0], [-2.0, 1.0]], dtype=torch.float64)))
+    z = z_star = torch.tensor([-0.7, 0.4], dtype=torch.float64).reshape(1, 2, 1, 1)
+    visited = times(SCHEDULE.T, 100)
+    for t, t_prev in pairwise(visited):
+        A = source.attention(z, t) if t >= tau else None
+        none = torch.zeros_like(z)
+        beliefs = source.predict(z, t), target.predict(z_star, t, A)
+        z, z_star = (DDIM(SCHEDULE, b, x, t, t_prev, none) for b, x in zip(beliefs, (z, z_star)))
+    assert source.attention(z, 1).argmax() == 0  # to the left
+    assert (target.attention(z_star, 1).argmax() == 0) == kept
