@@ -10,11 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ldm.files import save_atomically
 from ldm.pipeline import LatentDiffusion, State
-from p2p.show import wrap
+from p2p.show import INK, wrap
 
 SIDE = 256  # pixels that a smaller picture is brought to, so that captions can be read
 STRIP = 48  # pixels above the pictures for their captions
-INK = "#333333"
 
 
 def frames(

@@ -101,11 +101,11 @@ def by_step(
         times: the steps to show; by default eight, evenly spread over those recorded.
 
     Raises:
-        ValueError: no layer has this resolution, or a step was not recorded.
+        ValueError: no layer has this resolution, a step was not recorded, or none was.
     """
     if times is None:
-        recorded = history.times
-        times = list(dict.fromkeys(recorded[round(i * (len(recorded) - 1) / 7)] for i in range(8)))
+        last = len(history.times) - 1
+        times = [t for i, t in enumerate(history.times) if i in {round(k * last / 7) for k in range(8)}]
     groups = history.at_side(side)
     maps = {f"t = {t}": history.mean(groups, [t]) for t in times}
     return _map_table(history, picture, maps, f"Where each word looks at each step, from T on ({side}×{side} layers)")
@@ -113,7 +113,11 @@ def by_step(
 
 def by_layer(history: MapHistory, picture: UInt8[np.ndarray, "H W 3"]) -> Figure:
     """Where each word was looked at, averaged over the steps: words in rows, and in columns the layers of each part and
-    resolution of the UNet, in the order they run."""
+    resolution of the UNet, in the order they run.
+
+    Raises:
+        ValueError: no step was recorded.
+    """
     maps = {f"{group.place}\n{group.side}×{group.side}": history.mean([group]) for group in history.groups}
     return _map_table(history, picture, maps, "Where each word looks in each part of the UNet (mean over the steps)")
 
@@ -125,6 +129,8 @@ def _map_table(
     title: str,
 ) -> Figure:
     """The picture, and beside it word maps: a row per word, a captioned column per entry of `maps`."""
+    if not maps:
+        raise ValueError("no step was recorded: take the run's states through the history's `along`")
     rows, columns = len(history.words), len(maps)
     top = max(float(m.max()) for column in maps.values() for m in column.values())
     figure = plt.figure(figsize=(3.4 + 0.95 * columns, max(0.95 * rows, 2.6) + 1.4), layout="constrained")

@@ -32,7 +32,8 @@ def matrices(source: Tokens, target: Tokens, M: Float[Tensor, "m m2"], at: Mappi
     shown = min(max(source.count, target.count) + 1, len(source.ids))
     rows, columns = source.pieces[:shown], target.pieces[:shown]
     panels = [("M: the mapper", M, None)]
-    panels += [(f"P_t at t = {t}", of_t.P, of_t.Q) for t, of_t in at.items()]
+    for t, (P, Q, renormalised) in at.items():
+        panels.append((f"P_t at t = {t}{', rows renormalised' * renormalised}", P, Q))
     numbers = [part[..., :shown][:shown] for _, P, Q in panels for part in (P, Q) if part is not None]
     low, high = min(0.0, *(float(n.min()) for n in numbers)), max(1.0, *(float(n.max()) for n in numbers))
     size = 0.34 * shown
@@ -75,7 +76,7 @@ def _heat_map(
         for i, j in numbers.nonzero().tolist():
             number = float(numbers[i, j])
             colour = "white" if abs(number) > 0.6 * top else INK
-            axis.text(j, i, f"{number:.2g}".removeprefix("0"), fontsize=7, ha="center", va="center", color=colour)
+            axis.text(j, i, f"{number:.2g}", fontsize=7, ha="center", va="center", color=colour)
     return image
 
 

@@ -1,6 +1,7 @@
 """Figures of the experiments in `p2p.sweeps`: the pictures, and under them what was measured."""
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -12,28 +13,30 @@ from p2p.sweeps import ALWAYS, NEVER, Preservation, Sweep
 
 COLOURS = ("#2166ac", "#d95f0e", "#1b7837", "#762a83", "#555555")
 PRESERVATION = "preservation: PSNR\nagainst the source, dB"
+STRUCTURE = "structure: correlation of\nedges with the source's"
 FIDELITY = "fidelity: ln(L_source / L_target)"  # losses of a picture under the two prompts
 
 
 def name(tau: Time | Window) -> str:
     """When a tau injects, in words."""
+    said = lambda time: str(time) if isinstance(time, int) else f"{time:g} T"
     if isinstance(tau, Window):
-        return f"{tau.start:g} T to {tau.end:g} T"
-    if isinstance(tau, int):
-        return f"tau = {tau}"
-    return {NEVER: "never", ALWAYS: "always"}.get(tau, f"tau = {tau:g} T")
+        return f"{said(tau.start)} to {said(tau.end)}"
+    if isinstance(tau, float) and tau in (NEVER, ALWAYS):
+        return "never" if tau == NEVER else "always"
+    return f"tau = {said(tau)}"
 
 
 def tau_sweep(sweeps: Sequence[Sweep]) -> Figure:
     """[P12] The paper's Fig. 6: a row per target, injection from never to always; under it what each tau keeps of the
     source and makes of the target's prompt, and the one against the other.
 
-    The pictures are of the first seed, the numbers means over all seeds.
+    The pictures are of the first seed, the numbers means over all seeds. All sweeps have the same settings.
     """
     figure, below = _pictures(sweeps, "The source's attention while t ≥ tau, the target's own once t < tau")
     keeps, follows, trade = below.subplots(1, 3)
     captions = list(map(name, sweeps[0].settings))
-    for sweep, colour in zip(sweeps, COLOURS):
+    for sweep, colour in zip(sweeps, cycle(COLOURS)):
         kept, fits = sweep.preservation.mean(dim=0), sweep.fidelity.mean(dim=0)
         keeps.plot(captions, kept, "o-", color=colour, markersize=4, label=sweep.target)
         follows.plot(captions, fits, "o-", color=colour, markersize=4)
@@ -52,23 +55,30 @@ def tau_sweep(sweeps: Sequence[Sweep]) -> Figure:
 
 def window_sweep(sweeps: Sequence[Sweep]) -> Figure:
     """[P13] Which steps fix the picture's structure: a row per target, injection in one window of the steps at a time;
-    under it, how much of the source each window keeps, between injecting never and always."""
+    under it, how much of the source's structure and pixels each window keeps, between injecting never and always.
+
+    The pictures are of the first seed, the numbers means over all seeds. All sweeps have the same settings.
+    """
     figure, below = _pictures(sweeps, "The source's attention in one window of the steps only")
-    axis = below.subplots()
-    styles = {NEVER: ":", ALWAYS: "--"}
-    for tau, style in styles.items():
-        axis.plot([], [], style, color=INK, linewidth=1, label=name(tau))
-    for sweep, colour in zip(sweeps, COLOURS):
-        for tau, kept in zip(sweep.settings, sweep.preservation.mean(dim=0).tolist()):
-            if isinstance(tau, Window):
-                axis.hlines(kept, tau.start, tau.end, color=colour, linewidth=3)
-            else:
-                axis.axhline(kept, color=colour, linestyle=styles[tau], linewidth=1)
-        axis.plot([], [], color=colour, linewidth=3, label=sweep.target)
-    axis.set_xlim(1, 0)
-    title = "a bar spans the steps that inject; the higher, the more of the source they keep"
-    _label(axis, title, "t / T: sampling starts on the left", PRESERVATION)
-    _legend(below, axis, sweeps)
+    axes = below.subplots(1, 2)
+    steady = [tau for tau in sweeps[0].settings if not isinstance(tau, Window)]
+    styles = dict(zip(steady, cycle((":", "--", "-."))))
+    at = lambda time, T: time if isinstance(time, int) else time * T
+    measures = (("structure", STRUCTURE), ("preservation", PRESERVATION))
+    for axis, (measure, label) in zip(axes, measures):
+        for tau, style in styles.items():
+            axis.plot([], [], style, color=INK, linewidth=1, label=name(tau))
+        for sweep, colour in zip(sweeps, cycle(COLOURS)):
+            for tau, kept in zip(sweep.settings, getattr(sweep, measure).mean(dim=0).tolist()):
+                if isinstance(tau, Window):
+                    axis.hlines(kept, at(tau.start, sweep.T), at(tau.end, sweep.T), color=colour, linewidth=3)
+                else:
+                    axis.axhline(kept, color=colour, linestyle=styles[tau], linewidth=1)
+            axis.plot([], [], color=colour, linewidth=3, label=sweep.target)
+        axis.set_xlim(sweeps[0].T, 0)
+        title = "a bar spans the steps that inject: the higher, the more they keep"
+        _label(axis, title, "time step t: sampling starts at T on the left", label)
+    _legend(below, axes[0], sweeps)
     return figure
 
 

@@ -18,6 +18,7 @@ from p2p.alpha import Alpha, Time, Window
 from p2p.baselines import fixed_seed
 from p2p.edits import Edit, Preserve
 from p2p.fidelity import fidelity
+from p2p.likeness import psnr, structure
 
 NEVER, ALWAYS = 1.0, 0.0  # a tau above every step, and one below
 CROSS_ONLY = SelfInjection(NEVER)
@@ -26,27 +27,23 @@ SLIDING = tuple(Window(end=k / 10, start=(k + 2) / 10) for k in range(8, -1, -1)
 WINDOWS = (NEVER, *SLIDING, ALWAYS)
 
 
-def psnr(picture: UInt8[np.ndarray, "H W 3"], other: UInt8[np.ndarray, "H W 3"]) -> float:
-    """How alike two pictures are, in dB: 10 log10(255^2 / mean squared difference); inf if they are equal."""
-    error = np.square(picture.astype(float) - other).mean()
-    return float(10 * np.log10(255**2 / error)) if error else float("inf")
-
-
 @dataclass(frozen=True)
 class Sweep:
     """One target prompt edited in several ways, for several seeds, and what was measured.
 
     Preservation is the PSNR of the edited picture against its source's, over the whole picture: what the edit was asked
-    to change counts as a loss too. Fidelity is `p2p.fidelity`'s.
+    to change counts as a loss too. Structure is blind to a change of colour.
     """
 
     source: str
     target: str
+    T: int
     settings: tuple[Time | Window, ...]  # tau of each edit
     originals: UInt8[np.ndarray, "s H W 3"]  # one per seed
     pictures: UInt8[np.ndarray, "s k H W 3"]
-    preservation: Float[Tensor, "s k"]
-    fidelity: Float[Tensor, "s k"]
+    preservation: Float[Tensor, "s k"]  # `p2p.likeness.psnr`
+    structure: Float[Tensor, "s k"]  # `p2p.likeness.structure`
+    fidelity: Float[Tensor, "s k"]  # `p2p.fidelity.fidelity`
     fidelity_of_originals: Float[Tensor, " s"]
 
 
@@ -78,24 +75,25 @@ def sweep(
     """
     edits = tuple(edit(Alpha(tau)) for tau in taus)
     p2p = PromptToPrompt(model, source, (target,) * len(edits), edits, self_injection)
-    originals, pictures, preservation, fits = [], [], [], []
+    originals, pictures, fits = [], [], []
     for seed in seeds:
         *_, last = p2p.denoise(seed, **sampling)
         batch = model.decode(last.z_t)
         originals.append(batch[0])
         pictures.append(batch[1:])
-        preservation.append([psnr(picture, batch[0]) for picture in batch[1:]])
         fits.append(fidelity(model, batch, source, target))
-    fit = torch.stack(fits)
+    likeness = lambda measure: torch.tensor([[measure(p, o) for p in row] for o, row in zip(originals, pictures)])
     return Sweep(
         source,
         target,
+        model.schedule.T,
         tuple(taus),
         np.stack(originals),
         np.stack(pictures),
-        torch.tensor(preservation),
-        fit[:, 1:],
-        fit[:, 0],
+        preservation=likeness(psnr),
+        structure=likeness(structure),
+        fidelity=torch.stack(fits)[:, 1:],
+        fidelity_of_originals=torch.stack(fits)[:, 0],
     )
 
 

@@ -11,7 +11,7 @@ from ldm.pipeline import State
 from ldm.schedule import Prediction
 from p2p import show, show_edit, show_sweeps
 from p2p.alpha import Alpha, Window
-from p2p.edits import Moment, Reweight, Swap
+from p2p.edits import Moment, Renormalise, Reweight, Swap
 from p2p.mapper import align, mapper
 from p2p.maps import MapHistory
 from p2p.principal import Components
@@ -43,20 +43,23 @@ def test_matrices_are_labelled_with_the_tokens_and_hold_their_numbers(tokenizer)
     M = mapper(align(source, target, (("cat", "bicycle"),)), 32)
     edit = Swap("cat", "bicycle", Alpha(0.4)) + Reweight("grass", -2.0)
     at = {t: edit.matrices(Moment(t, 1000, source, target)) for t in (1000, 100)}
+    at[50] = (edit + Reweight("grass", -1.0) + Renormalise()).matrices(Moment(50, 1000, source, target))
     figure = show_edit.matrices(source, target, M, at)
-    mapper_panel, early, late, early_strip, late_strip = panels(figure)
+    mapper_panel, early, late, later, early_strip, late_strip, later_strip = panels(figure)
     for panel in (mapper_panel, early, late):
         assert words(panel.get_yticklabels()) == CAT_TOKENS
         assert words(panel.get_xticklabels()) == BICYCLE_TOKENS
     assert words(late_strip.get_xticklabels()) == BICYCLE_TOKENS
     # 'cat' is shared out over two tokens; everything else, padding too, stays one
-    assert sorted(words(mapper_panel.texts)) == [".5", ".5"] + ["1"] * 11
-    assert sorted(words(early.texts)) == ["-2", ".5", ".5"] + ["1"] * 10
+    assert sorted(words(mapper_panel.texts)) == ["0.5", "0.5"] + ["1"] * 11
+    assert sorted(words(early.texts)) == ["-2", "0.5", "0.5"] + ["1"] * 10
     assert words(late.texts) == words(early_strip.texts) == []
     assert sorted(words(late_strip.texts)) == ["-2"] + ["1"] * 11
     assert mapper_panel.texts[5].get_position() == (5, 5) and mapper_panel.texts[6].get_position() == (6, 5)
     assert {panel.images[0].get_clim() for panel in panels(figure)} == {(-2, 2)}
-    assert "t = 1000" in early.get_title() and "t = 100" in late.get_title()
+    assert sorted(words(later_strip.texts)) == ["1"] * 11 + ["2"]
+    titles = [panel.get_title() for panel in (early, late, later)]
+    assert titles == ["P_t at t = 1000", "P_t at t = 100", "P_t at t = 50, rows renormalised"]
 
 
 def test_many_tokens_have_colours_without_numbers(tokenizer):
@@ -133,11 +136,20 @@ def test_components_are_shown_together_and_singly():
     assert "80% of the variance" in singly[0].get_title()
 
 
+def test_what_was_not_recorded_is_not_drawn(tokenizer):
+    history = MapHistory(tokenizer.encode(CAT))
+    for draw in (show.by_step, show.by_layer):
+        with pytest.raises(ValueError, match="no step was recorded"):
+            draw(history, PICTURE)
+
+
 def a_sweep(taus) -> Sweep:
     k = len(taus)
     pictures = np.zeros((2, k, 32, 32, 3), np.uint8)
     kept = torch.arange(2.0 * k).reshape(2, k)
-    return Sweep(CAT, BICYCLE, tuple(taus), pictures[:, 0], pictures, kept, kept / 10, torch.tensor([-1.0, -3.0]))
+    measured = dict(preservation=kept, structure=kept / 20, fidelity=kept / 10)
+    originals = torch.tensor([-1.0, -3.0])
+    return Sweep(CAT, BICYCLE, 1000, tuple(taus), pictures[:, 0], pictures, **measured, fidelity_of_originals=originals)
 
 
 def test_the_tau_sweep_draws_means_over_the_seeds():
@@ -155,10 +167,29 @@ def test_the_tau_sweep_draws_means_over_the_seeds():
 def test_the_window_sweep_draws_a_bar_over_the_steps_that_inject():
     figure = show_sweeps.window_sweep([a_sweep([NEVER, Window(end=0.6, start=0.8), ALWAYS])])
     assert [axis.get_title() for axis in panels(figure)] == ["source", "never", "0.8 T to 0.6 T", "always"]
-    (axis,) = [axis for axis in figure.axes if not axis.images and axis.lines]
-    ((bar,),) = [collection.get_segments() for collection in axis.collections]
-    assert_close(torch.tensor(bar), torch.tensor([[0.8, 2.5], [0.6, 2.5]], dtype=torch.float64))  # mean of 1 and 4
-    assert axis.get_xlim() == (1, 0)
+    axes = [axis for axis in figure.axes if not axis.images and axis.lines]
+    assert [axis.get_ylabel().split(":")[0] for axis in axes] == ["structure", "preservation"]
+    for axis, kept in zip(axes, (0.125, 2.5)):  # of 1 and 4
+        ((bar,),) = [collection.get_segments() for collection in axis.collections]
+        # float32 means
+        assert_close(torch.tensor(bar), torch.tensor([[800, kept], [600, kept]], dtype=torch.float64))
+        assert axis.get_xlim() == (1000, 0)
+
+
+def test_windows_in_time_steps_are_drawn_as_those_in_fractions():
+    taus = [NEVER, Window(end=600, start=800), 400, 0.3, 200]
+    figure = show_sweeps.window_sweep([a_sweep(taus)])
+    titles = [axis.get_title() for axis in panels(figure)]
+    assert titles == ["source", "never", "800 to 600", "tau = 400", "tau = 0.3 T", "tau = 200"]
+    axis = next(axis for axis in figure.axes if not axis.images and axis.lines)
+    assert axis.collections[0].get_segments()[0][:, 0].tolist() == [800, 600]
+
+
+def test_an_edit_that_changed_nothing_can_be_drawn():
+    same = a_sweep([NEVER, Window(end=0.6, start=0.8), ALWAYS])
+    same.preservation[:] = float("inf")
+    for draw in (show_sweeps.tau_sweep, show_sweeps.window_sweep):
+        show.as_image(draw([same] * 6), dpi=20)
 
 
 def test_the_preserve_figure_has_a_row_per_target():

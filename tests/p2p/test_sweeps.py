@@ -1,14 +1,19 @@
 """[P11-P13] The numbers behind the sweeps."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from torch.testing import assert_close
 
 from p2p.algorithm import PromptToPrompt
 from p2p.alpha import Alpha, Window
 from p2p.baselines import fixed_seed
-from p2p.edits import Refine, Swap
-from p2p.sweeps import ALWAYS, CROSS_ONLY, NEVER, SLIDING, preserve, psnr, sweep
+from p2p.edits import Refine, Swap, between
+from p2p.likeness import psnr, structure
+from p2p.sweeps import ALWAYS, CROSS_ONLY, NEVER, SLIDING, preserve, sweep
+from weights.load import load
 
 CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
 
@@ -17,17 +22,9 @@ def swap(alpha):
     return Swap("cat", "bicycle", alpha)
 
 
-def test_psnr_by_hand():
-    black, one = np.zeros((10, 10, 3), np.uint8), np.zeros((10, 10, 3), np.uint8)
-    one[0, 0] = 255  # of 100 pixels: a hundredth of the largest error
-    assert psnr(black, one) == pytest.approx(20)
-    assert psnr(one, black) == pytest.approx(20)
-    assert psnr(black, ~black) == pytest.approx(0)
-    assert psnr(one, one) == float("inf")
-
-
+@pytest.mark.equation("P12")
 def test_the_sweep_begins_at_the_fixed_seed_baseline_bit_for_bit(tiny):
-    """[P12] tau = 1.0 never injects, even where other rows of its batch do."""
+    """tau = 1.0 never injects, even where other rows of its batch do."""
     found = sweep(tiny, CAT, BICYCLE, swap, taus=(NEVER, 0.6, ALWAYS), seeds=(3, 4), steps=2)
     for k, seed in enumerate((3, 4)):
         *_, plain = fixed_seed(tiny, [CAT] + [BICYCLE] * 3, seed, steps=2)
@@ -35,10 +32,13 @@ def test_the_sweep_begins_at_the_fixed_seed_baseline_bit_for_bit(tiny):
         assert (found.originals[k] == source).all()
         assert (found.pictures[k, 0] == target).all()
         assert (found.pictures[k, 1] != target).any() and (found.pictures[k, 2] != target).any()
-    assert found.preservation.shape == found.fidelity.shape == (2, 3)
-    assert found.preservation[1, 2] == pytest.approx(psnr(found.originals[1], found.pictures[1, 2]))
+    for measured, measure in ((found.preservation, psnr), (found.structure, structure)):
+        expected = [[measure(p, o) for p in row] for o, row in zip(found.originals, found.pictures)]
+        assert_close(measured, torch.tensor(expected))
+    assert found.fidelity.shape == (2, 3) and found.fidelity_of_originals.shape == (2,)
 
 
+@pytest.mark.equation("P12")
 def test_the_sweep_ends_at_full_injection(tiny):
     found = sweep(tiny, CAT, BICYCLE, swap, taus=(0.6, ALWAYS, Window(end=0.0, start=1.0)), steps=2)
     p2p = PromptToPrompt(tiny, CAT, (BICYCLE,) * 3, (swap(Alpha(0)),) * 3, CROSS_ONLY)
@@ -46,6 +46,26 @@ def test_the_sweep_ends_at_full_injection(tiny):
     always = tiny.decode(full.z_t)[1]
     assert (found.pictures[0, 1] == always).all() and (found.pictures[0, 2] == always).all()
     assert (found.pictures[0, 0] != always).any()
+
+
+@pytest.mark.equation("P13")
+def test_early_steps_fix_the_structure():
+    """The answer to the slide's question, measured on the shipped model: the source's attention in the first half of
+    the steps keeps more of the source's structure than in the second, which keeps hardly more than none."""
+    model, kept = load("stickers"), []
+    early, late = Window(end=0.5, start=1.0), Window(end=0.0, start=0.5)
+    for source, target, seed in (
+        ("a photo of a red car on the street", "a photo of a blue car on the street", 1),
+        ("a photo of a butterfly at night", "a photo of a balloon at night", 3),
+        ("a photo of a penguin in the snow", "a photo of an owl in the snow", 5),
+    ):
+        edit = partial(between, *map(model.tokenizer.encode, (source, target)))
+        edits = tuple(edit(Alpha(tau)) for tau in (NEVER, early, late))
+        *_, last = PromptToPrompt(model, source, (target,) * 3, edits, CROSS_ONLY).denoise(seed, steps=8)
+        original, *pictures = model.decode(last.z_t)
+        kept.append([structure(picture, original) for picture in pictures])
+    never, first_half, second_half = np.mean(kept, axis=0)
+    assert first_half - never > 2 * abs(second_half - never)
 
 
 def test_a_prompt_edited_into_itself_keeps_everything(tiny):
@@ -59,8 +79,8 @@ def test_the_sliding_windows_cover_every_step_and_are_equally_long():
     assert {sum(window.at(t, 1000) for t in range(1, 1001)) for window in SLIDING} == {200}
 
 
+@pytest.mark.equation("P11")
 def test_preserve_compares_all_words_one_and_none(tiny):
-    """[P11]"""
     found = preserve(tiny, CAT, [CAT, BICYCLE], "grass", [Refine(Alpha(0)), swap(Alpha(0))], seed=3, steps=2)
     *_, plain = fixed_seed(tiny, [CAT, CAT, BICYCLE], seed=3, steps=2)
     original, same, other = tiny.decode(plain.z_t)
