@@ -20,11 +20,11 @@ from ldm.unet import UNet
 
 
 class State(NamedTuple):
-    """Where the sampling stands after a step."""
+    """Where the sampling stands: after a step, or where it is told to start."""
 
     t: int  # the time step reached; 0 at the end
     z_t: Float[Tensor, "b c h w"]
-    prediction: Prediction  # the guided one that led here
+    prediction: Prediction | None = None  # the guided one that led here; none at a start
 
 
 class Noise:
@@ -143,22 +143,30 @@ class LatentDiffusion:
         step: Step = DDIM,
         edit: Callable[[int], AttentionEdit | None] = lambda t: None,
         blend: Callable[[State], Float[Tensor, "b c h w"]] = lambda state: state.z_t,
+        start: State | None = None,
     ) -> Iterator[State]:
         """Sample z_0, one yield per step [D16, D17].
 
         Args:
             context: tau_theta(y) of each row.
             seeds: of each row's z_T and of the noise that stochastic steps add.
-            steps: how many of the T steps to visit.
+            steps: how many of the T steps to visit, or of the start's t.
             guidance: w [D18].
             step: `DDIM`, `ddim_step(eta)` or `ddpm_step`.
             edit: what edits attention at step t, if anything does.
             blend: the latents to go on with after a step, given where it led.
+            start: where to go on from, rather than from z_T at T; its latents may have any size.
+
+        Raises:
+            ValueError: as many steps can't be taken, or the start has not one row per prompt.
         """
-        visited = times(self.schedule.T, steps)
-        draw = Noise(seeds, self.latent_shape)
+        if start and len(start.z_t) != len(context):
+            raise ValueError(f"the start has {len(start.z_t)} rows, the prompts are {len(context)}")
+        visited = times(start.t if start else self.schedule.T, steps)
+        draw = Noise(seeds, start.z_t.shape[1:] if start else self.latent_shape)
         noise = lambda: draw().to(self.device, self.dtype)
-        z_t = noise()
+        z_T = noise()  # drawn in any case: a start may be made of it, and the steps' noise must be another
+        z_t = start.z_t if start else z_T
         for t, t_prev in pairwise(visited):
             prediction = self.predict(z_t, t, context, guidance, edit(t))
             state = State(t_prev, step(self.schedule, prediction, z_t, t, t_prev, noise()), prediction)

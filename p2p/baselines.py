@@ -1,12 +1,22 @@
-"""What one would try without Prompt-to-Prompt."""
+"""What one would try without Prompt-to-Prompt, and its reference implementation.
+
+Every call takes the model, the prompts (one row of the batch each), what is special to it, the seed, and `sampling` as
+for `LatentDiffusion.denoise`; every call yields the states of the run.
+"""
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
 from torch import Tensor
 
-from ldm.pipeline import LatentDiffusion, State
+from ldm.pipeline import LatentDiffusion, Noise, State
+from p2p.algorithm import PromptToPrompt, SelfInjection
+from p2p.alpha import Alpha
+from p2p.masks import Box, box_pixels, check_mask, share
+from p2p.reference import Fraction, Mapper, Reference, cross_replace, self_replace
 
 
 def fixed_seed(model: LatentDiffusion, prompts: list[str], seed: int, **sampling) -> Iterator[State]:
@@ -28,16 +38,129 @@ def blended(
     outside it the first prompt's latent is put back after every step.
 
     Args:
-        model: the latent diffusion model.
         prompts: the source, then its targets.
-        mask: where a target may differ from the source, at the latent's size.
-        seed: of the shared noise.
-        sampling: as for `LatentDiffusion.denoise`.
+        mask: where a target may differ from the source, at the latent's size; see `box_mask` and `read_mask`.
 
     Raises:
         ValueError: the mask does not have the latent's size.
     """
-    if mask.shape != model.latent_shape[1:]:
-        raise ValueError(f"the mask is {tuple(mask.shape)}, the latent {model.latent_shape[1:]}")
+    check_mask(mask, model.latent_shape[1:])
     blend = lambda state: torch.where(mask.to(model.device), state.z_t, state.z_t[:1])
     return fixed_seed(model, prompts, seed, blend=blend, **sampling)
+
+
+def inpaint(
+    model: LatentDiffusion,
+    prompts: list[str],
+    z_0: Float[Tensor, "1 c h w"],
+    mask: Bool[Tensor, "h2 w2"],
+    seed: int,
+    **sampling,
+) -> Iterator[State]:
+    """[P2] for a given picture: inside the mask every prompt has its way, outside it the picture's own z_t is put back
+    at every step, and at the end the picture's z_0.
+
+    The picture's z_t is [D6] of its z_0 with one noise throughout, that of z_T. So what is put back moves along one
+    path, as what a deterministic sampler paints beside it does; with fresh noise it would jump at every step.
+
+    Args:
+        z_0: the picture's latent, from `encode_pictures` or a run's end.
+        mask: where to paint, at the latent's size; see `box_mask` and `read_mask`.
+
+    Raises:
+        ValueError: the mask does not have the latent's size.
+    """
+    check_mask(mask, z_0.shape[2:])
+    mask, eps, T = mask.to(model.device), first_noise(model, z_0, seed), model.schedule.T
+    picture = lambda t: model.schedule.add_noise(z_0, eps, t)
+    return fixed_seed(
+        model,
+        prompts,
+        seed,
+        start=State(T, torch.where(mask, eps, picture(T)).expand(len(prompts), -1, -1, -1)),
+        blend=lambda state: torch.where(mask, state.z_t, picture(state.t)),
+        **sampling,
+    )
+
+
+def uncrop(
+    model: LatentDiffusion, prompts: list[str], picture: UInt8[np.ndarray, "H W 3"], box: Box, seed: int, **sampling
+) -> Iterator[State]:
+    """The picture in a box of a larger canvas, the rest painted by `inpaint`.
+
+    Latent positions that are not wholly inside the box are painted. The encoder, which sees over the box's edge, is
+    shown the picture's border there, repeated.
+
+    Args:
+        picture: scaled to the box.
+        box: in pixels of the canvas, which has the model's own size.
+
+    Raises:
+        ValueError: the box is empty, reaches beyond the canvas, or leaves nothing to paint.
+    """
+    side, size = model.config.image_size, model.latent_shape[1:]
+    mask = share(box_pixels(box, (side, side)), size) < 1
+    if not mask.any():
+        raise ValueError(f"the box {tuple(box)} fills the canvas: nothing is left to paint")
+    inner = Image.fromarray(picture).resize((box.right - box.left, box.bottom - box.top), Image.Resampling.LANCZOS)
+    around = ((box.top, side - box.bottom), (box.left, side - box.right), (0, 0))
+    z_0 = model.encode_pictures(np.pad(np.asarray(inner), around, mode="edge")[None])
+    return inpaint(model, prompts, z_0, mask, seed, **sampling)
+
+
+def sdedit(
+    model: LatentDiffusion, prompts: list[str], z_0: Float[Tensor, "1 c h w"], t_0: float | int, seed: int, **sampling
+) -> Iterator[State]:
+    """SDEdit (Meng et al. 2021, arXiv 2108.01073): a picture is noised to t_0 [D6] and denoised with other prompts.
+
+    A small t_0 keeps the picture and ignores the prompt, a large one the other way round.
+
+    Args:
+        z_0: the picture's latent, from `encode_pictures` or a run's end.
+        t_0: a time step if a whole number, else a fraction of T. All the steps are taken between it and 0.
+
+    Raises:
+        ValueError: t_0 is no time step in 1..T, nor a fraction of T that gives one.
+    """
+    T = model.schedule.T
+    t = t_0 if isinstance(t_0, int) else round(t_0 * T)
+    if not 1 <= t <= T:
+        raise ValueError(f"t_0 must be a time step in 1..{T} or a fraction of T in [{1 / T}, 1], got {t_0}")
+    z_t = model.schedule.add_noise(z_0, first_noise(model, z_0, seed), t)
+    return fixed_seed(model, prompts, seed, start=State(t, z_t.expand(len(prompts), -1, -1, -1)), **sampling)
+
+
+def reference(
+    model: LatentDiffusion,
+    prompts: list[str],
+    mapper: Mapper,
+    seed: int,
+    *,
+    steps: int,
+    cross_replace_steps: Fraction = 0.8,
+    self_replace_steps: Fraction = 0.4,
+    **sampling,
+) -> Iterator[State]:
+    """Prompt-to-Prompt as google/prompt-to-prompt does it, its defects included: see `p2p.reference`.
+
+    Args:
+        prompts: the source, then its targets.
+        mapper: "replace" or "refine".
+        steps: how many of the T steps to visit; the windows are fractions of this number.
+        cross_replace_steps: when cross-attention is injected, from the first step to this fraction, or (from, to).
+        self_replace_steps: when self-attention is.
+
+    Raises:
+        ValueError: the prompts do not fit the mapper, or a fraction lies outside [0, 1].
+    """
+    source, *targets = prompts
+    T = model.schedule.T
+    edit = Reference(mapper, Alpha(cross_replace(cross_replace_steps, steps, T)))
+    window = SelfInjection(self_replace(self_replace_steps, steps, T))
+    p2p = PromptToPrompt(model, source, tuple(targets), (edit,) * len(targets), window)
+    return p2p.denoise(seed, steps=steps, **sampling)
+
+
+def first_noise(model: LatentDiffusion, z_0: Float[Tensor, "1 c h w"], seed: int) -> Float[Tensor, "1 c h w"]:
+    """The z_T of a run with this seed, in the size of z_0."""
+    return Noise([seed], z_0.shape[1:])().to(model.device, model.dtype)

@@ -1,120 +1,164 @@
-"""Local blend: a target differs from the source only where chosen words look.
+"""Local blend: a target differs from the source only where chosen words look, or where a mask lets it.
 
-The words' attention, summed over the steps so far, gives a mask; outside it the source's latent is put back after every
+A word's attention, averaged over the steps so far, gives a mask; outside it the source's latent is put back after every
 step, bit for bit.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ldm.config import STRICT
 from ldm.pipeline import State
 from ldm.tokenizer import Tokens
 from p2p.alpha import switch_time
 from p2p.maps import WordMaps
+from p2p.masks import Size, check_mask
 from p2p.words import columns, words
 
 
 @dataclass(frozen=True)
 class Region:
-    """Where one target may differ from the source: where these words look, in either prompt, less where others do."""
+    """Where one target may differ from the source: where one of these words looks, in either prompt, and none of the
+    words to subtract does.
+
+    A word looks where its map, the sum of its tokens', is over a share of its own highest value: a word that gets
+    little attention counts as much as one that gets a lot, and each prompt is measured by itself.
+    """
+
+    __pydantic_config__ = STRICT
 
     words: tuple[str, ...]
     subtract: tuple[str, ...] = ()
-    threshold: float = 0.3  # of the highest value of the words' map
+    threshold: float = 0.3  # the share, in [0, 1]
+    subtract_threshold: float = 0.3
+    widen: int = 1  # positions by which the words' maps grow on every side, at the maps' resolution
 
     def __post_init__(self):
         if not self.words:
             raise ValueError("a region needs at least one word")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"the threshold of a region must lie in [0, 1], got {self.threshold}")
+        for threshold in (self.threshold, self.subtract_threshold):
+            if not 0 <= threshold <= 1:
+                raise ValueError(f"the threshold of a region must lie in [0, 1], got {threshold}")
+        if self.widen < 0:
+            raise ValueError(f"a region is widened by 0 positions or more, got {self.widen}")
+
+
+class Place(NamedTuple):
+    """A word of one prompt."""
+
+    row: int  # of the batch: 0 is the source
+    columns: tuple[int, ...]
 
 
 class LocalBlend:
-    """Hand it to `denoise` as `blend`, and its `maps` as `watch`.
+    """Hand it to one run of `denoise` as `blend`, and its `maps` as `watch` (masks alone need no maps).
 
     Args:
         source: the source's tokens.
         targets: the targets' tokens.
-        regions: one per target; None lets that target differ everywhere.
+        regions: one per target: a region, or a mask of the latent's size, true where the target may differ; None lets
+            it differ everywhere.
         T: the schedule's number of time steps.
         start: blending begins once t < start, a time as tau is: before, the maps are too vague to cut by.
-        side: positions a side of the layers whose maps are used.
+        side: positions on the shorter side of the layers whose maps are used.
 
     Raises:
-        ValueError: a region's word is in neither prompt, or the numbers do not fit.
+        ValueError: a region's word is in neither prompt or stands several times in one, or the numbers do not fit.
     """
 
     def __init__(
         self,
         source: Tokens,
         targets: list[Tokens],
-        regions: list[Region | None],
+        regions: list[Region | Bool[Tensor, "h w"] | None],
         T: int,
         start: float | int = 0.8,
         side: int = 16,
     ):
         if len(regions) != len(targets):
             raise ValueError(f"there are {len(targets)} targets and {len(regions)} regions")
-        self.maps, self.start = WordMaps(side), switch_time(start, T)
-        self.regions = regions
-        # per target and region: the columns of the source and of the target
-        self.columns = [
-            region and tuple((_columns(source, target, w), region.threshold) for w in (region.words, region.subtract))
-            for target, region in zip(targets, regions)
+        self.maps, self.start, self.regions = WordMaps(side), switch_time(start, T), regions
+        self._last = T  # where the run stands
+        self._places = [
+            [_places(source, target, k, chosen) for chosen in (region.words, region.subtract)]
+            if isinstance(region, Region)
+            else None
+            for k, (target, region) in enumerate(zip(targets, regions), start=1)
         ]
 
-    def masks(self, size: tuple[int, int]) -> Bool[Tensor, "k h w"]:
-        """Where each target may differ, at the latent's size, from what was seen so far."""
-        maps = self.maps.mean()
-        everywhere = torch.ones(size, dtype=torch.bool, device=maps.device)
+    def masks(self, size: Size) -> Bool[Tensor, "k h w"]:
+        """Where each target may differ, from what was seen so far; on the CPU.
+
+        Args:
+            size: the latent's.
+
+        Raises:
+            ValueError: a mask has another size, or no attention was watched at the wanted resolution.
+        """
         found = []
-        for k, region in enumerate(self.columns, start=1):
+        for region, places in zip(self.regions, self._places):
             if region is None:
-                found.append(everywhere)
-                continue
-            keep, drop = (
-                _over(maps[0], of_source, threshold, size) | _over(maps[k], of_target, threshold, size)
-                for (of_source, of_target), threshold in region
-            )
-            found.append(keep & ~drop)
+                found.append(torch.ones(size, dtype=torch.bool))
+            elif isinstance(region, Region):
+                maps, (keep, drop) = self.maps.mean().cpu(), places
+                keep = looked(maps, keep, region.threshold, region.widen, size)
+                found.append(keep & ~looked(maps, drop, region.subtract_threshold, 0, size))
+            else:
+                check_mask(region, size)
+                found.append(region.cpu())
         return torch.stack(found)
 
     def __call__(self, state: State) -> Float[Tensor, "b c h w"]:
+        """The state's latents, with the source's outside the masks. Raises as `masks`, and at a second run."""
+        if state.t >= self._last:
+            raise ValueError("this local blend has served a run and holds its maps: make another for the next")
+        self._last = state.t
+        masks = self.masks(tuple(state.z_t.shape[-2:]))  # before the start too, so that errors come at once
         if state.t >= self.start:
             return state.z_t
-        mask = self.masks(tuple(state.z_t.shape[-2:]))[:, None]
-        return torch.cat([state.z_t[:1], torch.where(mask, state.z_t[1:], state.z_t[:1])])
+        source, targets = state.z_t[:1], state.z_t[1:]
+        return torch.cat([source, torch.where(masks[:, None].to(targets.device), targets, source)])
 
 
-def _columns(source: Tokens, target: Tokens, chosen: tuple[str, ...]) -> tuple[list[int], list[int]]:
-    """The columns of the chosen words in either prompt.
+def looked(
+    maps: Float[Tensor, "b m h w"], places: list[Place], threshold: float, widen: int, size: Size
+) -> Bool[Tensor, "h2 w2"]:
+    """Where one of the words looks: where its map, widened and brought to the size, is over the threshold times its
+    highest value."""
+    mask = torch.zeros(size, dtype=torch.bool)
+    for row, chosen in places:
+        word = maps[row, list(chosen)].sum(dim=0)[None, None]
+        word = F.max_pool2d(word, 2 * widen + 1, stride=1, padding=widen)
+        word = F.interpolate(word, size, mode="bilinear")[0, 0]
+        mask |= word > threshold * word.max()
+    return mask
+
+
+def _places(source: Tokens, target: Tokens, row: int, chosen: tuple[str, ...]) -> list[Place]:
+    """The chosen words in either prompt; the target's row is given.
 
     Raises:
-        ValueError: a word is in neither.
+        ValueError: a word is in neither, or stands several times in one.
     """
-    found: tuple[list[int], list[int]] = ([], [])
+    found = []
     for word in chosen:
-        here = []
-        for tokens, into in zip((source, target), found):
-            try:
-                into += columns(tokens, word)
-                here.append(tokens)
-            except ValueError:
-                continue  # it may be in the other prompt
+        here = [Place(k, at) for k, y in ((0, source), (row, target)) if (at := _columns(y, word))]
         if not here:
             have = dict.fromkeys(w.text for tokens in (source, target) for w in words(tokens))
-            raise ValueError(f"neither prompt has {word!r} (once) to blend by. Their words are: {', '.join(have)}")
+            raise ValueError(f"neither prompt has {word!r} to blend by. Their words are: {', '.join(have)}")
+        found += here
     return found
 
 
-def _over(maps: Float[Tensor, "m h w"], chosen: list[int], threshold: float, size: tuple[int, int]) -> Tensor:
-    """Where the chosen columns' map, widened by a position and scaled to 1 at its highest, is over the threshold."""
-    if not chosen:
-        return torch.zeros(size, dtype=torch.bool, device=maps.device)
-    total = F.max_pool2d(maps[chosen].sum(dim=0)[None, None], 3, stride=1, padding=1)
-    total = F.interpolate(total, size, mode="bilinear")[0, 0]
-    return total > threshold * total.max()
+def _columns(tokens: Tokens, word: str) -> tuple[int, ...]:
+    """The columns of a word, none if the prompt does not have it. Raises ValueError if it stands several times."""
+    try:
+        columns(tokens, word if "#" in word else f"{word}#1")
+    except ValueError:
+        return ()
+    return columns(tokens, word)

@@ -1,98 +1,204 @@
-"""[P2] Outside a mask the source stays, bit for bit; inside, nothing is touched."""
+"""Local blend: outside its mask a target is the source, bit for bit; inside, nothing is touched."""
 
 import pytest
 import torch
 
+from ldm.attention import Site
+from ldm.pipeline import State
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
-from p2p.baselines import blended, fixed_seed
 from p2p.edits import Swap
-from p2p.local_blend import LocalBlend, Region
+from p2p.local_blend import LocalBlend, Place, Region, looked
+from p2p.words import columns
 
-CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
+CAT, BICYCLE, DOG = (f"a photo of a {noun} on the grass" for noun in ("cat", "bicycle", "dog"))
 NEVER = 1001
 
 
-def test_blended_keeps_the_source_outside_the_mask_at_every_step(tiny):
-    """[P2]"""
-    mask = torch.zeros(16, 16, dtype=torch.bool)
-    mask[4:9, 3:12] = True
-    plain = list(fixed_seed(tiny, [CAT, BICYCLE], seed=3, steps=4))
-    states = list(blended(tiny, [CAT, BICYCLE], mask, seed=3, steps=4))
-    assert len(states) == 4
-    for state, unblended in zip(states, plain):
-        assert torch.equal(state.z_t[0], unblended.z_t[0])  # the source knows nothing of it
-        assert torch.equal(state.z_t[1][:, ~mask], state.z_t[0][:, ~mask])
-        assert (state.z_t[1][:, mask] != state.z_t[0][:, mask]).any()
-    assert torch.equal(states[0].z_t[1][:, mask], plain[0].z_t[1][:, mask])
+def blend_of(tokenizer, regions, targets, source=CAT, **options) -> LocalBlend:
+    return LocalBlend(tokenizer.encode(source), [tokenizer.encode(y) for y in targets], regions, T=1000, **options)
 
 
-def test_a_mask_of_the_wrong_size_is_refused(tiny):
-    with pytest.raises(ValueError, match=r"the mask is \(8, 16\), the latent \(16, 16\)"):
-        blended(tiny, [CAT, BICYCLE], torch.ones(8, 16, dtype=torch.bool), seed=0)
-
-
-def edit(tiny, regions, targets=(BICYCLE, BICYCLE), **blend):
-    """All states of a run with and the blend that took part in it."""
-    edits = (Swap("cat", "bicycle", Alpha(500)),) * len(targets)
+def edit(tiny, regions, targets=(BICYCLE, BICYCLE), z_T=None, **options):
+    """All states of a run, the masks after each step, and the blend that took part in it."""
+    edits = tuple(Swap("cat", target.split()[4], Alpha(500)) for target in targets)
     p2p = PromptToPrompt(tiny, CAT, targets, edits, SelfInjection(NEVER))
-    encode = tiny.tokenizer.encode
-    local = LocalBlend(encode(CAT), [encode(y) for y in targets], regions, T=1000, **blend)
-    return list(p2p.denoise(seed=3, steps=5, watch=local.maps, blend=local)), local
+    local = blend_of(tiny.tokenizer, regions, targets, **options)
+    masks = []
+
+    def blend(state: State) -> torch.Tensor:
+        masks.append(local.masks(tuple(state.z_t.shape[-2:])))
+        return local(state)
+
+    start = None if z_T is None else State(1000, z_T.expand(1 + len(targets), -1, -1, -1))
+    states = list(p2p.denoise(seed=3, steps=5, watch=local.maps, blend=blend, start=start))
+    return states, masks, local
 
 
-def test_local_blend_keeps_the_source_outside_its_mask(tiny):
-    states, local = edit(tiny, [Region(("bicycle",), threshold=0.9), None])
-    mask, everywhere = local.masks((16, 16))
-    last = states[-1].z_t
-    assert 0 < mask.sum() < mask.numel() and everywhere.all()
-    assert torch.equal(last[1][:, ~mask], last[0][:, ~mask])
-    assert (last[1][:, mask] != last[0][:, mask]).any()
-    assert (last[2] != last[0]).any(dim=0).all()
+def keeps_the_source(state: State, mask: torch.Tensor, row: int) -> bool:
+    """Bit for bit outside a mask that has an inside and an outside; and something moved inside."""
+    source, target = state.z_t[0], state.z_t[row]
+    inside, outside = bool((target[:, mask] != source[:, mask]).any()), torch.equal(target[:, ~mask], source[:, ~mask])
+    return 0 < mask.sum() < mask.numel() and inside and outside
 
 
-def test_local_blend_begins_at_its_start(tiny):
-    """t = 800 is not yet under 0.8 T, t = 600 is."""
-    states, _ = edit(tiny, [Region(("bicycle",), threshold=1.0), None], start=0.7)
+def spots(*at: tuple[int, int, float]) -> torch.Tensor:
+    values = torch.zeros(8, 8)
+    for y, x, value in at:
+        values[y, x] = value
+    return values
+
+
+def show(local: LocalBlend, maps: dict[tuple[int, int], torch.Tensor], rows: int = 2) -> None:
+    """Attention of one layer, by hand: zero but for these columns, named (row, column)."""
+    A = torch.zeros(rows, 1, 64, 32)
+    for (row, column), values in maps.items():
+        A[row, 0, :, column] = values.flatten()
+    local.maps(Site("cross", "up", 0, 8, 8), A)
+
+
+def around(*at: tuple[int, int], by: int = 1) -> torch.Tensor:
+    """The positions at most so far from these."""
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    for y, x in at:
+        mask[max(y - by, 0) : y + by + 1, max(x - by, 0) : x + by + 1] = True
+    return mask
+
+
+def test_outside_the_mask_is_the_source_at_every_step(tiny):
+    states, masks, _ = edit(tiny, [Region(("bicycle",), threshold=0.9), None], start=1.0)
+    assert [state.t for state in states] == [800, 600, 400, 200, 0]
+    for state, (mask, everywhere) in zip(states, masks):
+        assert keeps_the_source(state, mask, row=1)
+        assert everywhere.all() and (state.z_t[2] != state.z_t[0]).any(dim=0).all()
+
+
+def test_every_target_has_its_own_region(tiny):
+    drawn = torch.zeros(16, 16, dtype=torch.bool)
+    drawn[3:9, 2:15] = True
+    regions = [Region(("bicycle",), threshold=0.9), drawn, Region(("grass",), threshold=0.9), None]
+    states, masks, _ = edit(tiny, regions, (BICYCLE, DOG, BICYCLE, BICYCLE))
+    bicycle, dog, grass, everywhere = masks[-1]
+    assert torch.equal(dog, drawn) and everywhere.all() and not torch.equal(bicycle, grass)
+    for row, mask in enumerate((bicycle, dog, grass), start=1):
+        assert keeps_the_source(states[-1], mask, row)
+
+
+def test_a_mask_alone_needs_no_maps(tiny):
+    drawn = torch.zeros(16, 16, dtype=torch.bool)
+    drawn[:, 5:] = True
+    local = blend_of(tiny.tokenizer, [drawn], [BICYCLE], start=1.0)
+    p2p = PromptToPrompt(tiny, CAT, (BICYCLE,), (Swap("cat", "bicycle"),))
+    for state in p2p.denoise(seed=3, steps=2, blend=local):
+        assert keeps_the_source(state, drawn, row=1)
+
+
+@pytest.mark.parametrize("size", [(8, 16), (16, 8), (10, 24)])
+def test_any_size_of_picture_has_a_mask(tiny, size):
+    """The layers with 8 positions on the shorter side; of a latent of 10 x 24 they have 5 x 12 and are named by 5."""
+    z_T = torch.randn(1, 4, *size, generator=torch.Generator().manual_seed(0))
+    side = {8: 8, 10: 5}[min(size)]
+    states, masks, local = edit(tiny, [Region(("bicycle",), threshold=0.9)], (BICYCLE,), z_T, side=side)
+    height, width = local.maps.mean().shape[-2:]
+    assert min(height, width) == side and height * size[1] == width * size[0]
+    assert masks[-1].shape == (1, *size)
+    assert keeps_the_source(states[-1], masks[-1][0], row=1)
+
+
+def test_blending_begins_at_its_start(tiny):
+    """t = 800 is not yet under 0.7 T, t = 600 is."""
+    states, _, _ = edit(tiny, [Region(("bicycle",), threshold=1.0), None], start=0.7)
     kept = [(state.z_t[1] == state.z_t[0]).all(dim=0).any().item() for state in states]
     assert [state.t for state in states] == [800, 600, 400, 200, 0]
     assert kept == [False, True, True, True, True]
 
 
-def test_a_subtracted_word_is_cut_out_of_the_mask(tiny):
-    _, local = edit(tiny, [Region(("bicycle",), threshold=0.5), Region(("bicycle",), ("bicycle",), threshold=0.5)])
-    mask, cut = local.masks((16, 16))
-    assert mask.any() and not cut.any()
+@pytest.mark.parametrize("widen", [0, 1, 2])
+def test_the_mask_is_where_the_map_is_high(widen):
+    """By hand: one hot position, widened on every side, and a half as hot one under the threshold."""
+    maps = torch.zeros(1, 2, 8, 8)
+    maps[0, 1] = spots((2, 5, 1.0), (6, 1, 0.5))
+    mask = looked(maps, [Place(0, (1,))], threshold=0.6, widen=widen, size=(8, 8))
+    assert torch.equal(mask, around((2, 5), by=widen))
+    both = looked(maps, [Place(0, (1,))], threshold=0.4, widen=widen, size=(8, 8))
+    assert torch.equal(both, around((2, 5), (6, 1), by=widen))
+    assert not looked(maps, [], threshold=0.6, widen=widen, size=(8, 8)).any()
 
 
-def test_the_mask_is_where_the_map_is_high():
-    """By hand: one hot position, widened to its 3 x 3 neighbourhood, and a half as hot one under the threshold."""
-    from p2p.local_blend import _over
+def test_a_word_counts_where_either_prompt_looks(tokenizer):
+    """By hand: the source's cat here, the target's dog there; another word of the target elsewhere."""
+    local = blend_of(tokenizer, [Region(("cat", "dog"))], [DOG], side=8)
+    at = columns(tokenizer.encode(CAT), "cat")[0]
+    show(local, {(0, at): spots((1, 1, 0.9)), (1, at): spots((5, 6, 0.9)), (1, at + 1): spots((7, 0, 0.9))})
+    assert torch.equal(local.masks((8, 8))[0], around((1, 1), (5, 6)))
 
-    maps = torch.zeros(2, 8, 8)
-    maps[1, 2, 5], maps[1, 6, 1] = 1.0, 0.5
-    mask = _over(maps, [1], threshold=0.6, size=(8, 8))
-    expected = torch.zeros(8, 8, dtype=torch.bool)
-    expected[1:4, 4:7] = True
-    assert torch.equal(mask, expected)
-    assert not _over(maps, [], threshold=0.6, size=(8, 8)).any()
+
+def test_a_word_of_several_tokens_is_the_sum_of_their_maps(tokenizer):
+    """Its tokens add up to 0.8 at one place, which leaves the 0.3 at another under half of that."""
+    local = blend_of(tokenizer, [Region(("bicycle",), threshold=0.5, widen=0)], [BICYCLE], side=8)
+    first, second = columns(tokenizer.encode(BICYCLE), "bicycle")
+    show(local, {(1, first): spots((2, 2, 0.4), (6, 6, 0.3)), (1, second): spots((2, 2, 0.4))})
+    assert torch.equal(local.masks((8, 8))[0], around((2, 2), by=0))
+
+
+def test_a_word_of_little_attention_counts_as_much_as_one_of_a_lot(tokenizer):
+    """Each map is measured by its own highest value: 0.05 is little beside the cat's 0.9, and all the grass has."""
+    local = blend_of(tokenizer, [Region(("cat", "grass"), widen=0)], [CAT], side=8)
+    cat, grass = (columns(tokenizer.encode(CAT), word)[0] for word in ("cat", "grass"))
+    show(local, {(0, cat): spots((1, 1, 0.9)), (0, grass): spots((6, 6, 0.05))})
+    assert torch.equal(local.masks((8, 8))[0], around((1, 1), (6, 6), by=0))
+
+
+def test_subtracted_words_are_cut_out_by_their_own_threshold_and_are_not_widened(tokenizer):
+    cat, grass = (columns(tokenizer.encode(CAT), word)[0] for word in ("cat", "grass"))
+    for threshold, cut in ((0.3, [(3, 3), (3, 4)]), (0.8, [(3, 3)])):
+        region = Region(("cat",), ("grass",), subtract_threshold=threshold)
+        local = blend_of(tokenizer, [region], [CAT], side=8)
+        show(local, {(0, cat): spots((3, 3, 0.9)), (0, grass): spots((3, 3, 0.2), (3, 4, 0.1))})
+        assert torch.equal(local.masks((8, 8))[0], around((3, 3)) & ~around(*cut, by=0))
+
+
+def test_a_region_needs_words_and_numbers_in_range():
+    with pytest.raises(ValueError, match="at least one word"):
+        Region(())
+    for wrong in ({"threshold": 1.2}, {"subtract_threshold": -0.1}, {"threshold": float("nan")}):
+        with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+            Region(("cat",), **wrong)
+    with pytest.raises(ValueError, match="widened by 0 positions or more, got -1"):
+        Region(("cat",), widen=-1)
 
 
 @pytest.mark.parametrize(
     ("regions", "message"),
     [
-        ([Region(("boat",)), None], "neither prompt has 'boat'.*cat.*bicycle"),
-        ([Region(("bicycle",), ("boat",)), None], "neither prompt has 'boat'"),
-        ([None], "2 targets and 1 regions"),
+        ([Region(("boat",))], "neither prompt has 'boat'.*cat.*bicycle"),
+        ([Region(("bicycle",), ("boat",))], "neither prompt has 'boat'"),
+        ([Region(("cat#2",))], "neither prompt has 'cat#2'"),
+        ([Region(("a",))], "'a' stands 2 times in .* say a#1 or a#2"),
+        ([None, None], "1 targets and 2 regions"),
     ],
 )
-def test_a_blend_that_cannot_be_is_refused(tiny, regions, message):
+def test_a_blend_that_cannot_be_is_refused_when_it_is_made(tokenizer, regions, message):
     with pytest.raises(ValueError, match=message):
-        edit(tiny, regions)
+        blend_of(tokenizer, regions, [BICYCLE])
 
 
-def test_a_region_needs_words_and_a_threshold_in_range():
-    with pytest.raises(ValueError, match="at least one word"):
-        Region(())
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
-        Region(("cat",), threshold=1.2)
+@pytest.mark.parametrize(
+    ("region", "options", "message"),
+    [
+        (torch.ones(8, 16, dtype=torch.bool), {}, r"the mask is \(8, 16\), the latent \(16, 16\)"),
+        (Region(("cat",)), {"side": 7}, "has 7 positions a side, these have 16x16, 8x8"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused_after_one_step_though_blending_begins_later(
+    tiny, region, options, message
+):
+    with pytest.raises(ValueError, match=message):
+        edit(tiny, [region], (BICYCLE,), start=0.1, **options)
+
+
+def test_maps_that_were_not_watched_are_missed(tiny):
+    local = blend_of(tiny.tokenizer, [Region(("cat",))], [BICYCLE])
+    p2p = PromptToPrompt(tiny, CAT, (BICYCLE,), (Swap("cat", "bicycle"),))
+    with pytest.raises(ValueError, match="no attention was watched: pass the maps to the run as `watch`"):
+        next(p2p.denoise(seed=3, steps=2, blend=local))

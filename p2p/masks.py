@@ -1,0 +1,109 @@
+"""Masks: where a picture may change. One truth value per latent position, from a picture that a user drew or a box."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+Size = tuple[int, int]  # (height, width)
+
+
+class Box(NamedTuple):
+    """A rectangle of a picture, in pixels; right and bottom are the first that it does not hold."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+def share(pixels: Float[Tensor, "H W"], size: Size) -> Float[Tensor, "h w"]:
+    """The average of the pixels that each position of a latent of this size stands for."""
+    factors = [side // positions for side, positions in zip(pixels.shape, size)]
+    return torch.nn.functional.avg_pool2d(pixels[None], factors)[0]
+
+
+def box_pixels(box: Box, size: Size) -> Float[Tensor, "H W"]:
+    """1 inside the box, 0 outside, for a picture of this size.
+
+    Raises:
+        ValueError: the box is empty or reaches beyond the picture.
+    """
+    height, width = size
+    if not (0 <= box.left < box.right <= width and 0 <= box.top < box.bottom <= height):
+        raise ValueError(
+            f"the box {tuple(box)} does not lie in the picture: left < right must lie in 0..{width} "
+            f"and top < bottom in 0..{height}"
+        )
+    pixels = torch.zeros(size, dtype=torch.float64)
+    pixels[box.top : box.bottom, box.left : box.right] = 1
+    return pixels
+
+
+def box_mask(box: Box, size: Size, factor: int) -> Bool[Tensor, "h w"]:
+    """The positions that lie in a box of the picture by half or more.
+
+    Args:
+        box: in pixels of the picture.
+        size: the latent's.
+        factor: pixels per latent position, along one side.
+
+    Raises:
+        ValueError: the box is empty, reaches beyond the picture, or holds no position by half.
+    """
+    pixels = box_pixels(box, (factor * size[0], factor * size[1]))
+    return _mask(share(pixels, size), f"the box {tuple(box)}")
+
+
+def read_mask(path: Path, size: Size, factor: int) -> Bool[Tensor, "h w"]:
+    """The mask that a picture file draws: white may change, black stays.
+
+    A file of the picture's size is averaged over the pixels of each position, and half or more is white; so is a pixel
+    of a file of the latent's size. Colours count by their brightness, transparent pixels as black.
+
+    Args:
+        path: a picture file, of any mode.
+        size: the latent's.
+        factor: pixels per latent position, along one side.
+
+    Raises:
+        ValueError: the file is no picture, has another size, or lets nothing change.
+    """
+    try:
+        with Image.open(path) as image:
+            white = torch.from_numpy(_brightness(image))
+    except OSError as e:
+        raise ValueError(f"the mask {str(path)!r} can't be read as a picture: {e}") from e
+    picture = (factor * size[0], factor * size[1])
+    if tuple(white.shape) not in (picture, size):
+        (H, W), (h, w), (height, width) = picture, size, white.shape
+        raise ValueError(
+            f"the mask {str(path)!r} is {width}x{height} pixels; it must have the picture's size, {W}x{H}, "
+            f"or the latent's, {w}x{h}"
+        )
+    return _mask(share(white, size), f"the mask {str(path)!r}")
+
+
+def _brightness(image: Image.Image) -> Float[np.ndarray, "H W"]:
+    """From 0, black or transparent, to 1, white."""
+    if image.mode.startswith("I"):  # 16 bits a pixel, which PIL would not scale to 8 but cut off
+        return np.asarray(image).astype(np.float64) / 65535
+    grey, opacity = (np.asarray(band) / 255 for band in image.convert("RGBA").convert("LA").split())
+    return grey * opacity
+
+
+def _mask(white: Float[Tensor, "h w"], name: str) -> Bool[Tensor, "h w"]:
+    mask = white >= 0.5
+    if not mask.any():
+        raise ValueError(f"{name} lets nothing change: no position of the latent is white by half")
+    return mask
+
+
+def check_mask(mask: Bool[Tensor, "h w"], size: Size) -> None:
+    """Raises ValueError unless the mask has the latent's size."""
+    if tuple(mask.shape) != tuple(size):
+        raise ValueError(f"the mask is {tuple(mask.shape)}, the latent {tuple(size)}")

@@ -1,0 +1,213 @@
+"""[P1, P2] The baselines: what stays, stays bit for bit, and each limit is the plain run or the picture."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from ldm.pipeline import Noise, State
+from ldm.samplers import DDIM, ddpm_step, times
+from p2p.algorithm import PromptToPrompt, SelfInjection
+from p2p.alpha import Alpha
+from p2p.baselines import blended, fixed_seed, inpaint, reference, sdedit, uncrop
+from p2p.edits import Swap
+from p2p.masks import Box
+
+CAT, DOG, BICYCLE = (f"a photo of a {noun} on the grass" for noun in ("cat", "dog", "bicycle"))
+
+
+@pytest.fixture
+def mask() -> torch.Tensor:
+    mask = torch.zeros(16, 16, dtype=torch.bool)
+    mask[4:9, 3:12] = True
+    return mask
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+
+def noised(model, z_0, t, seed):
+    """[D6] in float64, with the noise that a run with this seed starts from."""
+    abar, eps = model.schedule.alpha_bar[t], Noise([seed], z_0.shape[1:])().double()
+    return abar.sqrt() * z_0.double() + (1 - abar).sqrt() * eps
+
+
+def test_every_baseline_is_called_alike(tiny, mask, picture):
+    """One state a step, one row a prompt, ending at t = 0."""
+    prompts, z_0 = [CAT, DOG], tiny.encode_pictures(picture[None])
+    sampling = dict(seed=3, steps=2, guidance=2.0, step=ddpm_step)
+    for states in (
+        fixed_seed(tiny, prompts, **sampling),
+        blended(tiny, prompts, mask, **sampling),
+        inpaint(tiny, prompts, z_0, mask, **sampling),
+        uncrop(tiny, prompts, picture, Box(8, 8, 24, 24), **sampling),
+        sdedit(tiny, prompts, z_0, 0.5, **sampling),
+        reference(tiny, prompts, "replace", **sampling),
+    ):
+        states = list(states)
+        assert [len(state.z_t) for state in states] == [2, 2] and states[-1].t == 0
+
+
+def test_blended_keeps_the_source_outside_the_mask_at_every_step(tiny, mask):
+    """[P2]"""
+    plain = list(fixed_seed(tiny, [CAT, BICYCLE], seed=3, steps=4))
+    states = list(blended(tiny, [CAT, BICYCLE], mask, seed=3, steps=4))
+    assert len(states) == 4
+    for state, unblended in zip(states, plain):
+        assert torch.equal(state.z_t[0], unblended.z_t[0])  # the source knows nothing of it
+        assert torch.equal(state.z_t[1][:, ~mask], state.z_t[0][:, ~mask])
+        assert (state.z_t[1][:, mask] != state.z_t[0][:, mask]).any()
+    assert torch.equal(states[0].z_t[1][:, mask], plain[0].z_t[1][:, mask])
+
+
+@pytest.mark.parametrize("step", [DDIM, ddpm_step])
+def test_inpaint_puts_back_the_noised_picture_outside_the_mask_at_every_step(tiny, mask, picture, step):
+    """The closed form at each t, for every prompt; at t = 0 the encoded picture to the bit."""
+    z_0 = tiny.encode_pictures(picture[None])
+    states = list(inpaint(tiny, [CAT, DOG], z_0, mask, seed=3, steps=4, step=step))
+    assert [state.t for state in states] == [750, 500, 250, 0]
+    for state in states:
+        expected = noised(tiny, z_0, state.t, seed=3).float()[0]
+        for row in state.z_t:
+            # float32: two products and a sum of numbers of about 1
+            assert_close(row[:, ~mask], expected[:, ~mask], rtol=0, atol=1e-6)
+            assert not torch.isclose(row[:, mask], expected[:, mask], atol=1e-6).all()
+    for row in states[-1].z_t:
+        assert torch.equal(row[:, ~mask], z_0[0][:, ~mask])
+    assert (states[-1].z_t[0] != states[-1].z_t[1])[:, mask].any()
+
+
+def test_inpaint_shows_the_network_the_noised_picture_from_the_first_step(tiny, mask, picture):
+    """By hand: z_T is noise inside the mask and the picture's z_T outside; then one step, and the picture put back."""
+    z_0 = tiny.encode_pictures(picture[None])
+    z_T = torch.where(mask, Noise([3], tiny.latent_shape)(), noised(tiny, z_0, 1000, seed=3).float())
+    first = next(inpaint(tiny, [DOG], z_0, mask, seed=3, steps=4))
+    by_hand = DDIM(tiny.schedule, tiny.predict(z_T, 1000, tiny.encode_prompts([DOG]), 4.0), z_T, 1000, 750, z_T)
+    # float32: z_T was rounded from float64, and the predicted z_0 is divided by sqrt(alpha_bar_T) = 0.07
+    assert_close(first.z_t[0][:, mask], by_hand[0][:, mask], rtol=1e-4, atol=1e-4)
+
+
+def test_inpainting_everywhere_is_the_fixed_seed_baseline(tiny, picture):
+    everywhere = torch.ones(16, 16, dtype=torch.bool)
+    z_0 = tiny.encode_pictures(picture[None])
+    *_, painted = inpaint(tiny, [CAT, DOG], z_0, everywhere, seed=3, steps=3)
+    *_, plain = fixed_seed(tiny, [CAT, DOG], seed=3, steps=3)
+    assert torch.equal(painted.z_t, plain.z_t)
+
+
+def test_inpaint_takes_a_latent_of_any_size(tiny):
+    z_0 = torch.randn(1, 4, 6, 10, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(6, 10, dtype=torch.bool)
+    mask[:, 7:] = True
+    *_, last = inpaint(tiny, [CAT], z_0, mask, seed=3, steps=2)
+    assert torch.equal(last.z_t[..., :7], z_0[..., :7])
+
+
+def test_uncrop_keeps_the_positions_wholly_inside_the_box(tiny, picture):
+    """By hand: two pixels a position. Columns 5..22 hold positions 3..10 whole, rows 8..23 positions 4..11. There the
+    end is the latent of the canvas, where the picture's border is repeated around the box."""
+    box, small = Box(5, 8, 23, 24), picture[:16, :18]
+    canvas = small[np.clip(np.arange(32) - 8, 0, 15)][:, np.clip(np.arange(32) - 5, 0, 17)]
+    *_, last = uncrop(tiny, [CAT, DOG], small, box, seed=3, steps=2)
+    z_0 = tiny.encode_pictures(canvas[None])
+    kept = (last.z_t == z_0).all(dim=1)
+    expected = torch.zeros(16, 16, dtype=torch.bool)
+    expected[4:12, 3:11] = True
+    assert torch.equal(kept[0], expected) and torch.equal(kept[1], expected)
+
+
+def test_uncrop_scales_the_picture_to_its_box(tiny, picture):
+    """One colour stays one colour."""
+    grey = np.full((7, 50, 3), 90, dtype=np.uint8)
+    *_, last = uncrop(tiny, [CAT], grey, Box(0, 0, 16, 32), seed=3, steps=2)
+    z_0 = tiny.encode_pictures(np.full((1, 32, 32, 3), 90, dtype=np.uint8))
+    assert torch.equal(last.z_t[..., :8], z_0[..., :8])
+
+
+def test_sdedit_denoises_the_noised_picture_plainly(tiny, picture):
+    """[D6, D17] The steps from t_0 to 0 by hand; from T, and from a fraction of T."""
+    z_0, context = tiny.encode_pictures(picture[None]), tiny.encode_prompts([DOG])
+    for t_0, t in ((1000, 1000), (0.6, 600), (1.0, 1000)):
+        z_t = tiny.schedule.add_noise(z_0, Noise([3], tiny.latent_shape)(), t)
+        for now, then in pairwise(times(t, 3)):
+            z_t = DDIM(tiny.schedule, tiny.predict(z_t, now, context, 4.0), z_t, now, then, z_t)
+        *_, last = sdedit(tiny, [DOG], z_0, t_0, seed=3, steps=3)
+        assert torch.equal(last.z_t, z_t)
+
+
+def test_sdedit_returns_the_picture_as_t_0_falls(tiny, picture):
+    """What one step from t_0 = 1 leaves is the noise that was misjudged, times sqrt((1 - abar_1) / abar_1) = 0.029."""
+    z_0 = tiny.encode_pictures(picture[None])
+    *_, last = sdedit(tiny, [DOG], z_0, 1, seed=3, steps=1)
+    eps, abar = Noise([3], tiny.latent_shape)(), tiny.schedule.alpha_bar[1].item()
+    misjudged = eps - last.prediction.eps
+    # float32
+    assert_close(last.z_t - z_0, ((1 - abar) / abar) ** 0.5 * misjudged, rtol=0, atol=1e-5)
+    far = [next(reversed(list(sdedit(tiny, [DOG], z_0, t_0, seed=3, steps=4)))).z_t for t_0 in (1000, 300, 30, 4)]
+    distances = [(z - z_0).square().mean().item() for z in far]
+    assert distances == sorted(distances, reverse=True) and distances[-1] < 0.05 * distances[0]
+
+
+def test_a_run_goes_on_from_any_of_its_states(tiny):
+    """The second half from the state in the middle is the whole run's, to the bit."""
+    whole = list(fixed_seed(tiny, [CAT, DOG], seed=3, steps=4))
+    half = list(fixed_seed(tiny, [CAT, DOG], seed=3, steps=2, start=whole[1]))
+    assert [state.t for state in half] == [250, 0]
+    for state, same in zip(half, whole[2:]):
+        assert torch.equal(state.z_t, same.z_t)
+
+
+def test_a_run_from_the_seeds_own_noise_adds_the_same_noise_after_it(tiny):
+    """Steps do not add the noise again that the start was made of."""
+    start = State(1000, Noise([3, 3], tiny.latent_shape)())
+    for state, same in zip(
+        fixed_seed(tiny, [CAT, DOG], seed=3, steps=3, step=ddpm_step, start=start),
+        fixed_seed(tiny, [CAT, DOG], seed=3, steps=3, step=ddpm_step),
+    ):
+        assert torch.equal(state.z_t, same.z_t)
+
+
+def test_the_reference_is_the_edit_where_words_are_single_tokens(tiny):
+    """8 and 4 of 10 steps, both windows counted alike at these fractions: t = 1000..300 and t = 1000..700."""
+    edits = (Swap("cat", "dog", Alpha(300)),)
+    *_, ours = PromptToPrompt(tiny, CAT, (DOG,), edits, SelfInjection(700)).denoise(seed=3, steps=10)
+    *_, theirs = reference(tiny, [CAT, DOG], "replace", seed=3, steps=10)
+    assert torch.equal(ours.z_t, theirs.z_t)
+    edits = (Swap("cat", "bicycle", Alpha(300)),)
+    *_, ours = PromptToPrompt(tiny, CAT, (BICYCLE,), edits, SelfInjection(700)).denoise(seed=3, steps=10)
+    *_, theirs = reference(tiny, [CAT, BICYCLE], "replace", seed=3, steps=10)
+    assert not torch.allclose(ours.z_t[1], theirs.z_t[1], atol=1e-3)  # bicycle is two tokens
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model, z_0, mask: blended(model, [CAT, DOG], mask[:8], seed=0), r"\(8, 16\), the latent \(16, 16\)"),
+        (lambda model, z_0, mask: inpaint(model, [CAT], z_0, mask[:, :8], 0), r"\(16, 8\), the latent \(16, 16\)"),
+        (lambda model, z_0, mask: sdedit(model, [CAT], z_0, 0, 0), r"a time step in 1\.\.1000 .*, got 0"),
+        (lambda model, z_0, mask: sdedit(model, [CAT], z_0, 1.5, 0), r"got 1\.5"),
+        (lambda model, z_0, mask: sdedit(model, [CAT], z_0, 0.0001, 0), r"fraction of T in \[0.001, 1\], got 0\.0001"),
+        (lambda model, z_0, mask: uncrop(model, [CAT], CANVAS, Box(0, 0, 33, 8), 0), "does not lie in the picture"),
+        (lambda model, z_0, mask: uncrop(model, [CAT], CANVAS, Box(0, 0, 32, 32), 0), "nothing is left to paint"),
+        (lambda model, z_0, mask: reference(model, [CAT, "a dog"], "replace", 0, steps=2), "use its refine"),
+        (
+            lambda model, z_0, mask: next(fixed_seed(model, [CAT, DOG], 0, start=State(9, z_0))),
+            "the start has 1 rows, the prompts are 2",
+        ),
+        (
+            lambda model, z_0, mask: next(sdedit(model, [CAT], z_0, 9, 0, steps=10)),
+            r"number of steps must lie in 1\.\.9, got 10",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_before_sampling(tiny, mask, monkeypatch, call, message):
+    monkeypatch.setattr(tiny.unet, "forward", lambda *_: pytest.fail("sampling began"))
+    with pytest.raises(ValueError, match=message):
+        call(tiny, torch.zeros(1, 4, 16, 16), mask)
+
+
+CANVAS = np.zeros((32, 32, 3), dtype=np.uint8)
