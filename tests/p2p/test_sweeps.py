@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from p2p.algorithm import PromptToPrompt
 from p2p.alpha import Alpha, Window
 from p2p.baselines import fixed_seed
-from p2p.edits import Refine, Swap, between
+from p2p.edits import Preserve, Refine, Swap, between
 from p2p.likeness import psnr, structure
 from p2p.sweeps import ALWAYS, CROSS_ONLY, NEVER, SLIDING, preserve, sweep
 from weights.load import load
@@ -90,6 +90,10 @@ def test_preserve_compares_all_words_one_and_none(tiny):
         # the source itself again; float32, explicit against plain attention
         assert abs(way[0].astype(int) - original).max() <= 1
         assert (way[1] != other).any()
+    # the word's attention alone: self-attention would keep everything
+    alone = PromptToPrompt(tiny, CAT, (CAT, BICYCLE), (Preserve("grass"),) * 2, CROSS_ONLY)
+    *_, last = alone.denoise(seed=3, steps=2)
+    assert (found.preserved == tiny.decode(last.z_t)[1:]).all()
     assert (found.injected[1] != found.preserved[1]).any()
 
 
