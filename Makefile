@@ -10,7 +10,7 @@ FAST := OMP_WAIT_POLICY=PASSIVE \
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test equations mutants lint format train-stickers contact-sheet clean
+.PHONY: help setup demo gallery test equations mutants lint format train-stickers contact-sheet clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ $(READY): requirements.lock pyproject.toml
 
 demo: $(READY) ## a picture, the same seed with one word changed, and the Prompt-to-Prompt edit: out/demo.png
 	$(RUN) -m p2p.demo
+
+gallery: $(READY) ## every kind of edit, by the shipped model: docs/gallery.png
+	$(RUN) -m p2p.gallery
 
 test: $(READY) ## run the tests
 	$(RUN) -m pytest

@@ -4,24 +4,17 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from torch import Tensor
-from tqdm import tqdm
 
 from ldm.files import save_atomically
-from ldm.pipeline import LatentDiffusion, State
 from ldm.samplers import times
-from p2p.call import CALL, Call, Sampling
-from p2p.inject import watching
-from p2p.local_blend import LocalBlend
-from p2p.maps import WordMaps
+from p2p import commands
+from p2p.call import CALL, Call
 from p2p.options import add_edit_options, call_of, finite, sampling_of
-from p2p.words import words
 from weights.load import DTYPES, SHIPPED, load
 
 DESCRIPTION = """\
@@ -33,7 +26,20 @@ Make a picture from a prompt, edit it by editing the prompt, and see where each 
   p2p edit "a photo of a cat in fog" "a photo of a dog in fog" --save dog.json -o dog.png
   p2p replay dog.json -o again.png
   p2p attention "a photo of a cat next to a castle" --seed 7 -o maps.png
+  p2p show mapper "a photo of a cat" "a photo of an elephant" -o mapper.png
+  p2p sweep tau "a photo of a cat on the grass" "a photo of a dog on the grass" -o tau.png
 """
+FIGURES = {  # of an edit, and of experiments
+    "show": {
+        "mapper": (commands.matrices, "the mapper M, and P_t and Q_t wherever they change, as heat maps with tokens"),
+        "schedule": (commands.schedule, "alpha_t of each token as a timeline"),
+    },
+    "sweep": {
+        "tau": (commands.sweep_tau, "injection from never to always, what each tau keeps and follows"),
+        "window": (commands.sweep_window, "injection in one window of the steps at a time, and what each keeps"),
+        "word": (commands.sweep_word, "the attention of all words, of one word alone, and of none"),
+    },
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,9 +48,8 @@ def parser() -> argparse.ArgumentParser:
     machine = argparse.ArgumentParser(add_help=False)
     machine.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default %(default)s)")
     machine.add_argument("--dtype", choices=DTYPES, default="float32", help="default %(default)s")
-    which = argparse.ArgumentParser(add_help=False)
-    which.add_argument("--model", default="stickers", help=f"{', '.join(SHIPPED)}, or a model's folder")
-    common = argparse.ArgumentParser(add_help=False, parents=[output, machine, which])
+    common = argparse.ArgumentParser(add_help=False, parents=[output, machine])
+    common.add_argument("--model", default="stickers", help=f"{', '.join(SHIPPED)}, or a model's folder")
     common.add_argument("--seed", type=int, default=0, help="of the noise; the same seed gives the same picture")
     common.add_argument("--steps", type=int, default=30, help="network calls, 1 to T (default %(default)s)")
     common.add_argument(
@@ -54,12 +59,13 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--eta", type=finite, default=0.0, help="noise that DDIM adds, 0 (none) to 1 (as DDPM)")
 
     top = argparse.ArgumentParser("p2p", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = top.add_subparsers(dest="command", required=True)
+    subcommands = top.add_subparsers(dest="command", required=True)
 
-    generate = commands.add_parser("generate", parents=[common], help="a picture from a prompt")
+    generate = subcommands.add_parser("generate", parents=[common], help="a picture from a prompt")
     generate.add_argument("prompt")
+    generate.set_defaults(make=commands.generate)
 
-    edit = commands.add_parser(
+    edit = subcommands.add_parser(
         "edit",
         parents=[common],
         help="a picture and its edits, side by side",
@@ -70,8 +76,9 @@ def parser() -> argparse.ArgumentParser:
     edit.add_argument("targets", nargs="+", metavar="target", help="the edited prompt, or several")
     add_edit_options(edit)
     edit.add_argument("--save", type=Path, metavar="FILE.json", help="write the whole call down, to `p2p replay` it")
+    edit.add_argument("--gif", type=Path, metavar="FILE.gif", help="the steps as an animation, source beside targets")
 
-    replay = commands.add_parser(
+    replay = subcommands.add_parser(
         "replay",
         parents=[output, machine],
         help="make an edit again that was saved, or that a picture carries",
@@ -80,10 +87,31 @@ def parser() -> argparse.ArgumentParser:
     replay.add_argument("file", type=Path, help="a .json file that --save wrote, or a .png that `p2p edit` made")
     replay.add_argument("--model", help="instead of the file's; needed where that is no model by name")
 
-    commands.add_parser("schema", help="print the JSON schema of saved calls")
+    subcommands.add_parser("schema", help="print the JSON schema of saved calls")
 
-    attention = commands.add_parser("attention", parents=[common], help="a picture and the attention map of each word")
+    attention = subcommands.add_parser(
+        "attention", parents=[common], help="a picture and the attention map of each word"
+    )
     attention.add_argument("prompt")
+    attention.set_defaults(make=commands.attention)
+
+    show = subcommands.add_parser("show", help="figures of an edit itself")
+    sweep = subcommands.add_parser("sweep", help="experiments: one edit made in many ways, and measured")
+    for group, of in ((show, "show"), (sweep, "sweep")):
+        kinds = group.add_subparsers(dest="figure", required=True)
+        for name, (make, text) in FIGURES[of].items():
+            figure = kinds.add_parser(name, parents=[common], help=text, description=text)
+            figure.set_defaults(make=make)
+            figure.add_argument("source", help="the prompt of the picture")
+            if of == "show":
+                figure.add_argument("target", help="the edited prompt")
+            else:
+                figure.add_argument("targets", nargs="+", metavar="target", help="the edited prompt, or several")
+            if name == "word":
+                figure.add_argument("--word", required=True, help="the word to preserve")
+            if name in ("tau", "window"):
+                figure.add_argument("--seeds", type=int, default=1, metavar="N", help="measure so many, from --seed on")
+            add_edit_options(figure)
     return top
 
 
@@ -97,12 +125,6 @@ def check_output(path: Path, ending: str = ".png") -> None:
         raise ValueError(f"the output's folder {str(path.parent)!r} does not exist")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ValueError(f"the output {str(path)!r} may not be written")
-
-
-def last(states: Iterator[State], steps: int) -> State:
-    """Run the sampler to its end, with a progress bar."""
-    *_, state = tqdm(states, total=steps, unit="step", file=sys.stderr)
-    return state
 
 
 def save(picture: Image.Image, path: Path, made_by: str) -> None:
@@ -154,55 +176,37 @@ def run(args: argparse.Namespace) -> None:
         call = read_call(args.file)
         if args.model is None and call.model not in SHIPPED:
             raise ValueError(f"{args.file} was made by the model {call.model!r}, which has no name here: give --model")
-        edit(load(args.model or call.model, args.device, args.dtype), call, args.output)
+        picture, _ = commands.edit(load(args.model or call.model, args.device, args.dtype), call)
+        save(picture, args.output, call.to_json())
         return
     sampling = sampling_of(args)
     if args.command == "edit":
-        if args.save:
-            check_output(args.save, ".json")
-        model = load(args.model, args.device, args.dtype)
-        edit(model, call_of(args, model.tokenizer), args.output, args.save)
+        edit(args)
         return
+    if getattr(args, "seeds", 1) < 1:
+        raise ValueError(f"--seeds must be at least 1, got {args.seeds}")
     model = load(args.model, args.device, args.dtype)
     times(model.schedule.T, sampling.steps)
-    made_by = json.dumps({**vars(args), "output": str(args.output)}, ensure_ascii=False)
-    context = model.encode_prompts([args.prompt])
-    if args.command == "generate":
-        state = last(model.denoise(context, [sampling.seed], **sampling.options()), sampling.steps)
-        picture = Image.fromarray(model.decode(state.z_t)[0])
-    else:
-        picture = attention_figure(model, args.prompt, context, sampling)
-    save(picture, args.output, made_by)
+    said = {k: v for k, v in vars(args).items() if k != "make"}
+    save(args.make(model, args), args.output, json.dumps(said, default=str, ensure_ascii=False))
 
 
-def edit(model: LatentDiffusion, call: Call, output: Path, saved: Path | None = None) -> None:
-    """The source and its targets side by side, and the call itself where it is to be saved."""
-    p2p, sampling = call.p2p(model), call.sampling
-    times(model.schedule.T, sampling.steps)
-    how = sampling.options()
-    regions = [target.region for target in call.targets]
-    if any(regions):
-        source, *targets = map(model.tokenizer.encode, p2p.prompts)
-        blend = LocalBlend(source, targets, regions, model.schedule.T)
-        how |= {"blend": blend, "watch": blend.maps}
-    for target in call.targets:
-        print(f"{target.prompt}: {target.edit}", file=sys.stderr)
-    pictures = model.decode(last(p2p.denoise(sampling.seed, **how), sampling.steps).z_t)
-    save(Image.fromarray(np.concatenate(list(pictures), axis=1)), output, call.to_json())
-    if saved:
-        write(lambda part: part.write_text(call.to_json() + "\n", encoding="utf-8"), saved)
+def edit(args: argparse.Namespace) -> None:
+    """The picture of an edit; beside it the call and the animation, where they are asked for."""
+    for path, ending in ((args.save, ".json"), (args.gif, ".gif")):
+        if path:
+            check_output(path, ending)
+    model = load(args.model, args.device, args.dtype)
+    call = call_of(args, model)
+    picture, states = commands.edit(model, call)
+    save(picture, args.output, call.to_json())
+    if args.save:
+        write(lambda part: part.write_text(call.to_json() + "\n", encoding="utf-8"), args.save)
+    if args.gif:
+        from p2p.animate import frames, save_gif  # its fonts are matplotlib's, which takes a second to load
 
-
-def attention_figure(model: LatentDiffusion, prompt: str, context: Tensor, sampling: Sampling) -> Image.Image:
-    """The picture, and under it the attention map of each word."""
-    from p2p import show  # matplotlib takes a second to load, and only this command draws
-
-    tokens, maps = model.tokenizer.encode(prompt), WordMaps()
-    if not words(tokens):
-        raise ValueError(f"the prompt {prompt!r} has no words to show the attention of")
-    states = model.denoise(context, [sampling.seed], edit=lambda t: watching(maps), **sampling.options())
-    picture = model.decode(last(states, sampling.steps).z_t)[0]
-    return show.as_image(show.attention([(prompt, picture, maps.of_words(0, tokens))]))
+        save_gif(frames(model, iter(states), [call.source, *args.targets]), args.gif)
+        print(args.gif)
 
 
 def main() -> None:

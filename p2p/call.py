@@ -5,20 +5,26 @@ An edit that worked can be saved, sent to someone and replayed; every picture of
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import reduce
 from operator import add
 from typing import Literal
 
 import pydantic
+import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from ldm.config import STRICT
-from ldm.pipeline import LatentDiffusion
-from ldm.samplers import ddim_step, ddpm_step
+from ldm.pipeline import LatentDiffusion, State
+from ldm.samplers import ddim_step, ddpm_step, times
 from p2p.algorithm import PromptToPrompt, SelfInjection
+from p2p.alpha import Time
 from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.inject import Layers
-from p2p.local_blend import Region
+from p2p.local_blend import LocalBlend, Region
+from p2p.masks import check_mask
 
 
 @dataclass(frozen=True)
@@ -78,26 +84,51 @@ class Entry:
 
 @dataclass(frozen=True)
 class Target:
-    """An edited prompt, its edits in their order, and where it may differ from the source (None is everywhere)."""
+    """An edited prompt, its edits in their order, and where it may differ from the source: in a region, or where a mask
+    is 1; everywhere if neither is given. A mask is a string of 0s and 1s for each row of the latent."""
 
     __pydantic_config__ = STRICT
 
     prompt: str
     edits: tuple[Entry, ...]
     region: Region | None = None
+    mask: tuple[str, ...] | None = None
 
     def __post_init__(self):
         if not self.edits:
             raise ValueError(f"the target {self.prompt!r} has no edits")
+        if self.region and self.mask:
+            raise ValueError(f"the target {self.prompt!r} has a region and a mask: give one of them")
+        if self.mask is not None and (len(set(map(len, self.mask))) != 1 or not set("".join(self.mask)) <= set("01")):
+            raise ValueError("a mask is rows of 0s and 1s, all of one length")
 
     @classmethod
-    def of(cls, prompt: str, edit: Edit, region: Region | None = None) -> "Target":
-        entries = (Entry(**{type(part).__name__.lower(): part}) for part in edit.parts)
-        return cls(prompt, tuple(entries), region)
+    def of(cls, prompt: str, edit: Edit, where: Region | Bool[Tensor, "h w"] | None = None) -> "Target":
+        entries = tuple(Entry(**{type(part).__name__.lower(): part}) for part in edit.parts)
+        if isinstance(where, Tensor):
+            return cls(prompt, entries, mask=tuple("".join(str(int(x)) for x in row) for row in where.tolist()))
+        return cls(prompt, entries, where)
+
+    @property
+    def where(self) -> Region | Bool[Tensor, "h w"] | None:
+        """What `LocalBlend` takes."""
+        if self.mask is None:
+            return self.region
+        return torch.tensor([[digit == "1" for digit in row] for row in self.mask])
 
     @property
     def edit(self) -> Edit:
         return reduce(add, (entry.edit for entry in self.edits))
+
+
+@dataclass(frozen=True)
+class Blend:
+    """When regions and masks begin to hold, as `LocalBlend` has it, and the layers that regions are read from."""
+
+    __pydantic_config__ = STRICT
+
+    start: Time = 0.8
+    side: int = 16
 
 
 @dataclass(frozen=True)
@@ -110,6 +141,7 @@ class Call:
     targets: tuple[Target, ...]
     self_injection: SelfInjection = SelfInjection()
     layers: Layers = Layers()
+    blend: Blend = Blend()
     sampling: Sampling = Sampling()
     model: str = "stickers"
 
@@ -117,6 +149,21 @@ class Call:
         """Raises ValueError if the edits do not fit the prompts."""
         prompts, edits = tuple(t.prompt for t in self.targets), tuple(t.edit for t in self.targets)
         return PromptToPrompt(model, self.source, prompts, edits, self.self_injection, self.layers)
+
+    def start(self, model: LatentDiffusion) -> Iterator[State]:
+        """The run: one yield per step, row 0 the source's. Raises ValueError for what does not fit, before any step."""
+        p2p, sampling = self.p2p(model), self.sampling
+        times(model.schedule.T, sampling.steps)
+        how, wheres = sampling.options(), [target.where for target in self.targets]
+        if any(where is not None for where in wheres):
+            source, *targets = map(model.tokenizer.encode, p2p.prompts)
+            blend = LocalBlend(source, targets, wheres, model.schedule.T, self.blend.start, self.blend.side)
+            for mask in (where for where in wheres if isinstance(where, Tensor)):
+                check_mask(mask, model.latent_shape[1:])
+            how["blend"] = blend
+            if any(isinstance(where, Region) for where in wheres):
+                how["watch"] = blend.maps
+        return p2p.denoise(sampling.seed, **how)
 
     def to_json(self) -> str:
         return json.dumps(CALL.dump_python(self, mode="json", exclude_none=True), indent=2, ensure_ascii=False)

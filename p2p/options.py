@@ -4,14 +4,17 @@ import argparse
 import math
 from functools import reduce
 from operator import add
+from pathlib import Path
 
-from ldm.tokenizer import CLIPTokenizer, Tokens
+from ldm.pipeline import LatentDiffusion
+from ldm.tokenizer import Tokens
 from p2p.algorithm import SelfInjection
 from p2p.alpha import Alpha, Time, Window
-from p2p.call import Call, Sampling, Target
+from p2p.call import Blend, Call, Sampling, Target
 from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap, between
 from p2p.inject import Layers
 from p2p.local_blend import Region
+from p2p.masks import read_mask
 
 TAU = """\
 when the edit lets go: the source's attention is used while t >= TAU, the target's own once t < TAU (t counts down, so
@@ -131,17 +134,33 @@ def add_edit_options(parser: argparse.ArgumentParser) -> None:
         metavar="WORD,...",
         help="keep the source outside the region where these words look; -WORD cuts a word's region out",
     )
+    parser.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="keep the source outside the white of this picture, of the picture's size or the latent's",
+    )
+    parser.add_argument(
+        "--blend-from",
+        type=time,
+        default=Blend().start,
+        metavar="TAU",
+        help="regions and masks hold once t < TAU (default %(default)s)",
+    )
 
 
-def edit_of(args: argparse.Namespace, source: Tokens, target: Tokens) -> Edit:
+def edit_of(args: argparse.Namespace, source: Tokens, target: Tokens, alpha: Alpha) -> Edit:
     """The edit of one target: what the options say, or what the prompts suggest if they say nothing."""
-    alpha = Alpha(args.tau, dict(args.alpha))
     said: list[Edit] = [Refine(alpha)] if args.refine else []
     said += [Swap(word, other, alpha) for word, other in args.swap]
     said += [Preserve(word) for word in args.preserve]
     edit = reduce(add, said) if said else between(source, target, alpha)
     edit = reduce(add, args.reweight, edit)
     return edit + Renormalise() if args.renormalise else edit
+
+
+def alpha_of(args: argparse.Namespace) -> Alpha:
+    return Alpha(args.tau, dict(args.alpha))
 
 
 def region_of(args: argparse.Namespace) -> Region | None:
@@ -157,20 +176,30 @@ def region_of(args: argparse.Namespace) -> Region | None:
     return Region(tuple(word for word in chosen if not word.startswith("-")), cut)
 
 
-def call_of(args: argparse.Namespace, tokenizer: CLIPTokenizer) -> Call:
-    """The whole call. Raises ValueError for what does not fit the prompts."""
-    source, *tokens = map(tokenizer.encode, (args.source, *args.targets))
-    region = region_of(args)
-    targets = (Target.of(prompt, edit_of(args, source, y), region) for prompt, y in zip(args.targets, tokens))
-    return Call(
-        args.source,
-        tuple(targets),
-        SelfInjection(args.self_until, Layers(args.self_side, args.layers)),
-        Layers(places=args.layers),
-        sampling_of(args),
-        args.model,
-    )
+def self_injection_of(args: argparse.Namespace) -> SelfInjection:
+    return SelfInjection(args.self_until, Layers(args.self_side, args.layers))
 
 
 def sampling_of(args: argparse.Namespace) -> Sampling:
     return Sampling(args.seed, args.steps, args.guidance, args.sampler, args.eta)
+
+
+def call_of(args: argparse.Namespace, model: LatentDiffusion) -> Call:
+    """The whole call. Raises ValueError for what does not fit the prompts, or a mask that does not fit the picture."""
+    source, *tokens = map(model.tokenizer.encode, (args.source, *args.targets))
+    where = region_of(args)
+    if args.mask:
+        if where:
+            raise ValueError("--blend and --mask both say where targets may differ: give one of them")
+        where = read_mask(args.mask, model.latent_shape[1:], model.config.autoencoder.factor)
+    alpha = alpha_of(args)
+    targets = (Target.of(prompt, edit_of(args, source, y, alpha), where) for prompt, y in zip(args.targets, tokens))
+    return Call(
+        args.source,
+        tuple(targets),
+        self_injection_of(args),
+        Layers(places=args.layers),
+        Blend(start=args.blend_from),
+        sampling_of(args),
+        args.model,
+    )

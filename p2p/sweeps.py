@@ -4,15 +4,17 @@ Each is one call: it samples the source and all its edits from the same noise, a
 draws what it returns.
 """
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from tqdm import tqdm
 
-from ldm.pipeline import LatentDiffusion
+from ldm.pipeline import LatentDiffusion, State
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Time, Window
 from p2p.baselines import fixed_seed
@@ -77,7 +79,7 @@ def sweep(
     p2p = PromptToPrompt(model, source, (target,) * len(edits), edits, self_injection)
     originals, pictures, fits = [], [], []
     for seed in seeds:
-        *_, last = p2p.denoise(seed, **sampling)
+        *_, last = _watched(p2p.denoise(seed, **sampling), f"seed {seed}")
         batch = model.decode(last.z_t)
         originals.append(batch[0])
         pictures.append(batch[1:])
@@ -136,10 +138,17 @@ def preserve(
     full = PromptToPrompt(model, source, targets, tuple(edits))
     # self-attention knows no words: injecting it would preserve all of them
     one = PromptToPrompt(model, source, targets, (Preserve(word),) * len(targets), CROSS_ONLY)
-    runs = [full.denoise(seed, **sampling), one.denoise(seed, **sampling)]
-    runs += [fixed_seed(model, [source, *targets], seed, **sampling)]
+    runs = {
+        "all words": full.denoise(seed, **sampling),
+        f"{word} alone": one.denoise(seed, **sampling),
+        "no word": fixed_seed(model, [source, *targets], seed, **sampling),
+    }
     batches = []
-    for run in runs:
-        *_, last = run
+    for name, run in runs.items():
+        *_, last = _watched(run, name)
         batches.append(model.decode(last.z_t))
     return Preservation(source, targets, word, batches[-1][0], *(batch[1:] for batch in batches))
+
+
+def _watched(states: Iterator[State], name: str) -> Iterator[State]:
+    return tqdm(states, name, unit="step", file=sys.stderr)

@@ -212,6 +212,9 @@ def test_the_schema_allows_what_is_saved(p2p, capsys, monkeypatch):
             lambda call: call["targets"][0]["edits"].append({"reweight": {"word": "bird", "factor": 1.0}}),
             "no word 'bird'",
         ),
+        (lambda call: call["targets"][0].update(mask=["01", "0"]), "rows of 0s and 1s, all of one length"),
+        (lambda call: call["targets"][0].update(mask=["01", "2x"]), "rows of 0s and 1s"),
+        (lambda call: call["targets"][0].update(mask=["01", "10"]), r"the mask is \(2, 2\), the latent \(16, 16\)"),
         (lambda call: call["layers"].update(places=["sideways"]), r"layers\.places\.0: Input should be 'down'"),
     ],
 )
@@ -224,6 +227,41 @@ def test_a_file_with_a_wrong_field_is_refused_by_its_name(p2p, change, message, 
     with pytest.raises(SystemExit, match=message):
         p2p("replay", "s.json", "-o", "x.png")
     assert not Path("x.png").exists()
+
+
+def test_a_mask_travels_with_the_call(p2p):
+    """At the latent's size, so that replaying needs no file but the call's."""
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:8, :8] = 255
+    Image.fromarray(mask).save("mask.png")
+    p2p("edit", CAT, DOG, "--mask", "mask.png", "--steps", "2", "--save", "m.json", "-o", "m.png")
+    rows = json.loads(Path("m.json").read_text())["targets"][0]["mask"]
+    assert rows == ["1111" + "0" * 12] * 4 + ["0" * 16] * 12
+    Path("mask.png").unlink()
+    p2p("replay", "m.json", "-o", "again.png")
+    assert (picture("again.png") == picture("m.png")).all()
+
+
+def test_the_steps_as_an_animation(p2p):
+    p2p("edit", CAT, DOG, "--steps", "3", "--gif", "e.gif", "-o", "e.png")
+    with Image.open("e.gif") as animation:
+        assert animation.n_frames == 3
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("show", "mapper", CAT, DOG, "--reweight", "grass=2"),
+        ("show", "schedule", CAT, DOG, "--alpha", "dog=1.0:0.5"),
+        ("sweep", "tau", CAT, DOG, "--seeds", "2"),
+        ("sweep", "window", CAT, DOG),
+        ("sweep", "word", CAT, DOG, "--word", "grass"),
+    ],
+)
+def test_figures_are_drawn(p2p, args):
+    p2p(*args, "--steps", "2", "-o", "f.png")
+    assert min(picture("f.png").shape[:2]) > 200
+    assert json.loads(Image.open("f.png").text["p2p"])["source"] == CAT
 
 
 def test_a_file_that_holds_no_edit_is_refused(p2p):
@@ -275,6 +313,11 @@ GOOD = ("generate", CAT, "-o", "x.png")
         (("edit", CAT, DOG, "--blend=-cat", "-o", "x.png"), "at least one word"),
         (("edit", CAT, DOG, "--alpha", "dog=0.2:0.5", "-o", "x.png"), "after its end"),
         (("edit", CAT, DOG, "--reweight", "dog=-1", "--renormalise", "-o", "x.png"), "negative weight"),
+        (("edit", CAT, DOG, "--mask", "none.png", "-o", "x.png"), "mask 'none.png' can't be read"),
+        (("edit", CAT, DOG, "--gif", "x.png", "-o", "x.png"), r"must be a \.gif file"),
+        (("sweep", "tau", CAT, DOG, "--seeds", "0", "-o", "x.png"), "--seeds must be at least 1"),
+        (("sweep", "word", CAT, DOG, "--word", "dog", "-o", "x.png"), "'dog' cannot be preserved"),
+        (("show", "mapper", CAT, DOG, "--swap", "bird=dog", "-o", "x.png"), "no word 'bird'"),
         (("edit", CAT, DOG, "--save", "call.txt", "-o", "x.png"), r"must be a \.json file"),
         (("edit", CAT, "dog " * 31, "-o", "x.png"), "31 tokens, the model's context holds 30"),
     ],

@@ -1,0 +1,124 @@
+"""What the subcommands of the command line make: pictures, figures and animations."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ldm.pipeline import LatentDiffusion, State
+from ldm.samplers import times
+from ldm.tokenizer import Tokens
+from p2p.call import Call
+from p2p.edits import Edit, Matrices, Moment, Swap, between
+from p2p.inject import watching
+from p2p.mapper import align, mapper
+from p2p.maps import WordMaps
+from p2p.options import alpha_of, edit_of, sampling_of
+from p2p.words import words
+
+# matplotlib takes a second to load, so what draws is imported by the commands that draw
+
+
+def with_progress(states: Iterator[State], steps: int) -> list[State]:
+    return list(tqdm(states, total=steps, unit="step", file=sys.stderr))
+
+
+def generate(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
+    """The picture of a prompt."""
+    sampling = sampling_of(args)
+    states = model.denoise(model.encode_prompts([args.prompt]), [sampling.seed], **sampling.options())
+    return Image.fromarray(model.decode(with_progress(states, sampling.steps)[-1].z_t)[0])
+
+
+def edit(model: LatentDiffusion, call: Call) -> tuple[Image.Image, list[State]]:
+    """The source and its targets side by side, and the run that led there."""
+    states = call.start(model)
+    for target in call.targets:
+        print(f"{target.prompt}: {target.edit}", file=sys.stderr)
+    states = with_progress(states, call.sampling.steps)
+    return Image.fromarray(np.concatenate(list(model.decode(states[-1].z_t)), axis=1)), states
+
+
+def attention(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
+    """The picture of a prompt, and under it where each word was looked at."""
+    from p2p import show
+
+    sampling = sampling_of(args)
+    tokens, maps = model.tokenizer.encode(args.prompt), WordMaps()
+    if not words(tokens):
+        raise ValueError(f"the prompt {args.prompt!r} has no words to show the attention of")
+    context = model.encode_prompts([args.prompt])
+    states = model.denoise(context, [sampling.seed], edit=lambda t: watching(maps), **sampling.options())
+    picture = model.decode(with_progress(states, sampling.steps)[-1].z_t)[0]
+    return show.as_image(show.attention([(args.prompt, picture, maps.of_words(0, tokens))]))
+
+
+def matrices(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
+    """The mapper of an edit, and P_t and Q_t wherever in the sampling they change."""
+    from p2p import show, show_edit
+
+    source, target, edit = _edited(model, args)
+    pairs = tuple((part.source, part.target) for part in edit.parts if isinstance(part, Swap))
+    T, at = model.schedule.T, {}
+    last: Matrices | None = None
+    for t in times(T, args.steps)[:-1]:
+        found = edit.matrices(Moment(t, T, source, target))
+        if last is None or not (found.P.equal(last.P) and found.Q.equal(last.Q)):
+            at[t] = last = found
+    if len(at) > 4:  # a ramp changes them at every step
+        at = {t: at[t] for t in list(at)[:: -(-len(at) // 4)]}
+    return show.as_image(show_edit.matrices(source, target, mapper(align(source, target, pairs), len(source.ids)), at))
+
+
+def schedule(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
+    """When each token of the target uses the source's attention."""
+    from p2p import show, show_edit
+
+    _, target, _ = _edited(model, args)
+    T = model.schedule.T
+    return show.as_image(show_edit.timeline(target, alpha_of(args), args.self_until, times(T, args.steps), T))
+
+
+def _edited(model: LatentDiffusion, args: argparse.Namespace) -> tuple[Tokens, Tokens, Edit]:
+    source, target = model.tokenizer.encode(args.source), model.tokenizer.encode(args.target)
+    return source, target, edit_of(args, source, target, alpha_of(args))
+
+
+def sweep_tau(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
+    """[P12] The targets with injection from never to always, and what each tau keeps and follows."""
+    from p2p import show, show_sweeps
+    from p2p.sweeps import TAUS
+
+    return show.as_image(show_sweeps.tau_sweep(_swept(model, args, TAUS)))
+
+
+def sweep_window(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
+    """[P13] The targets with injection in one window of the steps at a time, and what each window keeps."""
+    from p2p import show, show_sweeps
+    from p2p.sweeps import WINDOWS
+
+    return show.as_image(show_sweeps.window_sweep(_swept(model, args, WINDOWS)))
+
+
+def _swept(model: LatentDiffusion, args: argparse.Namespace, taus: tuple) -> list:
+    from p2p.sweeps import sweep
+
+    sampling, encode = sampling_of(args), model.tokenizer.encode
+    source, seeds = encode(args.source), range(args.seed, args.seed + args.seeds)
+    edit_to = lambda y: lambda alpha: edit_of(args, source, encode(y), alpha)
+    return [sweep(model, args.source, y, edit_to(y), taus, seeds, **sampling.options()) for y in args.targets]
+
+
+def sweep_word(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
+    """[P11] The targets with the attention of all words, of one word alone, and of none."""
+    from p2p import show, show_sweeps
+    from p2p.sweeps import preserve
+
+    sampling, encode = sampling_of(args), model.tokenizer.encode
+    source, alpha = encode(args.source), alpha_of(args)
+    edits = [between(source, encode(y), alpha) for y in args.targets]
+    found = preserve(model, args.source, args.targets, args.word, edits, args.seed, **sampling.options())
+    return show.as_image(show_sweeps.preservation(found))
