@@ -5,7 +5,7 @@ draws what it returns.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,5 +150,5 @@ def preserve(
     return Preservation(source, targets, word, batches[-1][0], *(batch[1:] for batch in batches))
 
 
-def _watched(states: Iterator[State], name: str) -> Iterator[State]:
+def _watched(states: Iterator[State], name: str) -> Iterable[State]:
     return tqdm(states, name, unit="step", file=sys.stderr)
