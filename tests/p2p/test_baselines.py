@@ -16,6 +16,7 @@ from p2p.edits import Swap
 from p2p.masks import Box
 
 CAT, DOG, BICYCLE = (f"a photo of a {noun} on the grass" for noun in ("cat", "dog", "bicycle"))
+CANVAS = np.zeros((32, 32, 3), dtype=np.uint8)
 
 
 @pytest.fixture
@@ -52,8 +53,8 @@ def test_every_baseline_is_called_alike(tiny, mask, picture):
         assert [len(state.z_t) for state in states] == [2, 2] and states[-1].t == 0
 
 
+@pytest.mark.equation("P2")
 def test_blended_keeps_the_source_outside_the_mask_at_every_step(tiny, mask):
-    """[P2]"""
     plain = list(fixed_seed(tiny, [CAT, BICYCLE], seed=3, steps=4))
     states = list(blended(tiny, [CAT, BICYCLE], mask, seed=3, steps=4))
     assert len(states) == 4
@@ -64,6 +65,7 @@ def test_blended_keeps_the_source_outside_the_mask_at_every_step(tiny, mask):
     assert torch.equal(states[0].z_t[1][:, mask], plain[0].z_t[1][:, mask])
 
 
+@pytest.mark.equation("P2")
 @pytest.mark.parametrize("step", [DDIM, ddpm_step])
 def test_inpaint_puts_back_the_noised_picture_outside_the_mask_at_every_step(tiny, mask, picture, step):
     """The closed form at each t, for every prompt; at t = 0 the encoded picture to the bit."""
@@ -208,6 +210,3 @@ def test_what_cannot_be_is_refused_before_sampling(tiny, mask, monkeypatch, call
     monkeypatch.setattr(tiny.unet, "forward", lambda *_: pytest.fail("sampling began"))
     with pytest.raises(ValueError, match=message):
         call(tiny, torch.zeros(1, 4, 16, 16), mask)
-
-
-CANVAS = np.zeros((32, 32, 3), dtype=np.uint8)

@@ -126,11 +126,13 @@ def test_the_mask_is_where_the_map_is_high(widen):
 
 
 def test_a_word_counts_where_either_prompt_looks(tokenizer):
-    """By hand: the source's cat here, the target's dog there; another word of the target elsewhere."""
-    local = blend_of(tokenizer, [Region(("cat", "dog"))], [DOG], side=8)
+    """By hand: the source's cat here, each target's own dog there; another word of a target elsewhere."""
+    local = blend_of(tokenizer, [Region(("cat", "dog"))] * 2, [DOG, DOG], side=8)
     at = columns(tokenizer.encode(CAT), "cat")[0]
-    show(local, {(0, at): spots((1, 1, 0.9)), (1, at): spots((5, 6, 0.9)), (1, at + 1): spots((7, 0, 0.9))})
-    assert torch.equal(local.masks((8, 8))[0], around((1, 1), (5, 6)))
+    first, second = {(1, at): spots((5, 6, 0.9)), (1, at + 1): spots((7, 0, 0.9))}, {(2, at): spots((6, 2, 0.9))}
+    show(local, {(0, at): spots((1, 1, 0.9)), **first, **second}, rows=3)
+    expected = torch.stack([around((1, 1), (5, 6)), around((1, 1), (6, 2))])
+    assert torch.equal(local.masks((8, 8)), expected)
 
 
 def test_a_word_of_several_tokens_is_the_sum_of_their_maps(tokenizer):
