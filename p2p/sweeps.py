@@ -5,7 +5,7 @@ draws what it returns.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +79,7 @@ def sweep(
     p2p = PromptToPrompt(model, source, (target,) * len(edits), edits, self_injection)
     originals, pictures, fits = [], [], []
     for seed in seeds:
-        *_, last = _watched(p2p.denoise(seed, **sampling), f"seed {seed}")
+        last = _last(p2p.denoise(seed, **sampling), f"seed {seed}")
         batch = model.decode(last.z_t)
         originals.append(batch[0])
         pictures.append(batch[1:])
@@ -145,10 +145,10 @@ def preserve(
     }
     batches = []
     for name, run in runs.items():
-        *_, last = _watched(run, name)
-        batches.append(model.decode(last.z_t))
+        batches.append(model.decode(_last(run, name).z_t))
     return Preservation(source, targets, word, batches[-1][0], *(batch[1:] for batch in batches))
 
 
-def _watched(states: Iterator[State], name: str) -> Iterable[State]:
-    return tqdm(states, name, unit="step", file=sys.stderr)
+def _last(states: Iterator[State], name: str) -> State:
+    *_, last = tqdm(states, name, unit="step", file=sys.stderr)
+    return last
