@@ -38,7 +38,7 @@ def log_q(schedule: Schedule, z: Float[Tensor, "T1 b c h w"], log_q_0: Float[Ten
     """
     total = log_q_0
     for t in range(1, schedule.T + 1):
-        mean = schedule.forward_step(z[t - 1], torch.zeros_like(z[t - 1]), t)
+        mean = schedule.forward_step(z[t - 1], torch.zeros_like(z[0]), t)
         total = total + log_normal(z[t], mean, 1 - schedule.alpha[t].item()).sum(dim=(1, 2, 3))
     return total
 
@@ -51,7 +51,8 @@ def log_p(schedule: Schedule, z: Float[Tensor, "T1 b c h w"], denoiser: Denoiser
         z: z_0, z_1, ..., z_T.
         denoiser: knows the prompt.
     """
-    total = log_normal(z[-1], torch.zeros_like(z[-1]), 1.0).sum(dim=(1, 2, 3))
+    z_T = z[schedule.T]
+    total = log_normal(z_T, torch.zeros_like(z_T), 1.0).sum(dim=(1, 2, 3))
     for t in range(schedule.T, 0, -1):
         step = reverse_step(schedule, denoiser(z[t], t).z_0, z[t], t)
         total = total + log_normal(z[t - 1], *step).sum(dim=(1, 2, 3))

@@ -6,12 +6,7 @@ import textwrap
 
 from ldm import index
 from ldm.examples import EXAMPLES
-from ldm.register import FORMULAS, formula
-
-
-def listing() -> str:
-    """A line for each formula; a star marks a slip of the slides."""
-    return "\n".join(f"{f.id:4}{'*' if f.corrected else ' '} {f.title}" for f in FORMULAS.values())
+from ldm.register import formula
 
 
 def explanation(id: str) -> str:

@@ -371,3 +371,8 @@ def formula(id: str) -> Formula:
     if id not in FORMULAS:
         raise ValueError(f"there is no formula {id!r}; the ids are {', '.join(FORMULAS)}")
     return FORMULAS[id]
+
+
+def listing() -> str:
+    """A line for each formula; a star marks a slip of the slides."""
+    return "\n".join(f"{f.id:4}{'*' if f.corrected else ' '} {f.title}" for f in FORMULAS.values())

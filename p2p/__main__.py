@@ -11,6 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ldm.files import save_atomically
+from ldm.register import listing
 from ldm.samplers import times
 from p2p import commands
 from p2p.call import CALL, Call
@@ -88,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     replay.add_argument("--model", help="instead of the file's; needed where that is no model by name")
 
     subcommands.add_parser("schema", help="print the JSON schema of saved calls")
+    subcommands.add_parser("equations", help="list the lecture's formulas; `python -m ldm.explain ID` shows one")
 
     attention = subcommands.add_parser(
         "attention", parents=[common], help="a picture and the attention map of each word"
@@ -170,6 +172,9 @@ def run(args: argparse.Namespace) -> None:
     """
     if args.command == "schema":
         print(json.dumps(CALL.json_schema(), indent=2))
+        return
+    if args.command == "equations":
+        print(listing())
         return
     check_output(args.output)
     if args.command == "replay":
