@@ -117,7 +117,7 @@ class Trainer:
         save_atomically(lambda part: torch.save(state, part), self.state_file)
 
     def one_step(self) -> float:
-        """[D15] Draw, loss, one gradient step on theta (line 8); returns the loss."""
+        """One gradient step, line 8 of Algorithm 1 [D15]; returns its loss."""
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
         loss = self.loss(self.model, generator)
         for p in self.parameters:
