@@ -20,8 +20,8 @@ def explanation(id: str) -> str:
     if row.corrected:
         parts.append(f"corrected:   {row.corrected}")
     if row.note:
-        parts.append(textwrap.fill(row.note, 120))
-    (home, *others) = index.functions_of(row, list(index.definitions()))
+        parts.append(textwrap.fill(row.note, 120, break_on_hyphens=False))
+    (home, *others) = index.functions_of(row, index.definitions())
     parts.append(f"{home.name}, in {home.path}:\n\n{home.source}")
     if others:
         parts.append("also: " + ", ".join(d.name for d in others))

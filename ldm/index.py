@@ -9,6 +9,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,8 +85,13 @@ def stated(docstring: str) -> str | None:
     return formula.group(2) if formula else None
 
 
-def definitions() -> Iterator[Definition]:
+@cache
+def definitions() -> tuple[Definition, ...]:
     """Every function, class and method of the packages that has a docstring."""
+    return tuple(_definitions())
+
+
+def _definitions() -> Iterator[Definition]:
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             source = path.read_text(encoding="utf-8")
@@ -114,7 +120,7 @@ def tests() -> Iterator[tuple[str, Test]]:
                         yield ast.literal_eval(argument), Test(node.name, path.relative_to(ROOT))
 
 
-def functions_of(formula: Formula, found: list[Definition]) -> list[Definition]:
+def functions_of(formula: Formula, found: tuple[Definition, ...]) -> list[Definition]:
     """The formula's home, then every other function that claims it."""
     home = [d for d in found if d.name == formula.home]
     return home + [d for d in found if formula.id in claims(d.docstring) and d not in home]
@@ -147,7 +153,7 @@ def _mutants_row(id: str, tried: list[dict[str, str]]) -> str:
 
 def markdown() -> str:
     """EQUATIONS.md as it should be."""
-    found, marks, tried = list(definitions()), list(tests()), mutants()
+    found, marks, tried = definitions(), list(tests()), mutants()
     text = HEAD
     for formula in FORMULAS.values():
         proofs = [test for id, test in marks if id == formula.id]

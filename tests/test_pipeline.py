@@ -68,6 +68,7 @@ def test_the_network_is_told_the_step_counted_from_zero(tiny, monkeypatch):
     assert last.t == 0
 
 
+@pytest.mark.equation("B1")
 def test_pictures_and_latents_go_both_ways(tiny):
     """encode multiplies by the scale and decode divides: the autoencoder alone, unscaled, gives the same picture."""
     pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)

@@ -9,7 +9,9 @@ from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
 from ldm.attention import Attention, Site, SpatialTransformer, TransformerBlock, attend, attention_map, element_wise
-from ldm.autoencoder import Gaussian
+from ldm.autoencoder import Autoencoder, Gaussian, MidAttention
+from ldm.config import AutoencoderConfig
+from ldm.text_encoder import CausalSelfAttention
 
 # float64 sums of at most a few dozen terms
 EXACT = dict(rtol=1e-12, atol=1e-12)
@@ -25,6 +27,28 @@ def test_c1_self_attention_element_by_element():
     x, W_q, W_k, W_v = random(6, 5), *(random(5, 4, seed=i) for i in (1, 2, 3))
     q, k, v = x @ W_q, x @ W_k, x @ W_v
     assert_close(element_wise(q, k, v), F.scaled_dot_product_attention(q, k, v), **EXACT)
+
+
+@pytest.mark.equation("C1", "C7")
+def test_c1_in_the_prompt_model_a_token_sees_itself_and_those_before():
+    """[C1, C7] Token i: element by element over tokens 0..i, in each head."""
+    layer, x = CausalSelfAttention(8, heads=2).double(), random(1, 5, 8)
+    heads = [
+        [part[0].split(4, dim=1)[h] for part in (layer.q_proj(x), layer.k_proj(x), layer.v_proj(x))] for h in (0, 1)
+    ]
+    rows = [
+        torch.cat([element_wise(q[i : i + 1], k[: i + 1], v[: i + 1]) for q, k, v in heads], dim=1) for i in range(5)
+    ]
+    assert_close(layer(x)[0], layer.out_proj(torch.cat(rows)), **EXACT)
+
+
+@pytest.mark.equation("C1")
+def test_c1_in_the_first_stage_positions_look_at_each_other():
+    """[C1] One head over the positions of the normalised features, added back."""
+    layer, x = MidAttention(8, groups=4).double(), 3 * random(2, 8, 2, 3) + 1
+    y = F.group_norm(x, 4, eps=1e-6).flatten(2).mT
+    Y = [layer.to_out(element_wise(layer.to_q(a), layer.to_k(a), layer.to_v(a))) for a in y]
+    assert_close(layer(x), x + torch.stack(Y).mT.unflatten(2, (2, 3)), **EXACT)
 
 
 @pytest.mark.equation("C2")
@@ -68,6 +92,7 @@ def test_c4_shapes_of_the_projections():
     layer = Attention(d_eps, d_tau, heads=2).double()
     assert layer.to_q.weight.shape == (d, d_eps)
     assert layer.to_k.weight.shape == layer.to_v.weight.shape == (d, d_tau)
+    assert layer.to_q.bias is layer.to_k.bias is layer.to_v.bias is None  # Q is W_Q phi(z_t) and no more
     latent, prompt = random(1, 9, d_eps), random(1, 4, d_tau)
     printed_W_Q, printed_W_V = layer.to_v.weight, layer.to_q.weight
     for W, x in ((printed_W_Q, latent), (printed_W_V, prompt)):
@@ -105,15 +130,19 @@ def test_c6_shapes_along_the_spatial_transformer():
     assert torch.equal(layer(x, random(2, 7, 5)), x)
 
 
-@pytest.mark.equation("C7")
+@pytest.mark.equation("C4", "C7", "C8")
 def test_c7_heads_attend_apart_and_merge():
     """[C7] Each head is C3 on its own slice; one head is C3 whole."""
     x, context, site = random(1, 9, 8), random(1, 4, 5), Site("cross", "mid", 0, 3, 3)
     for heads in (1, 2, 4):
         layer = Attention(8, 5, heads).double()
-        q, k, v = layer.to_q(x)[0], layer.to_k(context)[0], layer.to_v(context)[0]
+        q, k, v = x[0] @ layer.to_q.weight.T, context[0] @ layer.to_k.weight.T, context[0] @ layer.to_v.weight.T
         parts = [element_wise(*(a.split(8 // heads, dim=1)[h] for a in (q, k, v))) for h in range(heads)]
-        assert_close(layer(x, context, site)[0], layer.to_out(torch.cat(parts, dim=1)), **EXACT)
+        expected = layer.to_out(torch.cat(parts, dim=1))
+        assert layer.to_k.bias is None  # it would move all of a row's scores alike, which no row shows
+        assert_close(layer(x, context, site)[0], expected, **EXACT)
+        edit = lambda where, Q, K, V: {site: attend(Q, K, V)}[where]  # told the site, then Q, K, V
+        assert_close(layer(x, context, site, edit)[0], expected, **EXACT)
 
 
 @pytest.mark.equation("C8")
@@ -139,6 +168,18 @@ def test_c8_translation_is_the_same_attention_on_two_sentences(n, m):
     assert maps[0].shape == (1, 1, n, m)
     # a word that is not meant gets e^-100
     assert_close(maps[0][0, 0], F.one_hot(means, m).double(), **EXACT)
+
+
+@pytest.mark.equation("C5", "C6")
+@pytest.mark.parametrize("linear", [False, True])
+def test_c6_around_the_block_by_hand(linear):
+    """[C6] Norm, projection, reshape, block, reshape, projection, added back. So small that the norm's 1e-6 is seen."""
+    layer = SpatialTransformer(16, 5, heads=2, linear=linear, groups=4, place="mid", layer=0).double()
+    x, context = 1e-3 * random(2, 16, 3, 6), random(2, 7, 5, seed=1)
+    project = lambda W, a: a @ W.weight.flatten(1).T + W.bias  # a 1x1 convolution is a matrix at each position
+    y = project(layer.proj_in, F.group_norm(x, 4, eps=1e-6).flatten(2).mT)
+    y = layer.transformer_blocks[0](y, context, lambda kind: Site(kind, "mid", 0, 3, 6))
+    assert_close(layer(x, context), x + project(layer.proj_out, y).mT.unflatten(2, (3, 6)), **EXACT)
 
 
 @pytest.mark.equation("C6")
@@ -174,4 +215,17 @@ def test_b2_kl_to_the_standard_normal():
     nothing = Gaussian(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1))
     assert nothing.kl().item() == 0
     eps = random(2, 3, 4, 4, seed=2)
-    assert_close((q.sample(eps) - q.mean) ** 2, q.log_var.exp() * eps**2, **EXACT)
+    assert_close(q.sample(eps), q.mean + q.log_var.exp().sqrt() * eps, **EXACT)
+
+
+@pytest.mark.equation("B1", "B2")
+def test_b2_the_encoder_says_mean_and_log_variance():
+    """[B2] The first half of its channels and the second, the logarithm kept in -30..20."""
+    model = Autoencoder(AutoencoderConfig(widths=(8, 8), layers=1, latent_channels=3, groups=4)).double()
+    model.quant_conv.bias.data = torch.tensor([0, 0, 0, -1000, 1000, 0], dtype=torch.float64)
+    x = random(2, 3, 8, 8)
+    q, said = model.posterior(x), model.quant_conv(model.encoder(x))
+    assert q.mean.shape == (2, 3, 4, 4)
+    assert torch.equal(q.mean, said[:, :3]) and torch.equal(q.log_var[:, 2], said[:, 5])
+    assert model.decode(q.mean).shape == x.shape
+    assert q.log_var[:, 0].eq(-30).all() and q.log_var[:, 1].eq(20).all()

@@ -135,6 +135,8 @@ def test_d11_a_step_costs_the_squared_distance_of_the_means():
         assert_close(cost, kl_divergence(true, believed), rtol=1e-8, atol=1e-16)
         assert cost[1] == 0  # idea 2: nothing is lost where mu_theta is mu~
         assert_close(reverse_step(FULL, predicted, z_t, t), (believed.mean, variance), rtol=1e-11, atol=1e-15)
+    # the last step goes to the predicted z_0, with the spread of the first step of q
+    assert_close(reverse_step(FULL, predicted, z_t, 1), (predicted, 0.00085), rtol=1e-11, atol=1e-15)
 
 
 @pytest.mark.equation("D11", "D14")

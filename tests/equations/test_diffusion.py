@@ -45,6 +45,7 @@ def test_d2_one_step_keeps_unit_variance():
     assert_close(of_z**2, column(ALPHA), **EXACT)
     assert_close(of_eps**2, column(1 - ALPHA), **EXACT)
     assert_close(of_z**2 + of_eps**2, one, **EXACT)
+    assert (of_z > 0).all() and (of_eps > 0).all()
 
 
 @pytest.mark.equation("D2")
@@ -85,6 +86,11 @@ def test_d5_composing_the_steps_gives_the_closed_form():
         # up to T roundings of 1e-16 each
         assert_close(mean, SCHEDULE.alpha_bar[t].sqrt().item(), rtol=1e-12, atol=0)
         assert_close(variance, (1 - SCHEDULE.alpha_bar[t]).item(), rtol=1e-12, atol=0)
+    # the product, and the two factors that make z_t
+    assert_close(SCHEDULE.alpha_bar, torch.cat([torch.ones(1), 1 - SCHEDULE.beta]).cumprod(0), **EXACT)
+    one, zero = torch.ones(T, 1, 1, 1, dtype=torch.float64), torch.zeros(T, 1, 1, 1, dtype=torch.float64)
+    assert_close(SCHEDULE.add_noise(one, zero, ALL_T), column(ALPHA_BAR).sqrt(), **EXACT)
+    assert_close(SCHEDULE.add_noise(zero, one, ALL_T), column(1 - ALPHA_BAR).sqrt(), **EXACT)
 
 
 @pytest.mark.equation("D6")
@@ -182,7 +188,7 @@ def test_d10_mean_from_noise_is_the_posterior_mean():
     assert (printed_d7 - mean).abs().max() > 0.5
 
 
-@pytest.mark.equation("D12")
+@pytest.mark.equation("D12", "D13")
 @pytest.mark.parametrize("parameterisation", ["eps", "v"])
 def test_d12_parameterisations_convert_into_each_other(parameterisation):
     """[D12] From what the network should output, all of eps, z_0 and the mean come back, and are one belief."""
@@ -291,7 +297,7 @@ def test_d17_deterministic_steps_reach_the_data(steps):
         assert_close(slope**2 * spread(T), S2, rtol=0.02, atol=0)  # what 1000 Euler steps leave
 
 
-@pytest.mark.equation("D17")
+@pytest.mark.equation("D16", "D17")
 def test_d17_eta_one_is_ancestral_sampling():
     """[D17] eta = 1 equals D16, for adjacent steps and for any stride."""
     z_t, eps, noise = (a[:1] for a in draws(6))
