@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ldm.files import save_atomically
+from ldm.muon import Muon
 from ldm.schedule import Schedule
 
 
@@ -58,8 +59,7 @@ def hidden_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
 class Trainer:
     """Muon and AdamW with warm-up, decay, gradient clipping, an averaged copy, a log and exact resumption.
 
-    Muon (Jordan 2024) moves each hidden matrix by its momentum with all singular values made equal; AdamW moves the
-    rest. Muon's steps are scaled to the size of AdamW's (Liu et al. 2025), so that one rate serves both.
+    Muon moves the hidden matrices, AdamW the rest, at one rate.
 
     Args:
         model: what is trained; its parameters that require no gradient stay as they are.
@@ -76,14 +76,9 @@ class Trainer:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         hidden = hidden_matrices(model)
         rest = [p for name, p in model.named_parameters() if p.requires_grad and name not in hidden]
-        # Muon knows only matrices: it moves these copies, a row for each output
-        self.matrices = [(p, nn.Parameter(p.detach().flatten(1).clone())) for p in hidden.values()]
         self.optimizers = {"adamw": torch.optim.AdamW(rest, betas=(0.9, 0.99), weight_decay=recipe.weight_decay)}
-        if self.matrices:
-            copies = [matrix for _, matrix in self.matrices]
-            self.optimizers["muon"] = torch.optim.Muon(
-                copies, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
+        if hidden:
+            self.optimizers["muon"] = Muon(hidden.values(), recipe.lr, recipe.weight_decay)
         self.step = 0
         self.losses: list[float] = []  # of the steps since the last row of the log
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,15 +119,10 @@ class Trainer:
             p.grad = None
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
-        for p, matrix in self.matrices:
-            matrix.data.copy_(p.detach().flatten(1))
-            matrix.grad = p.grad.flatten(1)
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = self.recipe.lr_at(self.step)
             optimizer.step()
-        for p, matrix in self.matrices:
-            p.data.copy_(matrix.data.view(p.shape))
         # early on, average over what there is rather than over the random beginning
         keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
