@@ -258,7 +258,7 @@ ATTENTION = (
         "The prompt model",
         r"\tau_\theta(y) = \mathrm{Transformer}(\mathrm{BOS}, y_1, \dots, \mathrm{EOS}, \mathrm{PAD}, \dots) "
         r"\in \mathbb{R}^{77 \times d_\tau}",
-        "ldm.contrastive.contrastive_loss",
+        "ldm.text_encoder.TextEncoder",
         note="CLIP's text encoder: causal, of fixed length, pre-trained by contrast with pictures.",
     ),
 )
@@ -285,7 +285,7 @@ PROMPT_TO_PROMPT = (
         r"A^\ast_t \leftarrow DM(z^\ast_t, y^\ast); \quad "
         r"\hat A_t \leftarrow \mathrm{Edit}(A_t, A^\ast_t, t); \quad "
         r"z^\ast_{t-1} \leftarrow DM(z^\ast_t, y^\ast)\lbrace A \leftarrow \hat A_t\rbrace",
-        "p2p.inject.explicit",
+        "p2p.algorithm.PromptToPrompt.denoise",
         r"z^\ast_T \leftarrow z_T",
         r"The latent that the loop goes on with is $z^\ast$. Its two calls for $y^\ast$ are one where the edit happens "
         r"inside attention.",

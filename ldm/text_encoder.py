@@ -73,7 +73,7 @@ class Layer(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Token ids to tau_theta(y): one vector per token, after the final norm. Padding is attended to like any token."""
+    """[C9] Token ids to tau_theta(y): one vector per token, after the final norm. Padding is attended to like words."""
 
     def __init__(self, config: TextConfig):
         super().__init__()

@@ -71,7 +71,7 @@ class PromptToPrompt:
         )
 
     def denoise(self, seed: int, watch: Watch | None = None, **sampling) -> Iterator[State]:
-        """Lines 2-12: one yield per step; row 0 of every state is the source's.
+        """[P3] Lines 2-12: one yield per step; row 0 of every state is the source's.
 
         One network call a step does both of the algorithm's lines 6-9: within the call each layer hands the source's
         map to its targets before they use their own, which is what re-running the targets with A^ would compute.
