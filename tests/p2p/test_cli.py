@@ -375,6 +375,14 @@ def test_a_crash_while_writing_leaves_the_old_picture(p2p, monkeypatch):
     assert Path("x.png").read_bytes() == before and os.listdir() == ["x.png"]
 
 
+def test_equations_lists_the_formulas_with_the_slides_slips(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["p2p", "equations"])
+    main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 18 + 3 + 9 + 13
+    assert any(line.startswith("D7  *") for line in lines) and any(line.startswith("D8   ") for line in lines)
+
+
 def test_help_explains_tau(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["p2p", "edit", "--help"])
     with pytest.raises(SystemExit):
