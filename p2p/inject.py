@@ -34,6 +34,10 @@ class Layers:
     side: int | None = None
     places: tuple[Place, ...] = ("down", "mid", "up")
 
+    def __post_init__(self):
+        if self.side is not None and self.side < 1:
+            raise ValueError(f"layers have at least 1 position a side, got a limit of {self.side}")
+
     def __contains__(self, site: Site) -> bool:
         return site.place in self.places and (self.side is None or max(site.height, site.width) <= self.side)
 

@@ -218,7 +218,7 @@ def edits() -> st.SearchStrategy[Edit]:
         st.builds(swap, alpha),
         st.builds(Refine, alpha),
         st.builds(Preserve, word, alpha, st.booleans()),
-        st.builds(Reweight, st.sampled_from(["bicycle", "grass"]), st.floats(-2, 3), st.booleans()),
+        st.builds(Reweight, st.sampled_from(["bicycle", "grass"]), st.floats(-2, 3), injected_only=st.booleans()),
     )
 
 
