@@ -10,7 +10,7 @@ FAST := OMP_WAIT_POLICY=PASSIVE \
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo gallery test equations mutants lint format train-stickers contact-sheet clean
+.PHONY: help setup demo gallery test test-full equations mutants lint format train-stickers contact-sheet clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ gallery: $(READY) ## every kind of edit, by the shipped model: docs/gallery.png
 
 test: $(READY) ## run the tests
 	$(RUN) -m pytest
+
+test-full: $(READY) ## run the tests at the full sizes of public models, which `test` leaves out (minutes, 12 GB of memory)
+	$(RUN) -m pytest -m full
 
 equations: $(READY) ## write EQUATIONS.md: every formula of the lecture, its functions and its tests
 	$(RUN) -m ldm.index

@@ -50,7 +50,9 @@ def element_wise(
 
 def attention_map(Q: Float[Tensor, "b h n d"], K: Float[Tensor, "b h m d"]) -> Float[Tensor, "b h n m"]:
     """[C3] A = softmax(Q K^T / sqrt(d)): row i is a distribution over the m tokens that position i looks at."""
-    return (Q * Q.shape[-1] ** -0.5 @ K.mT).softmax(dim=-1)
+    # at least float32: the scores of a trained model can pass 65504, the largest number of float16
+    wide = torch.promote_types(Q.dtype, torch.float32)
+    return (Q.to(wide) * Q.shape[-1] ** -0.5 @ K.to(wide).mT).softmax(dim=-1).to(Q.dtype)
 
 
 def attend(
@@ -166,3 +168,30 @@ class SpatialTransformer(nn.Module):
             y = block(y, context, site, edit)
         y = unflatten(self.proj_out(y)) if self.linear else self.proj_out(unflatten(y))  # (b, c, h, w)
         return x + y
+
+
+class SelfAttentionBlock(nn.Module):
+    """[C1, C4] Self-attention over the positions of a feature map, normalised first and added back.
+
+    The first stage's attention, and the UNet's where there is no prompt: `context` is then ignored.
+    """
+
+    def __init__(self, width: int, heads: int, groups: int, eps: float, place: str = "mid", layer: int = 0):
+        super().__init__()
+        self.heads, self.place, self.layer = heads, place, layer
+        self.group_norm = nn.GroupNorm(groups, width, eps=eps)
+        self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
+        self.to_out = nn.Sequential(nn.Linear(width, width))
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        context: Float[Tensor, "b m e"] | None = None,
+        edit: AttentionEdit | None = None,
+    ) -> Float[Tensor, "b c h w"]:
+        height, width = x.shape[-2:]
+        y = rearrange(self.group_norm(x), "b c h w -> b (h w) c")
+        split = lambda a: rearrange(a, "b n (h d) -> b h n d", h=self.heads)
+        Q, K, V = split(self.to_q(y)), split(self.to_k(y)), split(self.to_v(y))
+        Y = attend(Q, K, V) if edit is None else edit(Site("self", self.place, self.layer, height, width), Q, K, V)
+        return x + rearrange(self.to_out(rearrange(Y, "b h n d -> b n (h d)")), "b (h w) c -> b c h w", h=height)

@@ -8,11 +8,10 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ldm.attention import attend
+from ldm.attention import SelfAttentionBlock
 from ldm.config import AutoencoderConfig
 from ldm.quantize import Codebook
 
@@ -52,21 +51,6 @@ class ResidualBlock(nn.Module):
         return y + (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x)
 
 
-class MidAttention(nn.Module):
-    """[C1] One head of self-attention over all positions, at the lowest resolution."""
-
-    def __init__(self, width: int, groups: int):
-        super().__init__()
-        self.group_norm = nn.GroupNorm(groups, width, eps=EPS)
-        self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
-        self.to_out = nn.Sequential(nn.Linear(width, width))
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        y = rearrange(self.group_norm(x), "b c h w -> b 1 (h w) c")  # one head
-        y = self.to_out(attend(self.to_q(y), self.to_k(y), self.to_v(y)))
-        return x + rearrange(y, "b 1 (h w) c -> b c h w", h=x.shape[-2])
-
-
 class Downsample(nn.Module):
     """Halves the side. The padding is to the right and below only, as the public weights were trained."""
 
@@ -90,12 +74,23 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks at one resolution, then a change of resolution except at the last level."""
+    """Residual blocks at one resolution, some levels with attention after each; then a change of resolution, except
+    at the last level."""
 
-    def __init__(self, width_in: int, width_out: int, layers: int, groups: int, resample: tuple[str, nn.Module] | None):
+    def __init__(
+        self,
+        width_in: int,
+        width_out: int,
+        layers: int,
+        groups: int,
+        attention: bool,
+        resample: tuple[str, nn.Module] | None,
+    ):
         super().__init__()
         widths = [width_in] + [width_out] * layers
         self.resnets = nn.ModuleList(ResidualBlock(i, o, groups) for i, o in pairwise(widths))
+        if attention:
+            self.attentions = nn.ModuleList(SelfAttentionBlock(width_out, 1, groups, EPS) for _ in range(layers))
         self.resample = None
         if resample:
             name, module = resample  # the public files call it downsamplers.0 or upsamplers.0
@@ -103,8 +98,10 @@ class Level(nn.Module):
             self.add_module(name, nn.Sequential(module))
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
-        for block in self.resnets:
+        for i, block in enumerate(self.resnets):
             x = block(x)
+            if hasattr(self, "attentions"):
+                x = self.attentions[i](x)
         return getattr(self, self.resample)(x) if self.resample else x
 
 
@@ -114,7 +111,7 @@ class Mid(nn.Module):
     def __init__(self, width: int, groups: int):
         super().__init__()
         self.resnets = nn.ModuleList(ResidualBlock(width, width, groups) for _ in range(2))
-        self.attentions = nn.ModuleList([MidAttention(width, groups)])
+        self.attentions = nn.ModuleList([SelfAttentionBlock(width, 1, groups, EPS)])
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return self.resnets[1](self.attentions[0](self.resnets[0](x)))
@@ -130,7 +127,8 @@ class Encoder(nn.Module):
         self.down_blocks = nn.ModuleList()
         for i, width in enumerate(widths):
             down = ("downsamplers", Downsample(width)) if i + 1 < len(widths) else None
-            self.down_blocks.append(Level(widths[max(i - 1, 0)], width, config.layers, groups, down))
+            attention = i in config.attention
+            self.down_blocks.append(Level(widths[max(i - 1, 0)], width, config.layers, groups, attention, down))
         self.mid_block = Mid(widths[-1], groups)
         self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=EPS)
         self.conv_out = nn.Conv2d(widths[-1], config.encoder_channels, 3, padding=1)
@@ -153,7 +151,8 @@ class Decoder(nn.Module):
         self.up_blocks = nn.ModuleList()
         for i, width in enumerate(widths):
             up = ("upsamplers", Upsample(width)) if i + 1 < len(widths) else None
-            self.up_blocks.append(Level(widths[max(i - 1, 0)], width, config.layers + 1, groups, up))
+            attention = len(widths) - 1 - i in config.attention  # levels are counted as in the encoder
+            self.up_blocks.append(Level(widths[max(i - 1, 0)], width, config.layers + 1, groups, attention, up))
         self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=EPS)
         self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
 

@@ -7,7 +7,7 @@ Every model here, the tiny one that ships and Stable Diffusion alike, is the sam
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pydantic
@@ -17,14 +17,36 @@ STRICT = pydantic.ConfigDict(extra="forbid", strict=True)  # how configurations 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """The noise schedule [D4] and what the UNet predicts [D12]."""
+    """The noise schedule [D4], what the UNet predicts [D12], and which time steps sampling visits.
+
+    The last three are how public models are sampled, which their training leaves open: see `ldm.samplers.times`.
+    Stable Diffusion 1 and 2 have leading spacing, an offset of 1, and end at 1.
+    """
 
     __pydantic_config__ = STRICT
 
     T: int = 1000
     beta_start: float = 0.00085
     beta_end: float = 0.012
+    betas: Literal["scaled_linear", "linear"] = "scaled_linear"  # evenly spaced are beta's roots, or beta itself
     parameterisation: Literal["eps", "v"] = "eps"
+    spacing: Literal["trailing", "leading"] = "trailing"  # which end of 1..T sampling keeps to
+    offset: int = 0  # added to every time step of leading spacing; diffusers' steps_offset
+    last: Literal[0, 1] = 0  # the time step at which sampling ends; 1 is diffusers' set_alpha_to_one = false
+
+    def __post_init__(self):
+        if self.T < 1 or not 0 < self.beta_start <= self.beta_end < 1:
+            raise ValueError(
+                f"a schedule needs T >= 1 and 0 < beta_start <= beta_end < 1, "
+                f"got {self.T}, {self.beta_start} and {self.beta_end}"
+            )
+        if self.spacing == "trailing" and self.offset:
+            raise ValueError(f"trailing spacing has no offset, got {self.offset}: leave it out")
+        if self.spacing == "leading" and not self.last <= self.offset < self.T:
+            raise ValueError(
+                f"with leading spacing the last step begins at t = offset + 1 and ends at {self.last}: "
+                f"the offset must lie in {self.last}..{self.T - 1}, got {self.offset}"
+            )
 
 
 @dataclass(frozen=True)
@@ -39,8 +61,11 @@ class AutoencoderConfig:
     groups: int = 32
     scale: float = 0.18215  # z_0 = scale * (encoder output), so that z_0 has about unit variance
     codebook: int | None = None  # its number of entries [B3]; None for the KL bottleneck [B2]
+    attention: tuple[int, ...] = ()  # levels with self-attention, from 0; the middle always has it
 
     def __post_init__(self):
+        if not all(0 <= level < len(self.widths) for level in self.attention):
+            raise ValueError(f"attention names levels {self.attention}, widths are of {len(self.widths)}")
         if self.codebook is not None and self.codebook < 1:
             raise ValueError(f"a codebook cannot have {self.codebook} entries: give at least 1, or None for KL")
 
@@ -73,13 +98,14 @@ class UNetConfig:
 
     widths: tuple[int, ...] = (320, 640, 1280, 1280)
     layers: int = 2  # residual blocks per level on the way down; one more on the way up
-    attention: tuple[bool, ...] = (True, True, True, False)  # which levels have spatial transformers
+    attention: tuple[bool, ...] = (True, True, True, False)  # which levels have it
     heads: tuple[int, ...] | None = (8, 8, 8, 8)
     head_size: int | None = None
-    context_width: int = 768
+    context_width: int | None = 768  # e; None for a model without prompts, whose attention is all self-attention
     latent_channels: int = 4
     linear_projection: bool = False  # spatial transformer enters and leaves by Linear rather than 1x1 convolution
     groups: int = 32
+    mid: bool = True  # whether there is a middle between the way down and the way up
 
     def __post_init__(self):
         if len(self.attention) != len(self.widths):
@@ -117,6 +143,61 @@ class TextConfig:
 
 
 @dataclass(frozen=True)
+class BertConfig:
+    """The prompt model tau_theta [C9] of the latent diffusion paper, and its tokenizer's special tokens."""
+
+    __pydantic_config__ = STRICT
+
+    vocabulary: int = 30522
+    width: int = 1280
+    layers: int = 32
+    heads: int = 8
+    head_size: int = 64  # heads * head_size need not be the width
+    hidden: int = 5120  # width inside the feed-forward
+    length: int = 77  # m, the fixed number of tokens
+    bos: str = "[CLS]"
+    eos: str = "[SEP]"
+    pad: str = "[PAD]"
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """CLIP's image tower, a transformer over the square patches of a square picture."""
+
+    __pydantic_config__ = STRICT
+
+    image_size: int = 224
+    patch: int = 14  # a patch's side, in pixels
+    width: int = 1024
+    layers: int = 24
+    heads: int = 16
+    hidden: int = 4096  # width inside the feed-forward
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+
+    def __post_init__(self):
+        if self.image_size % self.patch:
+            raise ValueError(f"{self.image_size} pixels cannot be cut into patches of {self.patch}")
+        if self.width % self.heads:
+            raise ValueError(f"an image tower of width {self.width} cannot have {self.heads} heads")
+
+    @property
+    def positions(self) -> int:
+        """The patches, and the class token before them."""
+        return (self.image_size // self.patch) ** 2 + 1
+
+
+@dataclass(frozen=True)
+class CLIPConfig:
+    """Both towers of a CLIP, and the width of the space in which they meet."""
+
+    __pydantic_config__ = STRICT
+
+    text: TextConfig
+    vision: VisionConfig
+    embedding: int
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """A whole latent diffusion model."""
 
@@ -127,7 +208,19 @@ class ModelConfig:
     schedule: ScheduleConfig
     autoencoder: AutoencoderConfig
     unet: UNetConfig
-    text: TextConfig
+    text: TextConfig | BertConfig | None  # None for a model without prompts
+
+    def __post_init__(self):
+        if self.autoencoder.latent_channels != self.unet.latent_channels:
+            raise ValueError(
+                f"the autoencoder's latents have {self.autoencoder.latent_channels} channels, "
+                f"the UNet's {self.unet.latent_channels}"
+            )
+        if (self.text and self.text.width) != self.unet.context_width:
+            raise ValueError(
+                f"the UNet attends to tokens of width {self.unet.context_width}, "
+                f"the prompt model makes {self.text.width if self.text else 'none'}"
+            )
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2)
@@ -141,6 +234,14 @@ class ModelConfig:
         """
         return pydantic.TypeAdapter(cls).validate_json(text)
 
+
+# What public models share. Sampling ends at alpha_bar_1 where a scheduler file says set_alpha_to_one: false.
+SD_SCHEDULE = ScheduleConfig(spacing="leading", offset=1, last=1)
+SD2_UNET = UNetConfig(heads=(5, 10, 20, 20), context_width=1024, linear_projection=True)
+OPEN_CLIP = TextConfig(width=1024, layers=23, heads=16, hidden=4096, activation="gelu", pad="!")
+BK_BASE = UNetConfig(layers=1)
+BK_TINY = UNetConfig(widths=(320, 640, 1280), layers=1, attention=(True, True, True), heads=(8, 8, 8), mid=False)
+VQ_F4 = AutoencoderConfig(widths=(128, 256, 512), latent_channels=3, codebook=8192, scale=1.0)
 
 PRESETS = {
     "stickers": ModelConfig(
@@ -161,12 +262,56 @@ PRESETS = {
         ),
         text=TextConfig(vocabulary=723, width=160, layers=3, heads=5, hidden=640, length=32),
     ),
-    "sd15": ModelConfig(
-        name="sd15",
-        image_size=512,
-        schedule=ScheduleConfig(),
+    **{
+        name: ModelConfig(name, 512, SD_SCHEDULE, AutoencoderConfig(), unet, TextConfig())
+        for name, unet in {
+            "sd14": UNetConfig(),
+            "sd15": UNetConfig(),
+            "bk-sdm-base": BK_BASE,
+            "bk-sdm-small": replace(BK_BASE, mid=False),
+            "bk-sdm-tiny": BK_TINY,
+            "small-sd": BK_BASE,
+            "tiny-sd": BK_TINY,
+        }.items()
+    },
+    **{
+        name: ModelConfig(name, size, schedule, AutoencoderConfig(), SD2_UNET, OPEN_CLIP)
+        for name, size, schedule in (
+            ("sd21-base", 512, SD_SCHEDULE),
+            ("sd21", 768, replace(SD_SCHEDULE, parameterisation="v")),
+            ("sd-turbo", 512, ScheduleConfig()),
+        )
+    },
+    "ldm-text2im": ModelConfig(
+        name="ldm-text2im",
+        image_size=256,
+        # as its public scheduler file says; the model was trained with scaled_linear
+        schedule=ScheduleConfig(betas="linear", spacing="leading"),
         autoencoder=AutoencoderConfig(),
-        unet=UNetConfig(),
-        text=TextConfig(),
+        unet=UNetConfig(context_width=1280),
+        text=BertConfig(),
+    ),
+    "ldm-celebahq": ModelConfig(
+        name="ldm-celebahq",
+        image_size=256,
+        schedule=ScheduleConfig(beta_start=0.0015, beta_end=0.0195, spacing="leading"),
+        autoencoder=VQ_F4,
+        unet=UNetConfig(
+            widths=(224, 448, 672, 896),
+            attention=(False, True, True, True),
+            heads=None,
+            head_size=32,
+            context_width=None,
+            latent_channels=3,
+        ),
+        text=None,
     ),
 }
+
+AUTOENCODERS = {  # first stages on their own
+    "kl-f8": AutoencoderConfig(),
+    "vq-f4": VQ_F4,
+    "vq-f8": AutoencoderConfig(widths=(128, 256, 256, 512), codebook=16384, scale=1.0, attention=(3,)),
+}
+
+CLIP_PRESETS = {"clip-vit-l": CLIPConfig(text=TextConfig(), vision=VisionConfig(), embedding=768)}

@@ -207,7 +207,7 @@ def d17() -> Example:
     return {
         "z_250 from z_500 = 0.5, eps = 0.8, n = 1, eta = 0": step(0.0),
         "... eta = 1": step(1.0),
-        "7 steps of 1000": times(1000, 7),
+        "7 steps of 1000": times(SCHEDULE, 7),
     }
 
 

@@ -4,9 +4,11 @@ import argparse
 import sys
 import textwrap
 
-from ldm import index
-from ldm.examples import EXAMPLES
+from ldm import examples, index
 from ldm.register import formula
+from p2p import examples as edits
+
+EXAMPLES = examples.EXAMPLES | edits.EXAMPLES  # of the model, and of what Prompt-to-Prompt does to it
 
 
 def explanation(id: str) -> str:

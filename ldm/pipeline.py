@@ -1,5 +1,6 @@
 """The whole model [D13]: prompt to tau_theta(y), noise to latent in T steps, latent to picture."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
@@ -11,18 +12,19 @@ from torch import Tensor
 
 from ldm.attention import AttentionEdit, Site, attend
 from ldm.autoencoder import Autoencoder
+from ldm.bert import BertEncoder
 from ldm.config import ModelConfig
-from ldm.samplers import DDIM, Step, times
+from ldm.samplers import DDIM, REMEMBERED, Sampler, Visit
 from ldm.schedule import Prediction, Schedule, guided
 from ldm.text_encoder import TextEncoder
-from ldm.tokenizer import CLIPTokenizer
+from ldm.tokenizer import PromptTokenizer
 from ldm.unet import UNet
 
 
 class State(NamedTuple):
     """Where the sampling stands: after a step, or where it is told to start."""
 
-    t: int  # the time step reached; 0 at the end
+    t: int  # the time step reached; at the end 0, or where the sampler ends
     z_t: Float[Tensor, "b c h w"]
     prediction: Prediction | None = None  # the guided one that led here; none at a start
 
@@ -44,23 +46,31 @@ class LatentDiffusion:
 
     Args:
         config: what the parts were built from.
-        tokenizer, text_encoder, unet, autoencoder: the parts, on one device and in one dtype.
+        tokenizer, text_encoder: None for a model without prompts, whose only prompt is the empty one.
+        unet, autoencoder: with the text encoder on one device and in one dtype.
     """
 
     def __init__(
         self,
         config: ModelConfig,
-        tokenizer: CLIPTokenizer,
-        text_encoder: TextEncoder,
+        tokenizer: PromptTokenizer | None,
+        text_encoder: TextEncoder | BertEncoder | None,
         unet: UNet,
         autoencoder: Autoencoder,
     ):
-        self.config, self.tokenizer = config, tokenizer
+        self.config, self._tokenizer = config, tokenizer
         self.schedule = Schedule(config.schedule)
-        for part in (text_encoder, unet, autoencoder):
+        for part in filter(None, (text_encoder, unet, autoencoder)):
             # convolutions on the CPU are up to half as fast again with the channels last
             part.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.text_encoder, self.unet, self.autoencoder = text_encoder, unet, autoencoder
+
+    @property
+    def tokenizer(self) -> PromptTokenizer:
+        """Raises ValueError for a model without prompts."""
+        if self._tokenizer is None:
+            raise ValueError(f"{self.config.name} was trained without prompts: it has none to read or to edit")
+        return self._tokenizer
 
     @property
     def device(self) -> torch.device:
@@ -78,18 +88,20 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def encode_prompts(self, prompts: list[str]) -> Float[Tensor, "b m e"]:
-        """tau_theta(y) of each prompt.
+        """tau_theta(y) of each prompt; no tokens at all, m = 0, from a model without prompts.
 
         Raises:
-            ValueError: no prompts, or one longer than the context.
+            ValueError: no prompts, one longer than the context, or one for a model without prompts.
         """
         if not prompts:
             raise ValueError("give at least one prompt")
+        if self.text_encoder is None and not any(prompts):
+            return torch.empty(len(prompts), 0, 0, device=self.device, dtype=self.dtype)
         return self.text_encoder(self.tokenizer.batch(prompts).to(self.device))
 
     @torch.no_grad()
     def encode_pictures(self, pictures: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b c h w"]:
-        """z_0 of pictures, the mean of the encoder's Gaussian."""
+        """z_0 of pictures: the mean of the encoder's Gaussian [B2], or its output where a codebook follows [B3]."""
         x = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
         return self.autoencoder.encode((x.float() / 127.5 - 1).to(self.device, self.dtype))
 
@@ -97,7 +109,7 @@ class LatentDiffusion:
     def decode(self, z_0: Float[Tensor, "b c h w"]) -> UInt8[np.ndarray, "b H W 3"]:
         """The pictures of latents, as bytes."""
         # one at a time: at Stable Diffusion's size a decoder's features fill more memory than the whole UNet
-        x = torch.cat([self.autoencoder.decode(z) for z in z_0.split(1)])
+        x = torch.cat([self.autoencoder.decode(z) for z in z_0.to(self.dtype).split(1)])
         x = ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return x.permute(0, 2, 3, 1).cpu().numpy()
 
@@ -112,20 +124,21 @@ class LatentDiffusion:
     ) -> Prediction:
         """The guided prediction [D18] at step t, of z_t given the prompts.
 
-        The edit sees the conditional half of the batch alone; attention to the empty prompt is never edited.
+        The edit sees the conditional half of the batch alone; attention to the empty prompt is never edited. Only the
+        network computes in the model's dtype; the rest, and the result, are in that of z_t.
         """
-        b = len(z_t)
-        if guidance == 1:
-            output = self.unet(z_t, self._timestep(t, b), context, edit)
+        b, x = len(z_t), z_t.to(self.dtype)
+        if guidance == 1 or not context.shape[1]:  # without tokens both predictions are one
+            output = self.unet(x, self._timestep(t, b), context, edit).to(z_t.dtype)
         else:
             empty = self.encode_prompts([""]).expand(b, -1, -1)
             both = self.unet(
-                torch.cat([z_t, z_t]),
+                torch.cat([x, x]),
                 self._timestep(t, 2 * b),
                 torch.cat([empty, context]),
                 edit and _second_half(edit, b),
             )
-            output = guided(*both.chunk(2), guidance)
+            output = guided(*both.to(z_t.dtype).chunk(2), guidance)
         return self.schedule.predict(output, z_t, t)
 
     def _timestep(self, t: int, b: int) -> Tensor:
@@ -140,36 +153,44 @@ class LatentDiffusion:
         *,
         steps: int = 30,
         guidance: float = 4.0,
-        step: Step = DDIM,
+        sampler: Sampler = DDIM,
         edit: Callable[[int], AttentionEdit | None] = lambda t: None,
         blend: Callable[[State], Float[Tensor, "b c h w"]] = lambda state: state.z_t,
         start: State | None = None,
     ) -> Iterator[State]:
-        """Sample z_0, one yield per step [D16, D17].
+        """Sample z_0, one yield per network call [D16, D17].
+
+        Latents are float32 even if the model is in half precision: late steps change them by less than bfloat16 tells
+        apart. A start in float64 stays float64.
 
         Args:
             context: tau_theta(y) of each row.
             seeds: of each row's z_T and of the noise that stochastic steps add.
             steps: how many of the T steps to visit, or of the start's t.
             guidance: w [D18].
-            step: `DDIM`, `ddim_step(eta)` or `ddpm_step`.
+            sampler: one of `SAMPLERS`, or `Sampler(ddim_step(eta))`.
             edit: what edits attention at step t, if anything does.
             blend: the latents to go on with after a step, given where it led.
-            start: where to go on from, rather than from z_T at T; its latents may have any size.
+            start: where to go on from, rather than from z_T at T; its latents may have any size. From below T the
+                steps are evenly spread, and a multistep sampler remembers nothing of what led there.
 
         Raises:
             ValueError: as many steps can't be taken, or the start has not one row per prompt.
         """
         if start and len(start.z_t) != len(context):
             raise ValueError(f"the start has {len(start.z_t)} rows, the prompts are {len(context)}")
-        visited = times(start.t if start else self.schedule.T, steps)
+        visited = sampler.visit(self.schedule, steps, start.t if start else None)
         draw = Noise(seeds, start.z_t.shape[1:] if start else self.latent_shape)
-        noise = lambda: draw().to(self.device, self.dtype)
+        dtype = torch.promote_types(start.z_t.dtype if start else self.dtype, torch.float32)
+        noise = lambda: draw().to(self.device, dtype)
         z_T = noise()  # drawn in any case: a start may be made of it, and the steps' noise must be another
-        z_t = start.z_t if start else z_T
+        z_t = start.z_t.to(dtype) if start else z_T
+        past: deque[Visit] = deque(maxlen=REMEMBERED)
         for t, t_prev in pairwise(visited):
             prediction = self.predict(z_t, t, context, guidance, edit(t))
-            state = State(t_prev, step(self.schedule, prediction, z_t, t, t_prev, noise()), prediction)
+            z_prev = sampler.step(self.schedule, prediction, z_t, t, t_prev, noise(), tuple(past))
+            past.append(Visit(t, z_t, prediction))
+            state = State(t_prev, z_prev, prediction)
             z_t = blend(state)
             yield state._replace(z_t=z_t)
 

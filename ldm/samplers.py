@@ -1,28 +1,85 @@
-"""Steps from z_t to z_{t_prev} [D16, D17], and which steps to take.
+"""Steps from z_t to z_{t_prev} [D16, D17], and the time steps at which they are taken.
 
-A step is a pure function of a prediction; it draws nothing. The noise that a stochastic step adds is handed to it.
+A step is a pure function of a prediction; it draws nothing. The noise that a stochastic step adds is handed to it, and
+so is what a multistep one remembers of earlier network calls. The multistep ones are DDIM steps of a better prediction:
+PLMS extrapolates eps, DPM-Solver++ z_0.
+
+"Euler" elsewhere is Euler's method for x = z_t / sqrt(alpha_bar_t) over sigma = sqrt((1 - alpha_bar_t) / alpha_bar_t)
+(Karras et al. 2022, arXiv 2206.00364): x' is x + (sigma' - sigma) eps. That is the DDIM step without noise, divided by
+sqrt(alpha_bar_{t_prev}). With trailing spacing diffusers starts it at x = sigma n, which is z_T = sqrt(1 - alpha_bar_T)
+n; here, as with leading spacing there, z_T is n.
 """
 
+import math
 from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 
 from ldm.schedule import Prediction, Schedule
 
-# (schedule, prediction, z_t, t, t_prev, noise) -> z_{t_prev}
-Step = Callable[[Schedule, Prediction, Tensor, int, int, Tensor], Tensor]
+
+class Visit(NamedTuple):
+    """A network call: what it was shown at t, and what came of it."""
+
+    t: int
+    z_t: Float[Tensor, "b c h w"]
+    prediction: Prediction
 
 
-def times(T: int, steps: int) -> list[int]:
-    """[D17] The time steps to visit, falling from T to 0: always `steps` distinct ones, evenly spread, T first, 0 last.
+# (schedule, prediction, z_t, t, t_prev, noise, past) -> z_{t_prev}; past is the calls before, oldest first. One-step
+# samplers need none, and it may be left out
+Step = Callable[[Schedule, Prediction, Tensor, int, int, Tensor, tuple[Visit, ...]], Tensor]
+REMEMBERED = 4  # calls that a step may be told of: PLMS looks at three, and makes one of them twice
+
+
+def times(schedule: Schedule, steps: int, start: int | None = None) -> list[int]:
+    """[D17] The time steps to visit: `steps` distinct ones, falling, then the one at which sampling ends.
+
+    diffusers' time steps are these less one; its `timestep_spacing` is the config's `spacing`.
+
+    - trailing: evenly spread from T down, T - i T / steps, rounded.
+    - leading: (T // steps) i + offset + 1, for i from steps - 1 down to 0. What the network sees first is called z_T,
+      though this t is below T.
+
+    The end is the config's `last`. A run that starts below T is spread evenly from there.
 
     Raises:
-        ValueError: fewer than one step, or more than T.
+        ValueError: fewer than one step, or more than there is room for.
     """
-    if not 1 <= steps <= T:
-        raise ValueError(f"the number of steps must lie in 1..{T}, got {steps}")
-    return [T - (T * i) // steps for i in range(steps)] + [0]
+    T, config = schedule.T, schedule.config
+    first = T if start is None else start
+    if not 1 <= steps <= first:
+        raise ValueError(f"the number of steps must lie in 1..{first}, got {steps}")
+    if config.spacing == "leading" and first == T:
+        visited = [(T // steps) * i + config.offset + 1 for i in reversed(range(steps))]
+    else:
+        visited = [round(first - first * i / steps) for i in range(steps)]
+    if visited[0] > T or visited[-1] <= config.last:
+        raise ValueError(
+            f"{steps} steps of {config.spacing} spacing would run from t = {visited[0]} to t = {visited[-1]}, "
+            f"which must lie in {config.last + 1}..{T}: take fewer"
+        )
+    return [*visited, config.last]
+
+
+def times_to_zero(schedule: Schedule, steps: int, start: int | None = None) -> list[int]:
+    """`times`, but ending at 0, whatever the config says; as diffusers has it for all but DDIM and PLMS."""
+    return [*times(schedule, steps, start)[:-1], 0]
+
+
+def plms_times(schedule: Schedule, steps: int, start: int | None = None) -> list[int]:
+    """`times`, the second one twice: the network is called once more than there are steps."""
+    visited = times(schedule, steps, start)
+    return visited[:2] + visited[1:] if steps > 1 else visited
+
+
+def dpm_times(schedule: Schedule, steps: int, start: int | None = None) -> list[int]:
+    """`times_to_zero`; but of leading spacing, as in diffusers, those of one step more without the smallest."""
+    if schedule.config.spacing == "leading" and start in (None, schedule.T):
+        return [*times(schedule, steps + 1)[:-2], 0]
+    return times_to_zero(schedule, steps, start)
 
 
 def ddpm_step(
@@ -32,6 +89,7 @@ def ddpm_step(
     t: int,
     t_prev: int,
     noise: Float[Tensor, "b c h w"],
+    past: tuple[Visit, ...] = (),
 ) -> Float[Tensor, "b c h w"]:
     """[D13, D16] Ancestral sampling: a draw from the posterior [D7, D8] of the predicted z_0; its mean is mu_theta."""
     mean, sigma = schedule.posterior(prediction.z_0, z_t, t, t_prev)
@@ -54,6 +112,7 @@ def ddim_step(eta: float) -> Step:
         t: int,
         t_prev: int,
         noise: Float[Tensor, "b c h w"],
+        past: tuple[Visit, ...] = (),
     ) -> Float[Tensor, "b c h w"]:
         abar_prev = schedule.alpha_bar[t_prev].item()
         _, sigma = schedule.posterior(prediction.z_0, z_t, t, t_prev)
@@ -64,4 +123,84 @@ def ddim_step(eta: float) -> Step:
     return step
 
 
-DDIM = ddim_step(eta=0.0)  # deterministic: the picture is a function of z_T
+deterministic_step = ddim_step(eta=0.0)
+
+# Adams-Bashforth's, of one to four calls, the newest first
+WEIGHTS = ((1,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+
+
+def plms_step(
+    schedule: Schedule,
+    prediction: Prediction,
+    z_t: Float[Tensor, "b c h w"],
+    t: int,
+    t_prev: int,
+    noise: Float[Tensor, "b c h w"],
+    past: tuple[Visit, ...] = (),
+) -> Float[Tensor, "b c h w"]:
+    """PLMS (Liu et al. 2022, arXiv 2202.09778): the DDIM step of the eps that the last four extrapolate to.
+
+    Their Runge-Kutta start is left out, as it is for Stable Diffusion: fewer calls are used at first, and the first
+    step is taken twice. t = t_prev is the second time; it sets out from the first call's latents again, with the mean
+    of the eps at both ends.
+
+    It is eps that is extrapolated whatever the network predicts; diffusers extrapolates v where that is predicted.
+    """
+    if t == t_prev:
+        first = past[-1]
+        z_t, t, eps = first.z_t, first.t, (first.prediction.eps + prediction.eps) / 2
+    else:
+        by_time = {visit.t: visit.prediction.eps for visit in past} | {t: prediction.eps}  # of two at one t the later
+        newest = list(by_time.values())[:-5:-1]
+        eps = sum(weight * eps for weight, eps in zip(WEIGHTS[len(newest) - 1], newest))
+    better = Prediction(eps, schedule.z_0_from_eps(z_t, eps, t))
+    return deterministic_step(schedule, better, z_t, t, t_prev, noise)
+
+
+def dpm_step(
+    schedule: Schedule,
+    prediction: Prediction,
+    z_t: Float[Tensor, "b c h w"],
+    t: int,
+    t_prev: int,
+    noise: Float[Tensor, "b c h w"],
+    past: tuple[Visit, ...] = (),
+) -> Float[Tensor, "b c h w"]:
+    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, Algorithm 2): the DDIM step of an extrapolated z_0.
+
+    z_0 goes on in a straight line over lambda_t = log(sqrt(alpha_bar_t) / sqrt(1 - alpha_bar_t)), through the last two
+    predictions, to the middle of the step. There is no line at the first step, and no middle where t_prev is 0 and
+    lambda infinite: there it is DDIM's own step.
+    """
+    z_0 = prediction.z_0
+    if past and t_prev > 0:
+        before = past[-1]
+        lambda_before, lambda_t, lambda_prev = (_half_log_snr(schedule, at) for at in (before.t, t, t_prev))
+        r = (lambda_t - lambda_before) / (lambda_prev - lambda_t)
+        z_0 = z_0 + (z_0 - before.prediction.z_0) / (2 * r)
+    better = Prediction(schedule.eps_from_z_0(z_t, z_0, t), z_0)
+    return deterministic_step(schedule, better, z_t, t, t_prev, noise)
+
+
+def _half_log_snr(schedule: Schedule, t: int) -> float:
+    abar = schedule.alpha_bar[t].item()
+    return math.log(abar / (1 - abar)) / 2
+
+
+class Sampler(NamedTuple):
+    """A step, and the time steps that it is taken at: (schedule, steps, start) -> falling times, as `times` gives."""
+
+    step: Step
+    visit: Callable[[Schedule, int, int | None], list[int]] = times
+
+
+DDIM = Sampler(deterministic_step)  # the picture is a function of z_T
+
+Name = Literal["ddim", "ddpm", "plms", "dpm++", "euler"]
+SAMPLERS: dict[Name, Sampler] = {
+    "ddim": DDIM,
+    "ddpm": Sampler(ddpm_step, times_to_zero),
+    "plms": Sampler(plms_step, plms_times),
+    "dpm++": Sampler(dpm_step, dpm_times),
+    "euler": Sampler(deterministic_step, times_to_zero),
+}

@@ -39,9 +39,13 @@ class Schedule:
 
     @cached_property
     def beta(self) -> Float[Tensor, " T"]:
-        """[D4] The fixed schedule, "scaled linear" as Stable Diffusion's: the roots of beta are evenly spaced."""
-        beta_start, beta_end = self.config.beta_start, self.config.beta_end
-        return torch.linspace(beta_start**0.5, beta_end**0.5, self.T, dtype=torch.float64) ** 2
+        """[D4] The fixed schedule: "scaled linear", Stable Diffusion's, spaces the roots of beta evenly, "linear" beta.
+
+        Names are diffusers'; CompVis' own files say "linear" for the former.
+        """
+        power = 2 if self.config.betas == "scaled_linear" else 1
+        ends = (beta ** (1 / power) for beta in (self.config.beta_start, self.config.beta_end))
+        return torch.linspace(*ends, self.T, dtype=torch.float64) ** power
 
     @cached_property
     def alpha(self) -> Float[Tensor, " T1"]:

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ldm.attention import attend
-from ldm.config import TextConfig
+from ldm.config import TextConfig, VisionConfig
 
 
 def quick_gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -18,25 +18,29 @@ def quick_gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": F.gelu}
 
 
+def table(rows: int, width: int) -> nn.Embedding:
+    """A vector per row, for a file or training to fill: PyTorch's own beginning takes longer than loading the model."""
+    return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
+
+
 class Embeddings(nn.Module):
     """Token plus position."""
 
     def __init__(self, config: TextConfig):
         super().__init__()
-        # empty: a file fills them or training does; PyTorch's own beginning would take longer than loading the model
-        table = lambda rows: nn.Embedding.from_pretrained(torch.empty(rows, config.width), freeze=False)
-        self.token_embedding, self.position_embedding = table(config.vocabulary), table(config.length)
+        self.token_embedding = table(config.vocabulary, config.width)
+        self.position_embedding = table(config.length, config.width)
 
     def forward(self, ids: Int[Tensor, "b m"]) -> Float[Tensor, "b m e"]:
         return self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[1]]
 
 
-class CausalSelfAttention(nn.Module):
-    """[C1, C7] Multi-head self-attention in which a token sees itself and those before it."""
+class SelfAttention(nn.Module):
+    """[C1, C7] Multi-head self-attention; where it is causal, a token sees itself and those before it."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, causal: bool):
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, x: Float[Tensor, "b m e"]) -> Float[Tensor, "b m e"]:
@@ -44,11 +48,11 @@ class CausalSelfAttention(nn.Module):
             rearrange(project(x), "b m (h d) -> b h m d", h=self.heads)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
-        return self.out_proj(rearrange(attend(Q, K, V, causal=True), "b h m d -> b m (h d)"))
+        return self.out_proj(rearrange(attend(Q, K, V, self.causal), "b h m d -> b m (h d)"))
 
 
 class MLP(nn.Module):
-    def __init__(self, config: TextConfig):
+    def __init__(self, config: TextConfig | VisionConfig):
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
         self.fc1 = nn.Linear(config.width, config.hidden)
@@ -61,15 +65,28 @@ class MLP(nn.Module):
 class Layer(nn.Module):
     """Attention and MLP, each normalised first and added back."""
 
-    def __init__(self, config: TextConfig):
+    def __init__(self, config: TextConfig | VisionConfig, causal: bool):
         super().__init__()
         self.layer_norm1, self.layer_norm2 = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
-        self.self_attn = CausalSelfAttention(config.width, config.heads)
+        self.self_attn = SelfAttention(config.width, config.heads, causal)
         self.mlp = MLP(config)
 
     def forward(self, x: Float[Tensor, "b m e"]) -> Float[Tensor, "b m e"]:
         x = x + self.self_attn(self.layer_norm1(x))
         return x + self.mlp(self.layer_norm2(x))
+
+
+class Encoder(nn.Module):
+    """The layers of a tower, one after the other."""
+
+    def __init__(self, config: TextConfig | VisionConfig, causal: bool):
+        super().__init__()
+        self.layers = nn.ModuleList([Layer(config, causal) for _ in range(config.layers)])
+
+    def forward(self, x: Float[Tensor, "b m e"]) -> Float[Tensor, "b m e"]:
+        for layer in self.layers:
+            x = layer(x)
+        return x
 
 
 class TextEncoder(nn.Module):
@@ -79,12 +96,8 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.encoder = nn.Module()
-        self.encoder.layers = nn.ModuleList([Layer(config) for _ in range(config.layers)])
+        self.encoder = Encoder(config, causal=True)
         self.final_layer_norm = nn.LayerNorm(config.width)
 
     def forward(self, ids: Int[Tensor, "b m"]) -> Float[Tensor, "b m e"]:
-        x = self.embeddings(ids)
-        for layer in self.encoder.layers:
-            x = layer(x)
-        return self.final_layer_norm(x)
+        return self.final_layer_norm(self.encoder(self.embeddings(ids)))

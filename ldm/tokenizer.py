@@ -1,7 +1,8 @@
-"""CLIP's tokenizer: lower-cased byte-pair encoding, built on the `tokenizers` library.
+"""The tokenizers: a prompt to ids, always as many, and back to its characters. Built on the `tokenizers` library.
 
 A prompt becomes BOS, its tokens, EOS and padding, always `length` in all. Every token knows which characters of the
-prompt it came from, which is how Prompt-to-Prompt finds the columns of a word.
+prompt it came from, which is how Prompt-to-Prompt finds the columns of a word. Here is what tokenizers have in common,
+and CLIP's: lower-cased byte-pair encoding. BERT's is in `ldm/wordpiece.py`.
 """
 
 import json
@@ -9,13 +10,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import pydantic
 import torch
 from jaxtyping import Int
-from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE
 from torch import Tensor
 
-from ldm.config import TextConfig
+from ldm.config import BertConfig, TextConfig
 
 WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -31,10 +33,10 @@ class Tokens:
     count: int  # tokens before the padding: BOS, words, EOS
 
 
-class CLIPTokenizer:
+class PromptTokenizer:
     """Prompts to ids and back to characters."""
 
-    def __init__(self, backend: Tokenizer, config: TextConfig):
+    def __init__(self, backend: Tokenizer, config: TextConfig | BertConfig):
         self._backend, self.config = backend, config
         if backend.get_vocab_size() > config.vocabulary:
             raise ValueError(
@@ -43,18 +45,7 @@ class CLIPTokenizer:
         self.bos, self.eos, self.pad = (self._id(token) for token in (config.bos, config.eos, config.pad))
 
     @classmethod
-    def from_vocabulary(cls, vocab: dict[str, int], merges: list[tuple[str, str]], config: TextConfig):
-        """From the contents of `vocab.json` and `merges.txt`, the public form."""
-        model = BPE(vocab, merges, continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token=config.eos)
-        backend = Tokenizer(model)
-        _clip_rules(backend)
-        special = [(token, backend.token_to_id(token)) for token in (config.eos, config.bos)]
-        backend.post_processor = processors.RobertaProcessing(*special, trim_offsets=False, add_prefix_space=False)
-        backend.add_special_tokens([config.bos, config.eos])
-        return cls(backend, config)
-
-    @classmethod
-    def from_file(cls, path: Path, config: TextConfig):
+    def from_file(cls, path: Path, config: TextConfig | BertConfig):
         """From a `tokenizer.json`.
 
         Raises:
@@ -65,35 +56,6 @@ class CLIPTokenizer:
         except Exception as e:  # the library raises nothing narrower
             raise ValueError(f"{path} is not a tokenizer.json: {e}") from e
         return cls(backend, config)
-
-    @classmethod
-    def train(cls, captions: list[str], config: TextConfig, in_pieces: dict[str, int]):
-        """Learn all merges that the captions hold, in CLIP's order of entries: the 256 bytes, the 256 bytes that end a
-        word, the merges, BOS, EOS.
-
-        Args:
-            captions: what to learn from.
-            config: its `vocabulary` must come out as the number of entries.
-            in_pieces: words to leave in so many tokens rather than one, by dropping the merges that complete them.
-        """
-        characters = sorted(pre_tokenizers.ByteLevel.alphabet())
-        base = characters + [c + "</w>" for c in characters]
-        backend = Tokenizer(BPE(end_of_word_suffix="</w>"))
-        _clip_rules(backend)
-        trainer = trainers.BpeTrainer(initial_alphabet=characters, end_of_word_suffix="</w>", show_progress=False)
-        backend.train_from_iterator(captions, trainer)
-        merges = [tuple(m) for m in json.loads(backend.to_str())["model"]["merges"]]
-        for word, number in in_pieces.items():
-            pieces = [word + "</w>"]
-            while len(pieces) < number:  # undo the merge that was learned last
-                last = max((m for m in merges if "".join(m) in pieces), key=merges.index)
-                merges.remove(last)
-                at = pieces.index("".join(last))
-                pieces[at : at + 1] = last
-        entries = base + ["".join(m) for m in merges] + [config.bos, config.eos]
-        if len(entries) != config.vocabulary:
-            raise ValueError(f"the captions give {len(entries)} entries, the config says {config.vocabulary}")
-        return cls.from_vocabulary({entry: i for i, entry in enumerate(entries)}, merges, config)
 
     def save(self, path: Path) -> None:
         self._backend.save(str(path))
@@ -136,6 +98,98 @@ class CLIPTokenizer:
         return torch.tensor([self.encode(prompt).ids for prompt in prompts])
 
 
+class CLIPTokenizer(PromptTokenizer):
+    """Lower-cased byte-pair encoding: words are spelled in bytes, which merges then join into longer pieces."""
+
+    @classmethod
+    def from_vocabulary(cls, vocab: dict[str, int], merges: list[tuple[str, str]], config: TextConfig):
+        """From the contents of `vocab.json` and `merges.txt`.
+
+        Raises:
+            ValueError: they do not belong together, or are not CLIP's kind: ids from 0 to n - 1, for the 256 bytes, the
+                256 bytes that end a word, what the merges make, and the special tokens.
+        """
+        made = {*_byte_entries(), *map("".join, merges), config.bos, config.eos, config.pad}
+        missing = sorted((made | {part for merge in merges for part in merge}) - vocab.keys())
+        unmade = sorted(vocab.keys() - made)
+        if missing or unmade:
+            raise ValueError(
+                f"the tokenizer's vocabulary and merges are not of one model, or not whole: the vocabulary lacks "
+                f"{len(missing)} entries {missing[:3]}, and no merge makes {len(unmade)} of its own {unmade[:3]}"
+            )
+        if sorted(vocab.values()) != list(range(len(vocab))):
+            raise ValueError(f"the ids of the tokenizer's vocabulary are not 0 to {len(vocab) - 1}, each once")
+        model = BPE(vocab, merges, continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token=config.eos)
+        backend = Tokenizer(model)
+        _clip_rules(backend)
+        special = [(token, backend.token_to_id(token)) for token in (config.eos, config.bos)]
+        backend.post_processor = processors.RobertaProcessing(*special, trim_offsets=False, add_prefix_space=False)
+        # typed in a prompt each is itself: for Stable Diffusion 2, which pads with "!", three of them are three tokens
+        backend.add_special_tokens([config.bos, config.eos, config.pad])
+        return cls(backend, config)
+
+    @classmethod
+    def from_files(cls, vocab: Path, merges: Path, config: TextConfig):
+        """From the public `vocab.json` and `merges.txt`.
+
+        Raises:
+            ValueError: a file cannot be read, is not of its kind, or they do not fit one another or the config.
+        """
+        try:
+            entries = pydantic.TypeAdapter(dict[str, int]).validate_json(read_text(vocab), strict=True)
+        except pydantic.ValidationError as e:
+            raise ValueError(f"{vocab} is not a JSON object of entries and their ids: {e.errors()[0]['msg']}") from None
+        header, *lines = read_text(merges).removesuffix("\n").split("\n")
+        if not header.startswith("#version"):
+            raise ValueError(f"{merges} does not begin with #version, as a list of merges does")
+        pairs = [tuple(line.split(" ")) for line in lines]
+        for number, pair in enumerate(pairs, start=2):
+            if len(pair) != 2 or not all(pair):
+                raise ValueError(f"{merges}, line {number}: {' '.join(pair)[:50]!r} is not two pieces and a space")
+        tokenizer = cls.from_vocabulary(entries, pairs, config)
+        # special_tokens_map.json beside them says that BOS and EOS may be typed in upper case too, but not what pads
+        either_case = {config.bos, config.eos} - {config.pad}
+        tokenizer._backend.add_special_tokens([AddedToken(token, normalized=True) for token in sorted(either_case)])
+        return tokenizer
+
+    @classmethod
+    def train(cls, captions: list[str], config: TextConfig, in_pieces: dict[str, int]):
+        """Learn all merges that the captions hold, in CLIP's order of entries: the 256 bytes, the 256 bytes that end a
+        word, the merges, BOS, EOS.
+
+        Args:
+            captions: what to learn from.
+            config: its `vocabulary` must come out as the number of entries.
+            in_pieces: words to leave in so many tokens rather than one, by dropping the merges that complete them.
+
+        Raises:
+            ValueError: another number of entries, or a word of `in_pieces` that has no such number of pieces.
+        """
+        base = _byte_entries()
+        backend = Tokenizer(BPE(end_of_word_suffix="</w>"))
+        _clip_rules(backend)
+        trainer = trainers.BpeTrainer(initial_alphabet=base[:256], end_of_word_suffix="</w>", show_progress=False)
+        backend.train_from_iterator(captions, trainer)
+        merges = [tuple(m) for m in json.loads(backend.to_str())["model"]["merges"]]
+        for word, number in in_pieces.items():
+            pieces = [word + "</w>"]
+            while len(pieces) < number:  # undo the merge that was learned last
+                makers = [m for m in merges if "".join(m) in pieces]
+                if not makers:
+                    raise ValueError(
+                        f"the word {word!r} cannot be left in {number} tokens: "
+                        f"no merge that the captions teach makes {' or '.join(map(repr, pieces))}"
+                    )
+                last = max(makers, key=merges.index)
+                merges.remove(last)
+                at = pieces.index("".join(last))
+                pieces[at : at + 1] = last
+        entries = base + ["".join(m) for m in merges] + [config.bos, config.eos]
+        if len(entries) != config.vocabulary:
+            raise ValueError(f"the captions give {len(entries)} entries, the config says {config.vocabulary}")
+        return cls.from_vocabulary({entry: i for i, entry in enumerate(entries)}, merges, config)
+
+
 def _clip_rules(backend: Tokenizer) -> None:
     """Normalisation, splitting into words, byte alphabet."""
     backend.normalizer = normalizers.Sequence(
@@ -148,3 +202,21 @@ def _clip_rules(backend: Tokenizer) -> None:
         ]
     )
     backend.decoder = decoders.ByteLevel()
+
+
+def _byte_entries() -> list[str]:
+    """The 256 characters that stand for bytes, and each again as the end of a word."""
+    characters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    return characters + [c + "</w>" for c in characters]
+
+
+def read_text(path: Path) -> str:
+    """What a vocabulary file says.
+
+    Raises:
+        ValueError: there is no such file, or it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise ValueError(f"{path} cannot be read as text: {e}") from e

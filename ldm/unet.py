@@ -1,7 +1,8 @@
 """The noise predictor eps_theta(z_t, t, tau_theta(y)): a UNet with spatial transformers.
 
 Levels go down, each halving the resolution, through a middle, and back up, each level taking the matching features
-from the way down. Parameter names are those of the public checkpoint files.
+from the way down. A UNet without prompts has plain self-attention in the transformers' places. Parameter names are
+those of the public checkpoint files.
 """
 
 import math
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ldm.attention import AttentionEdit, SpatialTransformer
+from ldm.attention import AttentionEdit, SelfAttentionBlock, SpatialTransformer
 from ldm.config import UNetConfig
 
 
@@ -87,7 +88,7 @@ class UNet(nn.Module):
         self.config = config
         widths, levels = config.widths, len(config.widths)
         time_width = 4 * widths[0]
-        self.transformers = 0  # counted while they are made, in the order they run
+        self.attentions = 0  # counted while they are made, in the order they run
         self.time_embedding = TimeMLP(widths[0], time_width)
         self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
 
@@ -101,9 +102,10 @@ class UNet(nn.Module):
             self.down_blocks.append(self._block("down", level, inputs, "downsamplers", down))
             skips += [width] * (config.layers + (down is not None))
 
-        self.mid_block = nn.Module()
-        self.mid_block.resnets = nn.ModuleList([self._resnet(width, width) for _ in range(2)])
-        self.mid_block.attentions = nn.ModuleList([self._transformer("mid", levels - 1)])
+        if config.mid:
+            self.mid_block = nn.Module()
+            self.mid_block.resnets = nn.ModuleList([self._resnet(width, width) for _ in range(2)])
+            self.mid_block.attentions = nn.ModuleList([self._attention("mid", levels - 1)])
 
         self.up_blocks = nn.ModuleList()
         for level in reversed(range(levels)):
@@ -119,20 +121,21 @@ class UNet(nn.Module):
     def _resnet(self, width_in: int, width_out: int) -> ResidualBlock:
         return ResidualBlock(width_in, width_out, 4 * self.config.widths[0], self.config.groups)
 
-    def _transformer(self, place: str, level: int) -> SpatialTransformer:
-        c = self.config
-        transformer = SpatialTransformer(
-            c.widths[level], c.context_width, c.heads_at(level), c.linear_projection, c.groups, place, self.transformers
+    def _attention(self, place: str, level: int) -> SpatialTransformer | SelfAttentionBlock:
+        c, layer = self.config, self.attentions
+        self.attentions += 1
+        if c.context_width is None:
+            return SelfAttentionBlock(c.widths[level], c.heads_at(level), c.groups, 1e-5, place, layer)
+        return SpatialTransformer(
+            c.widths[level], c.context_width, c.heads_at(level), c.linear_projection, c.groups, place, layer
         )
-        self.transformers += 1
-        return transformer
 
     def _block(self, place: str, level: int, inputs: list[int], name: str, resample: nn.Module | None) -> nn.Module:
-        """One level: a residual block per input width, a transformer after each if the level has attention."""
+        """One level: a residual block per input width, attention after each if the level has it."""
         block = nn.Module()
         block.resnets = nn.ModuleList([self._resnet(i, self.config.widths[level]) for i in inputs])
         if self.config.attention[level]:
-            block.attentions = nn.ModuleList([self._transformer(place, level) for _ in inputs])
+            block.attentions = nn.ModuleList([self._attention(place, level) for _ in inputs])
         if resample is not None:
             block.add_module(name, nn.ModuleList([resample]))
         return block
@@ -149,7 +152,7 @@ class UNet(nn.Module):
         Args:
             z_t: noisy latents.
             timestep: counted from 0, as the public weights were trained: the lecture's t less one.
-            context: tau_theta(y), the prompt's tokens.
+            context: tau_theta(y), the prompt's tokens; ignored by a UNet without prompts.
             edit: called in place of plain attention in every attention layer; see `ldm.attention`.
         """
         time = self.time_embedding(timestep_embedding(timestep, self.config.widths[0]).to(z_t.dtype))
@@ -165,9 +168,10 @@ class UNet(nn.Module):
                 x = block.downsamplers[0](x)
                 skips.append(x)
 
-        x = self.mid_block.resnets[0](x, time)
-        x = self.mid_block.attentions[0](x, context, edit)
-        x = self.mid_block.resnets[1](x, time)
+        if self.config.mid:
+            x = self.mid_block.resnets[0](x, time)
+            x = self.mid_block.attentions[0](x, context, edit)
+            x = self.mid_block.resnets[1](x, time)
 
         for block in self.up_blocks:
             for i, resnet in enumerate(block.resnets):

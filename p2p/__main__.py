@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -10,13 +11,17 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ldm.config import PRESETS
 from ldm.files import save_atomically
+from ldm.pipeline import LatentDiffusion
 from ldm.register import listing
-from ldm.samplers import times
+from ldm.samplers import SAMPLERS
 from p2p import commands
 from p2p.call import CALL, Call
 from p2p.options import add_edit_options, call_of, finite, sampling_of
+from weights.checkpoints import CHECKPOINTS
 from weights.load import DTYPES, SHIPPED, load
+from weights.recognise import fetched
 
 DESCRIPTION = """\
 Make a picture from a prompt, edit it by editing the prompt, and see where each word looked.
@@ -29,7 +34,18 @@ Make a picture from a prompt, edit it by editing the prompt, and see where each 
   p2p attention "a photo of a cat next to a castle" --seed 7 -o maps.png
   p2p show mapper "a photo of a cat" "a photo of an elephant" -o mapper.png
   p2p sweep tau "a photo of a cat on the grass" "a photo of a dog on the grass" -o tau.png
+  p2p download sd15
+  p2p edit "a photo of a cat" "a photo of a dog" --model sd15 --steps 50 --guidance 7.5 -o sd.png
 """
+MODEL = f"""\
+{', '.join(SHIPPED)}, which ships; a public checkpoint by name, downloaded on first use (see `p2p download --help`); a
+diffusers folder; a CompVis file (.safetensors or .ckpt); or PRESET=FILE for a file that could be of several models.
+Stable Diffusion likes 50 steps and a guidance of 7.5, sd-turbo 4 steps and a guidance of 1. Default %(default)s"""
+SAMPLER = """\
+how a step is made of what the network says: ddim follows its latest word in a straight line; plms (Stable Diffusion's
+own, one network call more than steps) and dpm++ also look back, and need fewer steps; ddpm adds fresh noise at every
+step, and needs more of them; euler is ddim by its other name, and ends at the clean latent even where the model's
+settings let ddim stop a step short. Default %(default)s"""
 FIGURES = {  # of an edit, and of experiments
     "show": {
         "mapper": (commands.matrices, "the mapper M, and P_t and Q_t wherever they change, as heat maps with tokens"),
@@ -47,17 +63,20 @@ def parser() -> argparse.ArgumentParser:
     output = argparse.ArgumentParser(add_help=False)
     output.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.png", help="where the picture goes")
     machine = argparse.ArgumentParser(add_help=False)
-    machine.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default %(default)s)")
-    machine.add_argument("--dtype", choices=DTYPES, default="float32", help="default %(default)s")
+    machine.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto: a GPU if there is one")
+    machine.add_argument("--dtype", choices=DTYPES, default="float32", help="float16 halves a GPU's memory and time")
+    machine.add_argument("--no-ema", action="store_true", help="of a file with both, take the weights not averaged")
     common = argparse.ArgumentParser(add_help=False, parents=[output, machine])
-    common.add_argument("--model", default="stickers", help=f"{', '.join(SHIPPED)}, or a model's folder")
+    common.add_argument("--model", default="stickers", help=MODEL)
     common.add_argument("--seed", type=int, default=0, help="of the noise; the same seed gives the same picture")
-    common.add_argument("--steps", type=int, default=30, help="network calls, 1 to T (default %(default)s)")
+    common.add_argument("--steps", type=int, default=30, help="from noise to picture, 1 to T (default %(default)s)")
     common.add_argument(
         "--guidance", type=finite, default=4.0, metavar="W", help="how strongly to follow the prompt; 1 is no guidance"
     )
-    common.add_argument("--sampler", choices=["ddim", "ddpm"], default="ddim", help="default %(default)s")
-    common.add_argument("--eta", type=finite, default=0.0, help="noise that DDIM adds, 0 (none) to 1 (as DDPM)")
+    common.add_argument("--sampler", choices=SAMPLERS, default="ddim", help=SAMPLER)
+    common.add_argument(
+        "--eta", type=finite, default=0.0, help="noise that each step of ddim adds, 0 (none) to 1 (as ddpm)"
+    )
 
     top = argparse.ArgumentParser("p2p", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     subcommands = top.add_subparsers(dest="command", required=True)
@@ -87,6 +106,15 @@ def parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("file", type=Path, help="a .json file that --save wrote, or a .png that `p2p edit` made")
     replay.add_argument("--model", help="instead of the file's; needed where that is no model by name")
+
+    download = subcommands.add_parser(
+        "download",
+        help="fetch a public checkpoint, verified",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Fetch a public checkpoint into the Hugging Face cache (HF_HOME), and verify what came.\n\n"
+        + "\n".join(f"  {name:<16}{c.size / 1e9:4.1f} GB  {c.about}" for name, c in CHECKPOINTS.items()),
+    )
+    download.add_argument("name", choices=CHECKPOINTS, metavar="NAME", help="one of the above")
 
     subcommands.add_parser("schema", help="print the JSON schema of saved calls")
     subcommands.add_parser("equations", help="list the lecture's formulas; `python -m ldm.explain ID` shows one")
@@ -176,12 +204,15 @@ def run(args: argparse.Namespace) -> None:
     if args.command == "equations":
         print(listing())
         return
+    if args.command == "download":
+        print(fetched(args.name))
+        return
     check_output(args.output)
     if args.command == "replay":
         call = read_call(args.file)
-        if args.model is None and call.model not in SHIPPED:
+        if args.model is None and call.model not in PRESETS:  # no path is taken from a file
             raise ValueError(f"{args.file} was made by the model {call.model!r}, which has no name here: give --model")
-        picture, _ = commands.edit(load(args.model or call.model, args.device, args.dtype), call)
+        picture, _ = commands.edit(load_model(args, args.model or call.model), call)
         save(picture, args.output, call.to_json())
         return
     sampling = sampling_of(args)
@@ -190,10 +221,14 @@ def run(args: argparse.Namespace) -> None:
         return
     if getattr(args, "seeds", 1) < 1:
         raise ValueError(f"--seeds must be at least 1, got {args.seeds}")
-    model = load(args.model, args.device, args.dtype)
-    times(model.schedule.T, sampling.steps)
+    model = load_model(args, args.model)
+    sampling.times(model.schedule)
     said = {k: v for k, v in vars(args).items() if k != "make"}
     save(args.make(model, args), args.output, json.dumps(said, default=str, ensure_ascii=False))
+
+
+def load_model(args: argparse.Namespace, name: str) -> LatentDiffusion:
+    return load(name, args.device, args.dtype, ema=not args.no_ema)
 
 
 def edit(args: argparse.Namespace) -> None:
@@ -201,7 +236,7 @@ def edit(args: argparse.Namespace) -> None:
     for path, ending in ((args.save, ".json"), (args.gif, ".gif")):
         if path:
             check_output(path, ending)
-    model = load(args.model, args.device, args.dtype)
+    model = load_model(args, args.model)
     call = call_of(args, model)
     picture, states = commands.edit(model, call)
     save(picture, args.output, call.to_json())
@@ -216,6 +251,8 @@ def edit(args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parser().parse_args()
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("weights").setLevel(logging.INFO)  # what a model was recognised as
     try:
         run(args)
     except ValueError as e:

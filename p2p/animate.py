@@ -34,7 +34,7 @@ def frames(
     if every < 1:
         raise ValueError(f"frames must be at least 1 step apart, got {every}")
     for i, state in enumerate(states):
-        if state.t == 0:  # what the last step led to, a blend included
+        if state.t <= model.schedule.config.last:  # what the last step led to, a blend included
             yield _frame(model.decode(state.z_t), prompts, state.t)
         elif i % every == 0:
             yield _frame(model.decode(state.prediction.z_0), prompts, state.t)

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ldm.pipeline import LatentDiffusion, Noise, State
+from ldm.samplers import DDIM, Sampler
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
 from p2p.masks import Box, box_pixels, check_mask, share
@@ -137,6 +138,7 @@ def reference(
     seed: int,
     *,
     steps: int,
+    sampler: Sampler = DDIM,
     cross_replace_steps: Fraction = 0.8,
     self_replace_steps: Fraction = 0.4,
     **sampling,
@@ -146,7 +148,7 @@ def reference(
     Args:
         prompts: the source, then its targets.
         mapper: "replace" or "refine".
-        steps: how many of the T steps to visit; the windows are fractions of this number.
+        steps, sampler: of the run; the windows are fractions of the number of its network calls.
         cross_replace_steps: when cross-attention is injected, from the first step to this fraction, or (from, to).
         self_replace_steps: when self-attention is.
 
@@ -154,11 +156,11 @@ def reference(
         ValueError: the prompts do not fit the mapper, or a fraction lies outside [0, 1].
     """
     source, *targets = prompts
-    T = model.schedule.T
-    edit = Reference(mapper, Alpha(cross_replace(cross_replace_steps, steps, T)))
-    window = SelfInjection(self_replace(self_replace_steps, steps, T))
+    visited = sampler.visit(model.schedule, steps, None)[:-1]
+    edit = Reference(mapper, Alpha(cross_replace(cross_replace_steps, visited)))
+    window = SelfInjection(self_replace(self_replace_steps, visited))
     p2p = PromptToPrompt(model, source, tuple(targets), (edit,) * len(targets), window)
-    return p2p.denoise(seed, steps=steps, **sampling)
+    return p2p.denoise(seed, steps=steps, sampler=sampler, **sampling)
 
 
 def first_noise(model: LatentDiffusion, z_0: Float[Tensor, "1 c h w"], seed: int) -> Float[Tensor, "1 c h w"]:

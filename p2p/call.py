@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import reduce
 from operator import add
-from typing import Literal
 
 import pydantic
 import torch
@@ -18,7 +17,8 @@ from torch import Tensor
 
 from ldm.config import STRICT
 from ldm.pipeline import LatentDiffusion, State
-from ldm.samplers import ddim_step, ddpm_step, times
+from ldm.samplers import SAMPLERS, Name, Sampler, ddim_step
+from ldm.schedule import Schedule
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Time
 from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
@@ -40,7 +40,7 @@ class Sampling:
     seed: int = 0
     steps: int = 30
     guidance: float = 4.0
-    sampler: Literal["ddim", "ddpm"] = "ddim"
+    sampler: Name = "ddim"
     eta: float = 0.0
 
     def __post_init__(self):
@@ -48,14 +48,24 @@ class Sampling:
             raise ValueError(f"the seed must lie in 0..2^63-1, got {self.seed}")
         if not math.isfinite(self.guidance):
             raise ValueError(f"guidance must be a number, got {self.guidance}")
-        if self.sampler == "ddpm" and self.eta:
-            raise ValueError("eta belongs to the ddim sampler; ddpm adds all its noise already")
+        if self.sampler != "ddim" and self.eta:
+            raise ValueError(f"eta belongs to the ddim sampler: leave it out for {self.sampler}")
         ddim_step(self.eta)  # refuses an eta out of range
 
     def options(self) -> dict:
         """As keyword arguments of `denoise`."""
-        step = ddpm_step if self.sampler == "ddpm" else ddim_step(self.eta)
-        return {"steps": self.steps, "guidance": self.guidance, "step": step}
+        return {"steps": self.steps, "guidance": self.guidance, "sampler": self._sampler()}
+
+    def times(self, schedule: Schedule) -> list[int]:
+        """The time steps of the network calls, and the one at which the run ends.
+
+        Raises:
+            ValueError: the schedule has not so many.
+        """
+        return self._sampler().visit(schedule, self.steps, None)
+
+    def _sampler(self) -> Sampler:
+        return Sampler(ddim_step(self.eta)) if self.eta else SAMPLERS[self.sampler]
 
 
 @dataclass(frozen=True)
@@ -153,7 +163,7 @@ class Call:
     def start(self, model: LatentDiffusion) -> Iterator[State]:
         """The run: one yield per step, row 0 the source's. Raises ValueError for what does not fit, before any step."""
         p2p, sampling = self.p2p(model), self.sampling
-        times(model.schedule.T, sampling.steps)
+        sampling.times(model.schedule)
         how, wheres = sampling.options(), [target.where for target in self.targets]
         if any(where is not None for where in wheres):
             source, *targets = map(model.tokenizer.encode, p2p.prompts)

@@ -9,9 +9,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from ldm.pipeline import LatentDiffusion, State
-from ldm.samplers import times
 from ldm.tokenizer import Tokens
-from p2p.call import Call
+from p2p.call import Call, Sampling
 from p2p.edits import Edit, Matrices, Moment, Swap, between
 from p2p.inject import watching
 from p2p.mapper import align, mapper
@@ -22,15 +21,16 @@ from p2p.words import words
 # matplotlib takes a second to load, so what draws is imported by the commands that draw
 
 
-def with_progress(states: Iterator[State], steps: int) -> list[State]:
-    return list(tqdm(states, total=steps, unit="step", file=sys.stderr))
+def with_progress(states: Iterator[State], model: LatentDiffusion, sampling: Sampling) -> list[State]:
+    calls = len(sampling.times(model.schedule)) - 1
+    return list(tqdm(states, total=calls, unit="step", file=sys.stderr))
 
 
 def generate(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
     """The picture of a prompt."""
     sampling = sampling_of(args)
     states = model.denoise(model.encode_prompts([args.prompt]), [sampling.seed], **sampling.options())
-    return Image.fromarray(model.decode(with_progress(states, sampling.steps)[-1].z_t)[0])
+    return Image.fromarray(model.decode(with_progress(states, model, sampling)[-1].z_t)[0])
 
 
 def edit(model: LatentDiffusion, call: Call) -> tuple[Image.Image, list[State]]:
@@ -38,7 +38,7 @@ def edit(model: LatentDiffusion, call: Call) -> tuple[Image.Image, list[State]]:
     states = call.start(model)
     for target in call.targets:
         print(f"{target.prompt}: {target.edit}", file=sys.stderr)
-    states = with_progress(states, call.sampling.steps)
+    states = with_progress(states, model, call.sampling)
     return Image.fromarray(np.concatenate(list(model.decode(states[-1].z_t)), axis=1)), states
 
 
@@ -52,7 +52,7 @@ def attention(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
         raise ValueError(f"the prompt {args.prompt!r} has no words to show the attention of")
     context = model.encode_prompts([args.prompt])
     states = model.denoise(context, [sampling.seed], edit=lambda t: watching(maps), **sampling.options())
-    picture = model.decode(with_progress(states, sampling.steps)[-1].z_t)[0]
+    picture = model.decode(with_progress(states, model, sampling)[-1].z_t)[0]
     return show.as_image(show.attention([(args.prompt, picture, maps.of_words(0, tokens))]))
 
 
@@ -64,7 +64,7 @@ def matrices(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
     pairs = tuple((part.source, part.target) for part in edit.parts if isinstance(part, Swap))
     T, at = model.schedule.T, {}
     last: Matrices | None = None
-    for t in times(T, args.steps)[:-1]:
+    for t in sampling_of(args).times(model.schedule)[:-1]:
         found = edit.matrices(Moment(t, T, source, target))
         if last is None or not (found.P.equal(last.P) and found.Q.equal(last.Q)):
             at[t] = last = found
@@ -78,8 +78,8 @@ def schedule(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
     from p2p import show, show_edit
 
     _, target, _ = _edited(model, args)
-    T = model.schedule.T
-    return show.as_image(show_edit.timeline(target, alpha_of(args), args.self_until, times(T, args.steps), T))
+    visited = sampling_of(args).times(model.schedule)
+    return show.as_image(show_edit.timeline(target, alpha_of(args), args.self_until, visited, model.schedule.T))
 
 
 def _edited(model: LatentDiffusion, args: argparse.Namespace) -> tuple[Tokens, Tokens, Edit]:

@@ -115,7 +115,7 @@ class LocalBlend:
 
     def __call__(self, state: State) -> Float[Tensor, "b c h w"]:
         """The state's latents, with the source's outside the masks. Raises as `masks`, and at a second run."""
-        if state.t >= self._last:
+        if state.t > self._last:  # equal where a sampler takes a step twice
             raise ValueError("this local blend has served a run and holds its maps: make another for the next")
         self._last = state.t
         masks = self.masks(tuple(state.z_t.shape[-2:]))  # before the start too, so that errors come at once

@@ -18,7 +18,7 @@ from torch import Tensor
 from ldm.attention import AttentionEdit, Site, attend
 from ldm.files import save_atomically
 from ldm.pipeline import LatentDiffusion, State
-from ldm.samplers import DDIM, Step, times
+from ldm.samplers import DDIM, Sampler
 from ldm.schedule import Prediction
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import switch_time, window
@@ -97,20 +97,23 @@ def record(
     self_injection: SelfInjection = SELF,
     steps: int = 30,
     guidance: float = 4.0,
-    step: Step = DDIM,
+    sampler: Sampler = DDIM,
     dtype: torch.dtype | None = None,
 ) -> Recording:
     """Phase one: run the source, and keep what edits will need.
 
     Args:
-        model, source, seed, steps, guidance, step: of the run, as for `LatentDiffusion.denoise`.
+        model, source, seed, steps, guidance, sampler: of the run, as for `LatentDiffusion.denoise`.
         tau: cross-attention is kept while t >= tau; edits with an earlier switch can then be made.
         self_injection: of which self-attention is kept.
         dtype: of what is kept; None is the model's own, and then edits come out as in one pass.
 
     Raises:
-        ValueError: as `LatentDiffusion.denoise`, or a time is out of range.
+        ValueError: as `LatentDiffusion.denoise`, a time is out of range, or the sampler visits one twice.
     """
+    visited = sampler.visit(model.schedule, steps, None)
+    if len(set(visited)) < len(visited):
+        raise ValueError("this sampler calls the network twice at one t, of which a recording keeps one: take another")
     T, until, layers = model.schedule.T, window(self_injection.until), self_injection.layers
     until.at(T, T)  # refuses a window that can't be
     about = About(
@@ -139,7 +142,7 @@ def record(
         return kept
 
     context = model.encode_prompts([source])
-    for state in model.denoise(context, [seed], steps=steps, guidance=guidance, step=step, edit=edit):
+    for state in model.denoise(context, [seed], steps=steps, guidance=guidance, sampler=sampler, edit=edit):
         tensors[f"z_t/{state.t}"] = state.z_t
         tensors[f"eps/{state.t}"], tensors[f"z_0/{state.t}"] = state.prediction
     return Recording(about, tensors)
@@ -150,7 +153,7 @@ def rerun(
     recording: Recording,
     watch: Watch | None = None,
     blend: Callable[[State], Float[Tensor, "b c h w"]] = lambda state: state.z_t,
-    step: Step = DDIM,
+    sampler: Sampler = DDIM,
 ) -> Iterator[State]:
     """Phase two: run the targets with the recorded source's attention; row 0 of every state is the source's.
 
@@ -158,13 +161,13 @@ def rerun(
         p2p: what to edit and how.
         recording: of its source, by its model.
         watch, blend: as for `PromptToPrompt.denoise`.
-        step: the sampler that the source was recorded with.
+        sampler: that the source was recorded with.
 
     Raises:
         ValueError: the recording is of another source or model, or lacks attention that the edit needs.
     """
     model, about = p2p.model, recording.about
-    check(p2p, recording.about, watch is not None)
+    check(p2p, recording.about, sampler, watch is not None)
     like = model.unet.conv_in.weight
 
     def with_source(state: State) -> State:
@@ -178,21 +181,21 @@ def rerun(
         [about.seed] * len(p2p.targets),
         steps=about.steps,
         guidance=about.guidance,
-        step=step,
+        sampler=sampler,
         edit=lambda t: p2p.attention_edit(t, watch, recording.attention(t, like)),
         blend=lambda state: blend(with_source(state))[1:],
     )
     return map(with_source, states)
 
 
-def check(p2p: PromptToPrompt, about: About, watched: bool) -> None:
+def check(p2p: PromptToPrompt, about: About, sampler: Sampler, watched: bool) -> None:
     """Raises ValueError unless a recording holds all the attention that an edit takes from its source."""
     if (about.model, about.source) != (p2p.model.config.name, p2p.source):
         raise ValueError(
             f"the recording is of {about.source!r} by {about.model}, "
             f"the edit of {p2p.source!r} by {p2p.model.config.name}"
         )
-    for t in times(p2p.model.schedule.T, about.steps)[:-1]:
+    for t in sampler.visit(p2p.model.schedule, about.steps, None)[:-1]:
         injection = p2p.injection(t)
         cross = watched or any(matrices.P.any() for matrices in injection.matrices)
         for kind, needed, end in (("cross", cross, about.cross_end), ("self", injection.self_share, about.self_end)):

@@ -21,7 +21,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ldm.samplers import times
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha, Window
 from p2p.edits import Edit, Matrices, Moment, claim
@@ -125,30 +124,29 @@ def refinement(source: Tokens, target: Tokens) -> Mapping:
     return M, a
 
 
-def cross_replace(fraction: Fraction, steps: int, T: int) -> Window:
-    """The reference's `cross_replace_steps` as a window: its schedule has steps + 1 rows.
+def cross_replace(fraction: Fraction, visited: list[int]) -> Window:
+    """The reference's `cross_replace_steps` as a window: its schedule has one row more than there are steps.
 
     Args:
         fraction: of the steps, in [0, 1].
-        steps: how many of the T steps the run visits.
-        T: the schedule's number of time steps.
+        visited: the time step of each of the run's network calls.
 
     Raises:
-        ValueError: a fraction lies outside [0, 1], or there can't be as many steps.
+        ValueError: a fraction lies outside [0, 1].
     """
-    return _window(fraction, steps + 1, steps, T)
+    return _window(fraction, len(visited) + 1, visited)
 
 
-def self_replace(fraction: Fraction, steps: int, T: int) -> Window:
+def self_replace(fraction: Fraction, visited: list[int]) -> Window:
     """The reference's `self_replace_steps` as a window: a fraction of the steps themselves, else as `cross_replace`."""
-    return _window(fraction, steps, steps, T)
+    return _window(fraction, len(visited), visited)
 
 
-def _window(fraction: Fraction, rows: int, steps: int, T: int) -> Window:
+def _window(fraction: Fraction, rows: int, visited: list[int]) -> Window:
     """Steps int(from * rows) to int(to * rows), the last left out, as time steps."""
     start, end = fraction if isinstance(fraction, tuple) else (0.0, fraction)
     for edge in (start, end):
         if not 0 <= edge <= 1:
             raise ValueError(f"a fraction of the steps must lie in [0, 1], got {edge}")
-    visited = times(T, steps)[:-1][int(start * rows) : int(end * rows)]
-    return Window(start=visited[0], end=visited[-1]) if visited else Window(end=T + 1)
+    inside = visited[int(start * rows) : int(end * rows)]
+    return Window(start=inside[0], end=inside[-1]) if inside else Window(end=visited[0] + 1)

@@ -14,13 +14,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
+from ldm.likeness import psnr, structure
 from ldm.pipeline import LatentDiffusion, State
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Time, Window
 from p2p.baselines import fixed_seed
 from p2p.edits import Edit, Preserve
 from p2p.fidelity import fidelity
-from p2p.likeness import psnr, structure
 
 NEVER, ALWAYS = 1.0, 0.0  # a tau above every step, and one below
 CROSS_ONLY = SelfInjection(NEVER)
@@ -43,8 +43,8 @@ class Sweep:
     settings: tuple[Time | Window, ...]  # tau of each edit
     originals: UInt8[np.ndarray, "s H W 3"]  # one per seed
     pictures: UInt8[np.ndarray, "s k H W 3"]
-    preservation: Float[Tensor, "s k"]  # `p2p.likeness.psnr`
-    structure: Float[Tensor, "s k"]  # `p2p.likeness.structure`
+    preservation: Float[Tensor, "s k"]  # `ldm.likeness.psnr`
+    structure: Float[Tensor, "s k"]  # `ldm.likeness.structure`
     fidelity: Float[Tensor, "s k"]  # `p2p.fidelity.fidelity`
     fidelity_of_originals: Float[Tensor, " s"]
 

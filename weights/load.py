@@ -1,92 +1,194 @@
-"""From files to a model. Loading is a contract: every tensor of the file used, every parameter filled, every shape
-equal; otherwise one error that says what does not fit."""
+"""From files to a model: the one that ships, a public checkpoint by name, a diffusers folder or a CompVis file.
 
+What a path is gets recognised from what it holds, and is said (to the log, at level INFO).
+"""
+
+import logging
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from ldm.autoencoder import Autoencoder
-from ldm.config import ModelConfig
+from ldm.clip import CLIP
+from ldm.config import AUTOENCODERS, CLIP_PRESETS, PRESETS, ModelConfig, TextConfig
 from ldm.pipeline import LatentDiffusion
-from ldm.text_encoder import TextEncoder
-from ldm.tokenizer import CLIPTokenizer
-from ldm.unet import UNet
+from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
+from weights import folders
+from weights.build import empty, shapes
+from weights.checkpoints import CHECKPOINTS
+from weights.fit import Piece, fill
+from weights.layouts import in_compvis, in_diffusers
+from weights.recognise import (
+    Opened,
+    compvis_file,
+    diffusers_folder,
+    diffusers_piece,
+    fetched,
+    named,
+    own_folder,
+    tensor_file,
+    tokenizer,
+    tokenizer_beside,
+)
+from weights.tensors import open_tensors
+
+log = logging.getLogger(__name__)
 
 SHIPPED = {"stickers": Path(__file__).parent / "stickers"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load(name: str | Path = "stickers", device: str = "cpu", dtype: str = "float32") -> LatentDiffusion:
-    """A model by name, or from a folder that holds config.json, tokenizer.json and model.safetensors.
+def load(
+    name: str | Path = "stickers", device: str = "cpu", dtype: str = "float32", ema: bool = True
+) -> LatentDiffusion:
+    """A model, ready to use.
+
+    Args:
+        name: what ships, a public checkpoint by name (downloaded on first use), a folder, a file, or PRESET=FILE for a
+            file that could be of several models.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for a GPU where there is one.
+        dtype: of the parameters and of the computation.
+        ema: take the UNet's averaged weights where a file has both.
 
     Raises:
         ValueError: no such model, a file of it missing or damaged, tensors that do not fit, or no such device or dtype.
     """
-    folder = SHIPPED.get(str(name), Path(name))
-    if not folder.is_dir():
-        raise ValueError(f"no model {str(name)!r}: give one of {', '.join(SHIPPED)}, or a model's folder")
+    place, precision = pick_device(device), pick_dtype(dtype)
+    path, preset = find(name)
+    if path.is_file():
+        opened, config = compvis_file(path, preset, ema)
+        reader = lambda: config.text and tokenizer_beside(path, config.text)
+    elif (path / "model_index.json").is_file():
+        config = folders.model_config(path, str(name))
+        opened = diffusers_folder(path, config, precision, ema)
+        reader = lambda: config.text and tokenizer(path / "tokenizer", config.text)
+    else:
+        config = own_config(path)
+        opened = own_folder(path, config)
+        reader = lambda: CLIPTokenizer.from_file(path / "tokenizer.json", config.text)
+    refuse_misfit(opened, path)  # before a tokenizer is downloaded
+    words: PromptTokenizer | None = reader()
+    parts = filled(opened, place, precision)
+    text_encoder = parts["text_encoder"] if config.text else None
+    return LatentDiffusion(config, words, text_encoder, parts["unet"], parts["autoencoder"])
+
+
+def find(name: str | Path) -> tuple[Path, str | None]:
+    """Where a model is, and which preset its file is said to be.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    if str(name) in SHIPPED:
+        return SHIPPED[str(name)], None
+    public = sorted(PRESETS.keys() - SHIPPED.keys())
+    if str(name) in public:
+        return fetched(str(name)), None
+    preset, equals, rest = str(name).partition("=")
+    if equals and preset in public and Path(rest).is_file():
+        return Path(rest), preset
+    path = Path(name)
+    if path.exists():
+        return path, None
+    raise ValueError(
+        f"no model {str(name)!r}: give {' or '.join(SHIPPED)}, which ships; one to download ({', '.join(public)}); "
+        "a diffusers folder; or a CompVis file"
+    )
+
+
+def own_config(folder: Path) -> ModelConfig:
+    """Of a folder that the training here wrote. Raises ValueError if it is none."""
     missing = [f for f in ("config.json", "tokenizer.json", "model.safetensors") if not (folder / f).is_file()]
     if missing:
-        raise ValueError(f"the model folder {folder} lacks {', '.join(missing)}")
-    if dtype not in DTYPES:
-        raise ValueError(f"no dtype {dtype!r}: give one of {', '.join(DTYPES)}")
+        whose = "" if (folder / "config.json").is_file() else " (a diffusers folder has a model_index.json)"
+        raise ValueError(f"the model folder {folder} lacks {', '.join(missing)}{whose}")
     try:
         config = ModelConfig.from_json((folder / "config.json").read_bytes())
     except ValueError as e:
         raise ValueError(f"{folder / 'config.json'} is not a model configuration: {e}") from e
-    tokenizer = CLIPTokenizer.from_file(folder / "tokenizer.json", config.text)
-    with torch.device("meta"):  # shapes only: the file's tensors become the parameters
-        parts = nn.ModuleDict(
-            {
-                "text_encoder": TextEncoder(config.text),
-                "unet": UNet(config.unet),
-                "autoencoder": Autoencoder(config.autoencoder),
-            }
-        )
-    fill(parts, read_tensors(folder / "model.safetensors", device, DTYPES[dtype]), folder / "model.safetensors")
-    return LatentDiffusion(config, tokenizer, **parts)
+    if not isinstance(config.text, TextConfig):
+        raise ValueError(f"{folder / 'config.json'} is no model of ours: they all read prompts by CLIP's text encoder")
+    return config
 
 
-def read_tensors(path: Path, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, in the wanted dtype, on the wanted device.
+def load_autoencoder(name: str | Path, device: str = "cpu", dtype: str = "float32") -> Autoencoder:
+    """A first stage on its own, by name (sd-vae-ft-mse), from a diffusers folder of one, or from a file of one.
 
     Raises:
-        ValueError: the file is not a whole safetensors file, or the device is not there.
+        ValueError: as for `load`.
     """
+    place, precision = pick_device(device), pick_dtype(dtype)
+    path = fetched(str(name)) if str(name) in CHECKPOINTS else Path(name)
+    if path.is_dir():
+        config = folders.autoencoder_config(path / "config.json")
+        opened = Opened("an autoencoder in a diffusers folder", {"autoencoder": config}, [])
+        opened.pieces.append(diffusers_piece("autoencoder", config, open_tensors(tensor_file(path, precision))))
+    else:
+        opened = autoencoder_file(path)
+    refuse_misfit(opened, path)
+    return filled(opened, place, precision)["autoencoder"].eval().requires_grad_(False)
+
+
+def autoencoder_file(path: Path) -> Opened:
+    """Which of the known first stages a file is, in either layout. Raises ValueError if it is none."""
+    file, found = open_tensors(path), {}
+    compvis = any(name.startswith(("encoder.down.", "first_stage_model.")) for name in file.shapes)
+    for name, config in AUTOENCODERS.items():
+        ours = shapes(config)
+        layout = in_compvis("autoencoder", config, ours, file.shapes) if compvis else in_diffusers(ours, file.shapes)
+        what = f"{name}, an autoencoder in a {'CompVis' if compvis else 'diffusers'} file"
+        found[name] = Opened(what, {"autoencoder": config}, [Piece(file, named("autoencoder", layout))])
+    return min(found.values(), key=lambda opened: len(opened.misfit()))
+
+
+def load_clip(
+    name: str | Path = "clip-vit-l", device: str = "cpu", dtype: str = "float32"
+) -> tuple[CLIP, PromptTokenizer]:
+    """CLIP with both towers, and its tokenizer: by name, or from a folder as transformers writes it.
+
+    Raises:
+        ValueError: as for `load`.
+    """
+    place, precision = pick_device(device), pick_dtype(dtype)
+    path = fetched(str(name)) if str(name) in CHECKPOINTS else Path(name)
+    config = CLIP_PRESETS["clip-vit-l"]
+    file = open_tensors(tensor_file(path, precision))
+    opened = Opened("CLIP", {"clip": config}, [diffusers_piece("clip", config, file)])
+    refuse_misfit(opened, path)
+    words = tokenizer(path, config.text)
+    return filled(opened, place, precision)["clip"].eval().requires_grad_(False), words
+
+
+def refuse_misfit(opened: Opened, path: Path) -> None:
+    """Raises ValueError, with all that is wrong, if a checkpoint's tensors are not just those of its model. Nothing of
+    them has been read."""
+    if wrong := opened.misfit():
+        others = [name for name, other in opened.otherwise().items() if not other.misfit()]
+        advice = f"\nthey would fit {' or '.join(others)}" if others else ""
+        raise ValueError(f"the tensors of {path} do not fit {opened.what}:\n{wrong}{advice}")
+
+
+def filled(opened: Opened, device: torch.device, dtype: torch.dtype) -> nn.ModuleDict:
+    """The modules of a checkpoint, which `refuse_misfit` has passed, with its tensors."""
+    parts = empty(opened.parts)
+    millions = sum(parameter.numel() for parameter in parts.parameters()) / 1e6
+    log.info("%s: %.0f million parameters, %s, on %s", opened.what, millions, str(dtype).removeprefix("torch."), device)
+    fill(parts, opened.pieces, device, dtype)
+    return parts
+
+
+def pick_dtype(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise ValueError(f"no dtype {name!r}: give one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def pick_device(name: str) -> torch.device:
+    """Raises ValueError if there is no such device."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as e:
-        raise ValueError(f"{path} is damaged or not a safetensors file: {e}") from e
-    try:
-        return {name: tensor.to(device, dtype) for name, tensor in tensors.items()}
+        return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as e:
-        raise ValueError(f"no device {device!r} here: {e}") from e
-
-
-def fill(model: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
-    """Make the tensors the parameters of the model.
-
-    Raises:
-        ValueError: names are missing or left over, or shapes differ; nothing is filled then.
-    """
-    wanted = model.state_dict()
-    problems = {
-        "missing": sorted(wanted.keys() - tensors.keys()),
-        "left over": sorted(tensors.keys() - wanted.keys()),
-        "of the wrong shape": [
-            f"{name} {tuple(tensors[name].shape)} instead of {tuple(wanted[name].shape)}"
-            for name in sorted(wanted.keys() & tensors.keys())
-            if tensors[name].shape != wanted[name].shape
-        ],
-    }
-    if any(problems.values()):
-        lines = [
-            f"  {len(names)} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-            for what, names in problems.items()
-            if names
-        ]
-        raise ValueError(f"the tensors of {source} do not fit the model:\n" + "\n".join(lines))
-    model.load_state_dict(tensors, assign=True)
+        raise ValueError(f"no device {name!r} here: {e}") from e

@@ -8,10 +8,19 @@ import torch.nn.functional as F
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
-from ldm.attention import Attention, Site, SpatialTransformer, TransformerBlock, attend, attention_map, element_wise
-from ldm.autoencoder import Autoencoder, Gaussian, MidAttention
+from ldm.attention import (
+    Attention,
+    SelfAttentionBlock,
+    Site,
+    SpatialTransformer,
+    TransformerBlock,
+    attend,
+    attention_map,
+    element_wise,
+)
+from ldm.autoencoder import Autoencoder, Gaussian
 from ldm.config import AutoencoderConfig
-from ldm.text_encoder import CausalSelfAttention
+from ldm.text_encoder import SelfAttention
 
 # float64 sums of at most a few dozen terms
 EXACT = dict(rtol=1e-12, atol=1e-12)
@@ -32,7 +41,7 @@ def test_c1_self_attention_element_by_element():
 @pytest.mark.equation("C1", "C7")
 def test_c1_in_the_prompt_model_a_token_sees_itself_and_those_before():
     """[C1, C7] Token i: element by element over tokens 0..i, in each head."""
-    layer, x = CausalSelfAttention(8, heads=2).double(), random(1, 5, 8)
+    layer, x = SelfAttention(8, heads=2, causal=True).double(), random(1, 5, 8)
     heads = [
         [part[0].split(4, dim=1)[h] for part in (layer.q_proj(x), layer.k_proj(x), layer.v_proj(x))] for h in (0, 1)
     ]
@@ -43,12 +52,15 @@ def test_c1_in_the_prompt_model_a_token_sees_itself_and_those_before():
 
 
 @pytest.mark.equation("C1")
-def test_c1_in_the_first_stage_positions_look_at_each_other():
-    """[C1] One head over the positions of the normalised features, added back."""
-    layer, x = MidAttention(8, groups=4).double(), 3 * random(2, 8, 2, 3) + 1
+@pytest.mark.parametrize("heads", [1, 2])
+def test_c1_in_the_first_stage_positions_look_at_each_other(heads):
+    """[C1] Each head over the positions of the normalised features; the heads side by side [C4], added back."""
+    layer, x = SelfAttentionBlock(8, heads, groups=4, eps=1e-6).double(), 3 * random(2, 8, 2, 3) + 1
     y = F.group_norm(x, 4, eps=1e-6).flatten(2).mT
-    Y = [layer.to_out(element_wise(layer.to_q(a), layer.to_k(a), layer.to_v(a))) for a in y]
-    assert_close(layer(x), x + torch.stack(Y).mT.unflatten(2, (2, 3)), **EXACT)
+    projections = (layer.to_q, layer.to_k, layer.to_v)
+    per_head = lambda a: zip(*(project(a).chunk(heads, dim=-1) for project in projections))
+    Y = [torch.cat([element_wise(*qkv) for qkv in per_head(a)], dim=-1) for a in y]
+    assert_close(layer(x), x + layer.to_out(torch.stack(Y)).mT.unflatten(2, (2, 3)), **EXACT)
 
 
 @pytest.mark.equation("C2")

@@ -65,6 +65,8 @@ def test_d4_the_last_latent_is_only_nearly_noise():
     roots = SCHEDULE.beta.sqrt()  # evenly spaced, from the config's ends
     by_hand = [math.sqrt(0.00085) + (math.sqrt(0.012) - math.sqrt(0.00085)) * i / 999 for i in range(1000)]
     assert_close(roots, torch.tensor(by_hand, dtype=torch.float64), **EXACT)
+    linear = Schedule(ScheduleConfig(betas="linear", T=3, beta_start=0.1, beta_end=0.4)).beta
+    assert_close(linear, torch.tensor([0.1, 0.25, 0.4], dtype=torch.float64), **EXACT)
     assert_close(ALPHA_BAR[-1].item(), 0.00466, rtol=0, atol=5e-6)  # the value known to three digits
     assert_close(ALPHA_BAR[-1].sqrt().item(), 0.0683, rtol=0, atol=5e-5)
     z_0 = torch.tensor(1.0, dtype=torch.float64)
@@ -262,7 +264,7 @@ def test_d16_ancestral_sampling_reaches_the_data(steps):
     z_{t'} given z_t is Gaussian with slope cov(z_{t'}, z_t) / var(z_t), by conditioning. D8 is its variance for a known
     z_0; the share of z_0's own uncertainty is missing at every step, and adding it back gives the data to the digit.
     """
-    visited = times(T, steps)
+    visited = times(SCHEDULE, steps)
     by_hand = exact = spread(T)
     for t, t_prev in itertools.pairwise(visited):
         abar, prev = SCHEDULE.alpha_bar[t].item(), SCHEDULE.alpha_bar[t_prev].item()
@@ -284,12 +286,12 @@ def test_d16_ancestral_sampling_reaches_the_data(steps):
 @pytest.mark.parametrize("steps", [T, 50, 1])
 def test_d17_deterministic_steps_reach_the_data(steps):
     """[D17] eta = 0: the product of the steps' slopes, each E[z_0 given z_t] put back along E[eps given z_t]."""
-    visited = times(T, steps)
+    visited = times(SCHEDULE, steps)
     slope = torch.ones(3, dtype=torch.float64)
     for t, t_prev in itertools.pairwise(visited):
         abar, prev = SCHEDULE.alpha_bar[t].item(), SCHEDULE.alpha_bar[t_prev].item()
         slope = slope * ((prev * abar) ** 0.5 * S2 + ((1 - prev) * (1 - abar)) ** 0.5) / spread(t)
-    mean, covariance = marginal(DDIM, visited)
+    mean, covariance = marginal(DDIM.step, visited)
     # as above
     assert_close(mean, MEAN, rtol=0, atol=1e-10)
     assert_close(covariance, AXES * (slope**2 * spread(T)) @ AXES.mT, rtol=0, atol=1e-10)
@@ -313,7 +315,7 @@ def test_d17_without_noise_the_step_moves_along_the_prediction():
     z_t, eps, noise = (a[:1] for a in draws(7))
     for t, t_prev in ((1000, 900), (7, 3)):
         prediction = Prediction(eps, SCHEDULE.z_0_from_eps(z_t, eps, t))
-        z_prev = DDIM(SCHEDULE, prediction, z_t, t, t_prev, noise)
+        z_prev = DDIM.step(SCHEDULE, prediction, z_t, t, t_prev, noise)
         assert_close(z_prev, SCHEDULE.add_noise(prediction.z_0, eps, t_prev), **EXACT)
 
 
@@ -321,10 +323,18 @@ def test_d17_without_noise_the_step_moves_along_the_prediction():
 def test_d17_every_number_of_steps_gives_that_many_distinct_steps():
     """[D17] S from 1 to T, from T down to 0, as even as whole numbers allow."""
     for steps in range(1, T + 1):
-        visited = times(T, steps)
+        visited = times(SCHEDULE, steps)
         strides = {a - b for a, b in itertools.pairwise(visited)}
         assert len(visited) == steps + 1 and visited[0] == T and visited[-1] == 0
         assert min(strides) >= 1 and max(strides) - min(strides) <= 1
+    # Stable Diffusion's own: leading, one later, and the last step stops at alpha_bar_1
+    leading = Schedule(ScheduleConfig(spacing="leading", offset=1, last=1))
+    for steps in range(1, T):
+        assert times(leading, steps) == [1, *(2 + T // steps * i for i in range(steps))][::-1]
+    assert times(leading, 3, T) == [668, 335, 2, 1] and times(leading, 3, 600) == [600, 400, 200, 1]
+    for schedule, steps, start in ((SCHEDULE, 0, T), (SCHEDULE, 7, 6), (leading, T, T), (leading, 6, 6)):
+        with pytest.raises(ValueError, match="steps"):
+            times(schedule, steps, start)
 
 
 @pytest.mark.equation("D18")

@@ -107,9 +107,9 @@ def test_called_as_a_network_it_answers_in_the_schedules_parameterisation(parame
 def walk(believe, z_T: torch.Tensor, steps: int = 100) -> torch.Tensor:
     """z_0 by DDIM; believe(z_t, t) is the prediction."""
     z = z_T
-    visited = times(SCHEDULE.T, steps)
+    visited = times(SCHEDULE, steps)
     for t, t_prev in pairwise(visited):
-        z = DDIM(SCHEDULE, believe(z, t), z, t, t_prev, torch.zeros_like(z))
+        z = DDIM.step(SCHEDULE, believe(z, t), z, t, t_prev, torch.zeros_like(z))
     return z
 
 
@@ -147,11 +147,11 @@ def test_injected_attention_early_decides_which_mode_late_it_does_not_matter(tau
     source = IdealDenoiser(SCHEDULE, data_set(torch.tensor([[-2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)))
     target = IdealDenoiser(SCHEDULE, data_set(torch.tensor([[2.0, 1.0], [-2.0, 1.0]], dtype=torch.float64)))
     z = z_star = torch.tensor([-0.7, 0.4], dtype=torch.float64).reshape(1, 2, 1, 1)
-    visited = times(SCHEDULE.T, 100)
+    visited = times(SCHEDULE, 100)
     for t, t_prev in pairwise(visited):
         A = source.attention(z, t) if t >= tau else None
         none = torch.zeros_like(z)
         beliefs = source.predict(z, t), target.predict(z_star, t, A)
-        z, z_star = (DDIM(SCHEDULE, b, x, t, t_prev, none) for b, x in zip(beliefs, (z, z_star)))
+        z, z_star = (DDIM.step(SCHEDULE, b, x, t, t_prev, none) for b, x in zip(beliefs, (z, z_star)))
     assert source.attention(z, 1).argmax() == 0  # to the left
     assert (target.attention(z_star, 1).argmax() == 0) == kept

@@ -23,7 +23,7 @@ from ldm.quantize import (
 )
 from weights.load import SHIPPED
 from weights.stickers.train import VQ
-from weights.stickers.train_autoencoder import psnr, reconstructions, vq_loss
+from weights.stickers.train_autoencoder import mean_psnr, reconstructions, vq_loss
 
 # float64 sums of at most a few dozen terms
 EXACT = dict(rtol=1e-12, atol=1e-12)
@@ -270,7 +270,7 @@ def test_b1_psnr_by_hand(monkeypatch):
     error[0], error[1, :, 0] = 10 / 127.5, -2 / 127.5
     expected = (10 * math.log10(65025 / 100) + 10 * math.log10(65025 / 2)) / 2
     # float32
-    assert_close(psnr(coder(monkeypatch, lambda z: z + error), pictures), expected, rtol=1e-6, atol=0)
+    assert_close(mean_psnr(coder(monkeypatch, lambda z: z + error), pictures), expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.equation("B3")

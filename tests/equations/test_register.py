@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ldm import explain, index
-from ldm.examples import EXAMPLES
+from ldm.explain import EXAMPLES
 from ldm.register import FORMULAS, listing
 
 DEFINITIONS = index.definitions()
@@ -79,7 +79,7 @@ def test_a_claim_without_a_formula_is_told_from_one_with():
     assert index.stated("[D6] solved for eps.") is None
 
 
-@pytest.mark.parametrize("id", [id for id in FORMULAS if id[0] in "DBC"])
+@pytest.mark.parametrize("id", [id for id in FORMULAS if id != "P2"])  # which is about whole pictures
 def test_a_row_has_numbers(id):
     for label, value in EXAMPLES[id]().items():
         assert label

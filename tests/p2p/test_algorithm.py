@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from ldm.attention import attend, attention_map
-from ldm.samplers import ddim_step, ddpm_step, times
+from ldm.samplers import SAMPLERS, Sampler, ddim_step, times
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
 from p2p.baselines import fixed_seed
@@ -37,11 +37,11 @@ def test_editing_a_prompt_into_itself_changes_nothing(tiny):
 
 
 @pytest.mark.equation("P1")
-@pytest.mark.parametrize("step", [ddim_step(0.0), ddim_step(0.7), ddpm_step])
-def test_tau_above_all_steps_is_plain_generation_to_the_bit(tiny, step):
+@pytest.mark.parametrize("sampler", [*SAMPLERS.values(), Sampler(ddim_step(0.7))])
+def test_tau_above_all_steps_is_plain_generation_to_the_bit(tiny, sampler):
     """[P1] No injection at all is the fixed-seed baseline."""
-    edited = run(tiny, [BICYCLE], tau=NEVER, self_until=NEVER, step=step)
-    *_, plain = fixed_seed(tiny, [CAT, BICYCLE], seed=3, steps=4, step=step)
+    edited = run(tiny, [BICYCLE], tau=NEVER, self_until=NEVER, sampler=sampler)
+    *_, plain = fixed_seed(tiny, [CAT, BICYCLE], seed=3, steps=4, sampler=sampler)
     assert torch.equal(edited, plain.z_t)
 
 
@@ -93,7 +93,7 @@ def test_one_call_a_step_equals_the_two_calls_of_the_algorithm(tiny):
     edit, steps, w = Swap("cat", "bicycle", Alpha(400)), 4, 4.0
     z = z_star = torch.randn(tiny.latent_shape, generator=torch.Generator().manual_seed(3))[None]
     empty = tiny.encode_prompts([""])
-    for t, t_prev in itertools.pairwise(times(1000, steps)):
+    for t, t_prev in itertools.pairwise(times(tiny.schedule, steps)):
         stored = []
 
         def store(site, Q, K, V):
@@ -133,7 +133,7 @@ def test_the_source_is_kept_by_full_injection_when_values_are_the_same(tiny):
 
 
 def test_same_seed_same_picture(tiny):
-    first, second = (run(tiny, [BICYCLE], 0.2, 0.6, step=ddpm_step) for _ in range(2))
+    first, second = (run(tiny, [BICYCLE], 0.2, 0.6, sampler=SAMPLERS["ddpm"]) for _ in range(2))
     assert torch.equal(first, second)
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ldm.config import ScheduleConfig
+from ldm.schedule import Schedule
 from p2p.algorithm import PromptToPrompt
 from p2p.animate import frames, save_gif
 from p2p.edits import Swap
@@ -48,3 +50,14 @@ def test_what_cannot_be_animated_is_refused(p2p, tmp_path):
         next(frames(p2p.model, iter([]), p2p.prompts, every=0))
     with pytest.raises(ValueError, match="at least one picture"):
         save_gif(iter([]), tmp_path / "steps.gif")
+
+
+def test_the_last_frame_is_the_finished_picture_where_sampling_ends_at_1(p2p, monkeypatch):
+    """Stable Diffusion's end; what is shown before is what the network believes."""
+    schedule = Schedule(ScheduleConfig(spacing="leading", offset=1, last=1))
+    monkeypatch.setattr(p2p.model, "schedule", schedule)
+    states = list(p2p.denoise(3, steps=3))
+    shown = []
+    monkeypatch.setattr(p2p.model, "decode", lambda z: shown.append(z) or np.zeros((2, 32, 32, 3), dtype=np.uint8))
+    list(frames(p2p.model, iter(states), p2p.prompts))
+    assert states[-1].t == 1 and shown[-1] is states[-1].z_t and shown[-2] is states[-2].prediction.z_0

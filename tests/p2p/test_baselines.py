@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from ldm.pipeline import Noise, State
-from ldm.samplers import DDIM, ddpm_step, times
+from ldm.samplers import DDIM, SAMPLERS, times
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
 from p2p.baselines import blended, fixed_seed, inpaint, reference, sdedit, uncrop
@@ -40,7 +40,7 @@ def noised(model, z_0, t, seed):
 def test_every_baseline_is_called_alike(tiny, mask, picture):
     """One state a step, one row a prompt, ending at t = 0."""
     prompts, z_0 = [CAT, DOG], tiny.encode_pictures(picture[None])
-    sampling = dict(seed=3, steps=2, guidance=2.0, step=ddpm_step)
+    sampling = dict(seed=3, steps=2, guidance=2.0, sampler=SAMPLERS["ddpm"])
     for states in (
         fixed_seed(tiny, prompts, **sampling),
         blended(tiny, prompts, mask, **sampling),
@@ -66,11 +66,11 @@ def test_blended_keeps_the_source_outside_the_mask_at_every_step(tiny, mask):
 
 
 @pytest.mark.equation("P2")
-@pytest.mark.parametrize("step", [DDIM, ddpm_step])
-def test_inpaint_puts_back_the_noised_picture_outside_the_mask_at_every_step(tiny, mask, picture, step):
+@pytest.mark.parametrize("sampler", [DDIM, SAMPLERS["ddpm"]])
+def test_inpaint_puts_back_the_noised_picture_outside_the_mask_at_every_step(tiny, mask, picture, sampler):
     """The closed form at each t, for every prompt; at t = 0 the encoded picture to the bit."""
     z_0 = tiny.encode_pictures(picture[None])
-    states = list(inpaint(tiny, [CAT, DOG], z_0, mask, seed=3, steps=4, step=step))
+    states = list(inpaint(tiny, [CAT, DOG], z_0, mask, seed=3, steps=4, sampler=sampler))
     assert [state.t for state in states] == [750, 500, 250, 0]
     for state in states:
         expected = noised(tiny, z_0, state.t, seed=3).float()[0]
@@ -88,7 +88,7 @@ def test_inpaint_shows_the_network_the_noised_picture_from_the_first_step(tiny, 
     z_0 = tiny.encode_pictures(picture[None])
     z_T = torch.where(mask, Noise([3], tiny.latent_shape)(), noised(tiny, z_0, 1000, seed=3).float())
     first = next(inpaint(tiny, [DOG], z_0, mask, seed=3, steps=4))
-    by_hand = DDIM(tiny.schedule, tiny.predict(z_T, 1000, tiny.encode_prompts([DOG]), 4.0), z_T, 1000, 750, z_T)
+    by_hand = DDIM.step(tiny.schedule, tiny.predict(z_T, 1000, tiny.encode_prompts([DOG]), 4.0), z_T, 1000, 750, z_T)
     # float32: z_T was rounded from float64, and the predicted z_0 is divided by sqrt(alpha_bar_T) = 0.07
     assert_close(first.z_t[0][:, mask], by_hand[0][:, mask], rtol=1e-4, atol=1e-4)
 
@@ -135,8 +135,8 @@ def test_sdedit_denoises_the_noised_picture_plainly(tiny, picture):
     z_0, context = tiny.encode_pictures(picture[None]), tiny.encode_prompts([DOG])
     for t_0, t in ((1000, 1000), (0.6, 600), (1.0, 1000)):
         z_t = tiny.schedule.add_noise(z_0, Noise([3], tiny.latent_shape)(), t)
-        for now, then in pairwise(times(t, 3)):
-            z_t = DDIM(tiny.schedule, tiny.predict(z_t, now, context, 4.0), z_t, now, then, z_t)
+        for now, then in pairwise(times(tiny.schedule, 3, t)):
+            z_t = DDIM.step(tiny.schedule, tiny.predict(z_t, now, context, 4.0), z_t, now, then, z_t)
         *_, last = sdedit(tiny, [DOG], z_0, t_0, seed=3, steps=3)
         assert torch.equal(last.z_t, z_t)
 
@@ -167,8 +167,8 @@ def test_a_run_from_the_seeds_own_noise_adds_the_same_noise_after_it(tiny):
     """Steps do not add the noise again that the start was made of."""
     start = State(1000, Noise([3, 3], tiny.latent_shape)())
     for state, same in zip(
-        fixed_seed(tiny, [CAT, DOG], seed=3, steps=3, step=ddpm_step, start=start),
-        fixed_seed(tiny, [CAT, DOG], seed=3, steps=3, step=ddpm_step),
+        fixed_seed(tiny, [CAT, DOG], seed=3, steps=3, sampler=SAMPLERS["ddpm"], start=start),
+        fixed_seed(tiny, [CAT, DOG], seed=3, steps=3, sampler=SAMPLERS["ddpm"]),
     ):
         assert torch.equal(state.z_t, same.z_t)
 

@@ -286,6 +286,24 @@ def test_ddpm_and_eta_run(p2p):
     assert abs(picture("a.png").astype(int) - picture("b.png")).max() <= 1
 
 
+@pytest.mark.parametrize(("sampler", "calls"), [("ddpm", 3), ("plms", 4), ("dpm++", 3), ("euler", 3)])
+def test_every_sampler_runs_and_its_network_calls_are_counted(p2p, capsys, sampler, calls):
+    p2p("generate", CAT, "--sampler", sampler, "--steps", "3", "-o", "a.png")
+    assert f" {calls}/{calls} " in capsys.readouterr().err
+    p2p("generate", CAT, "--steps", "3", "-o", "b.png")
+    # euler is ddim, and ends where the small model's ddim does
+    assert (picture("a.png") == picture("b.png")).all() == (sampler == "euler")
+
+
+def test_an_edit_by_plms_with_a_local_blend_replays_to_the_bit(p2p, capsys):
+    """PLMS reaches its second time step twice."""
+    p2p("edit", CAT, DOG, "--sampler", "plms", "--blend", "dog", "--steps", "4", "--save", "s.json", "-o", "e.png")
+    assert " 5/5 " in capsys.readouterr().err
+    p2p("replay", "s.json", "-o", "again.png")
+    assert (picture("e.png") == picture("again.png")).all()
+    p2p("show", "schedule", CAT, DOG, "--sampler", "plms", "--steps", "4", "-o", "f.png")
+
+
 GOOD = ("generate", CAT, "-o", "x.png")
 
 
@@ -298,7 +316,9 @@ GOOD = ("generate", CAT, "-o", "x.png")
         ((*GOOD, "--steps", "0"), r"steps must lie in 1\.\.1000, got 0"),
         ((*GOOD, "--steps", "1001"), r"steps must lie in 1\.\.1000, got 1001"),
         ((*GOOD, "--eta", "2"), r"eta must lie in \[0, 1\], got 2.0"),
-        ((*GOOD, "--eta", "0.5", "--sampler", "ddpm"), "eta belongs to the ddim sampler"),
+        ((*GOOD, "--eta", "0.5", "--sampler", "ddpm"), "eta belongs to the ddim sampler: leave it out for ddpm"),
+        ((*GOOD, "--eta", "0.5", "--sampler", "euler"), "eta belongs to the ddim sampler: leave it out for euler"),
+        ((*GOOD, "--steps", "1001", "--sampler", "plms"), r"steps must lie in 1\.\.1000, got 1001"),
         ((*GOOD, "--device", "nonsense"), "no device 'nonsense'"),
         (("edit", CAT, DOG, "--tau", "1.5", "-o", "x.png"), r"tau as a fraction of T must lie in \[0, 1\], got 1.5"),
         (("edit", CAT, DOG, "--tau", "2000", "-o", "x.png"), r"time step must lie in 0\.\.1001, got 2000"),
@@ -339,7 +359,7 @@ def test_a_tau_that_is_no_number_is_refused(p2p, word, capsys):
 
 
 def test_unknown_model_is_told_the_known_ones(p2p):
-    with pytest.raises(SystemExit, match="no model 'stickerz': give one of stickers"):
+    with pytest.raises(SystemExit, match=r"no model 'stickerz': give stickers, which ships; one to download .*sd15"):
         p2p(*GOOD, model="stickerz")
 
 

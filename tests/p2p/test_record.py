@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from ldm.pipeline import LatentDiffusion
-from ldm.samplers import ddpm_step
+from ldm.samplers import SAMPLERS
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Window
 from p2p.edits import Reweight, Swap
@@ -48,10 +48,16 @@ def test_two_phases_are_one_pass(exact, until):
     assert_same_states(p2p.denoise(7, **HOW), rerun(p2p, recording))
 
 
-def test_two_phases_are_one_pass_with_noise_in_every_step(exact):
-    p2p = p2p_of(exact)
-    recording = record(exact, CAT, 7, self_injection=p2p.self_injection, step=ddpm_step, **HOW)
-    assert_same_states(p2p.denoise(7, step=ddpm_step, **HOW), rerun(p2p, recording, step=ddpm_step))
+@pytest.mark.parametrize("name", ["ddpm", "dpm++"])
+def test_two_phases_are_one_pass_with_noise_in_every_step_or_with_a_memory(exact, name):
+    p2p, sampler = p2p_of(exact), SAMPLERS[name]
+    recording = record(exact, CAT, 7, self_injection=p2p.self_injection, sampler=sampler, **HOW)
+    assert_same_states(p2p.denoise(7, sampler=sampler, **HOW), rerun(p2p, recording, sampler=sampler))
+
+
+def test_a_sampler_that_visits_a_time_step_twice_is_refused(tiny):
+    with pytest.raises(ValueError, match="calls the network twice at one t"):
+        record(tiny, CAT, 7, sampler=SAMPLERS["plms"], **HOW)
 
 
 def test_two_phases_are_one_pass_with_local_blend_and_watched_maps(exact):

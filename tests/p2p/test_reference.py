@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ldm.samplers import times
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha
 from p2p.edits import Moment, Refine, Reweight, Swap
 from p2p.reference import Reference, cross_replace, refinement, replacement, self_replace, word_tokens
 
 LENGTH = 12
+VISITED = list(range(1000, 0, -100))  # the ten steps of a run
 HIPPOPOTAMUS, MATCHSTICK = ["hip", "popot", "amus"], ["matc", "hsti", "ck"]
 
 
@@ -187,11 +187,11 @@ def test_a_weight_holds_inside_the_window_alone():
 )
 def test_the_same_fraction_is_one_step_more_for_cross_attention(fraction, cross, self_attention):
     """Of 10 steps, which are counted here."""
-    injected = lambda window: [t for t in times(1000, 10)[:-1] if window.at(t, 1000)]
-    assert len(injected(cross_replace(fraction, 10, 1000))) == cross
-    assert len(injected(self_replace(fraction, 10, 1000))) == self_attention
+    injected = lambda window: [t for t in VISITED if window.at(t, 1000)]
+    assert len(injected(cross_replace(fraction, VISITED))) == cross
+    assert len(injected(self_replace(fraction, VISITED))) == self_attention
     if cross and not isinstance(fraction, tuple):
-        assert injected(cross_replace(fraction, 10, 1000)) == times(1000, 10)[:cross]
+        assert injected(cross_replace(fraction, VISITED)) == VISITED[:cross]
 
 
 def test_words_are_found_by_counting_letters_and_shift_at_a_second_blank():
@@ -212,4 +212,4 @@ def test_prompts_that_the_reference_cannot_replace_in_are_refused(target, messag
 def test_a_fraction_of_the_steps_lies_between_0_and_1():
     for wrong in (1.2, (-0.1, 0.5), float("nan")):
         with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
-            cross_replace(wrong, 10, 1000)
+            cross_replace(wrong, VISITED)

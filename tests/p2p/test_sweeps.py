@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from ldm.likeness import psnr, structure
 from p2p.algorithm import PromptToPrompt
 from p2p.alpha import Alpha, Window
 from p2p.baselines import fixed_seed
 from p2p.edits import Preserve, Refine, Swap, between
-from p2p.likeness import psnr, structure
 from p2p.sweeps import ALWAYS, CROSS_ONLY, NEVER, SLIDING, preserve, sweep
 from weights.load import load
 from weights.stickers.contact_sheet import EDITS

@@ -19,7 +19,7 @@ from parity.oracles import diffusers_autoencoder, diffusers_unet, random_network
 PROMPTS = ["a photo of a red car on the beach", "a painting of a cat"]
 SEEDS = [3, 4]
 GUIDANCE = 4.0
-VISITED = [1000, 667, 334, 0]  # three steps from T to 0
+VISITED = [1000, 667, 333, 0]  # three steps from T to 0
 
 
 def alpha_bar(t: int) -> float:

@@ -1,18 +1,26 @@
-"""Our steps equal those of diffusers' schedulers.
+"""Our samplers equal diffusers' schedulers: the time steps, the single steps, and whole runs.
 
 Their t counts from 0 and is ours less one: their alphas_cumprod[t - 1] is our alpha_bar[t], and where their previous
-time step is negative ours is 0. Theirs is float32, so every step is compared twice: with their numbers as they come,
-and, to see more than their rounding, with ours put in their place.
+time step is negative ours is 0, or 1 where they have set_alpha_to_one = False. Theirs is float32, so single steps are
+compared twice: with their numbers as they come, and, to see more than their rounding, with ours put in their place.
 """
 
+import sys
+from types import ModuleType
+
+import diffusers
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch.testing import assert_close
 
 from ldm.config import ScheduleConfig
-from ldm.samplers import ddim_step, ddpm_step, times
+from ldm.pipeline import Noise, State
+from ldm.samplers import DDIM, SAMPLERS, Sampler, ddim_step, ddpm_step
 from ldm.schedule import Schedule
+
+# theirs, in numpy 2
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 T = 1000
 SHAPE = (2, 4, 3, 5)
@@ -60,18 +68,14 @@ def build(scheduler_class: type, parameterisation: str, alphas: str, spacing: di
     return schedule, scheduler, pairs
 
 
-def test_alpha_bar_equals_diffusers():
-    ours, theirs = Schedule(ScheduleConfig()).alpha_bar, DDIMScheduler(**STABLE_DIFFUSION).alphas_cumprod
+@pytest.mark.parametrize("betas", ["scaled_linear", "linear"])
+@pytest.mark.parametrize("ends", [(0.00085, 0.012), (0.0015, 0.0195)])
+def test_alpha_bar_equals_diffusers(betas, ends):
+    ours = Schedule(ScheduleConfig(beta_start=ends[0], beta_end=ends[1], betas=betas)).alpha_bar
+    theirs = DDIMScheduler(beta_start=ends[0], beta_end=ends[1], beta_schedule=betas).alphas_cumprod
     # float32's 6e-8 for each of the 1000 factors of the last product, growing like the root of their number
     assert_close(ours[1:], theirs.double(), rtol=2e-6, atol=0)
     assert ours[0] == 1
-
-
-@pytest.mark.parametrize("steps", [1, 4, 20, 50, T])
-def test_times_equal_trailing_spacing(steps):
-    scheduler = DDIMScheduler(**STABLE_DIFFUSION, timestep_spacing="trailing")
-    scheduler.set_timesteps(steps)
-    assert [t - 1 for t in times(T, steps)] == [*scheduler.timesteps.tolist(), -1]
 
 
 @spacings
@@ -101,3 +105,133 @@ def test_ddpm_step_equals_diffusers(alphas, parameterisation, spacing):
         # where the step ends at 0 theirs still adds noise, of standard deviation 1e-10
         tolerance = (EXACT if t_prev else dict(rtol=0, atol=1e-9)) if alphas == "ours" else ROUNDED
         assert_close(z_prev, expected, **tolerance)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# whole runs, as public scheduler files have them
+
+CONVENTIONS = {  # ours, and theirs
+    "stickers": ({}, dict(timestep_spacing="trailing", set_alpha_to_one=True)),
+    "stable diffusion": (
+        dict(spacing="leading", offset=1, last=1),
+        dict(timestep_spacing="leading", steps_offset=1, set_alpha_to_one=False),
+    ),
+    "text2im": (
+        dict(betas="linear", spacing="leading"),
+        dict(timestep_spacing="leading", steps_offset=0, set_alpha_to_one=True, beta_schedule="linear"),
+    ),
+}
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "plms": "PNDMScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+}
+CASES = [
+    (name, convention, steps)
+    for name in SCHEDULERS
+    for convention in CONVENTIONS
+    for steps in (3, 20, 30, 50)
+    # their DDIM and PLMS step by T // steps, off their own trailing time steps where steps do not divide T
+    if not (convention == "stickers" and name in ("ddim", "plms") and T % steps)
+]
+
+
+def scheduler_of(name: str, convention: str, steps: int, parameterisation: str = "eps"):
+    """Theirs, from a scheduler file as it would be: what a class does not know of it, it leaves."""
+    file = {**STABLE_DIFFUSION, "clip_sample": False, "skip_prk_steps": True, **CONVENTIONS[convention][1]}
+    file["prediction_type"] = PREDICTION_TYPE[parameterisation]
+    scheduler = getattr(diffusers, SCHEDULERS[name]).from_config(file)
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+@pytest.mark.parametrize(("name", "convention"), [(n, c) for n in SCHEDULERS for c in CONVENTIONS])
+@pytest.mark.parametrize("steps", [1, 3, 16, 20, 30, 50, 400])
+def test_times_are_theirs(name, convention, steps):
+    schedule = Schedule(ScheduleConfig(**CONVENTIONS[convention][0]))
+    visited = SAMPLERS[name].visit(schedule, steps, None)
+    assert [t - 1 for t in visited[:-1]] == scheduler_of(name, convention, steps).timesteps.tolist()
+
+
+class Torch64(ModuleType):
+    """torch for a module that casts to float32, which of float64 would lose half the digits."""
+
+    float32 = torch.float64
+
+    def __getattr__(self, name: str):
+        return getattr(torch, name)
+
+
+def network(z_t: torch.Tensor, t: int) -> torch.Tensor:
+    """An output about as large as a network's, bent so that no two calls agree."""
+    return 0.8 * (t / T) ** 0.5 * z_t + 0.2 * torch.sin(3 * z_t + t / 100)
+
+
+def run_of(scheduler, schedule: Schedule, output, z: torch.Tensor, draw, **options) -> list[torch.Tensor]:
+    """The latents after each of their network calls, with our alpha_bar; Euler's scaled back from theirs."""
+    abar = schedule.alpha_bar[1:]
+    scheduler.alphas_cumprod = abar
+    if hasattr(scheduler, "final_alpha_cumprod"):
+        scheduler.final_alpha_cumprod = abar.new_tensor(1.0) if scheduler.config.set_alpha_to_one else abar[0]
+    if hasattr(scheduler, "sigmas"):
+        sigmas = ((1 - abar) / abar).sqrt()[scheduler.timesteps.long()]
+        scheduler.sigmas = torch.cat([sigmas, sigmas.new_zeros(1)])
+    euler = isinstance(scheduler, diffusers.EulerDiscreteScheduler)
+    scales = (scheduler.sigmas**2 + 1).sqrt().tolist() if euler else [1] * (len(scheduler.timesteps) + 1)
+    x, found = z * scales[0], []
+    for t, scale in zip(scheduler.timesteps, scales[1:]):
+        if isinstance(scheduler, DDIMScheduler):
+            options["variance_noise"] = draw()
+        now = t if euler else int(t)
+        x = scheduler.step(output(scheduler.scale_model_input(x, now), int(t) + 1), now, x, **options).prev_sample
+        found.append(x / scale)
+    return found
+
+
+def states_of(tiny, monkeypatch, schedule: Schedule, sampler: Sampler, steps: int, z: torch.Tensor) -> list[State]:
+    """Our run from z, of the fake network."""
+    monkeypatch.setattr(tiny, "schedule", schedule)
+    monkeypatch.setattr(tiny, "predict", lambda z_t, t, *_: schedule.predict(network(z_t, t), z_t, t))
+    context = torch.zeros(len(z), 1, 1)
+    return list(tiny.denoise(context, [5, 6], steps=steps, sampler=sampler, start=State(T, z)))
+
+
+@parameterisations
+@pytest.mark.parametrize(("name", "convention", "steps"), CASES)
+def test_runs_equal_diffusers(tiny, monkeypatch, name, convention, steps, parameterisation):
+    """Among them: Euler's method in sigma is DDIM's step; and each sampler's own end."""
+    schedule = Schedule(ScheduleConfig(parameterisation=parameterisation, **CONVENTIONS[convention][0]))
+    noise = Noise([5, 6], SHAPE[1:])
+    noise()  # z_T's, not used here
+    draw = lambda *_, **__: noise().double()
+    ours = states_of(tiny, monkeypatch, schedule, SAMPLERS[name], steps, z := randn(0))
+
+    # their PLMS extrapolates v where that is predicted; ours always eps, so theirs is given eps
+    given = "eps" if name == "plms" else parameterisation
+    output = (lambda z_t, t: schedule.predict(network(z_t, t), z_t, t).eps) if name == "plms" else network
+    scheduler = scheduler_of(name, convention, steps, given)
+    module = sys.modules[type(scheduler).__module__]
+    monkeypatch.setattr(module, "torch", Torch64("torch"))
+    if name == "ddpm":
+        monkeypatch.setattr(module, "randn_tensor", draw)
+    theirs = run_of(scheduler, schedule, output, z, draw)
+    assert len(ours) == len(theirs) == steps + (name == "plms")
+    for state, z_t in zip(ours, theirs):
+        # float64, up to 51 steps of a few roundings each; as above for where DDPM ends
+        limit = 1e-9 if name == "ddpm" and state.t == 0 else 1e-12
+        assert_close(state.z_t, z_t, rtol=limit, atol=limit)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_runs_with_eta_equal_diffusers(tiny, monkeypatch, convention):
+    """The noise of each step, and that with eta DDIM ends where the config says too."""
+    schedule = Schedule(ScheduleConfig(**CONVENTIONS[convention][0]))
+    noise = Noise([5, 6], SHAPE[1:])
+    noise()
+    ours = states_of(tiny, monkeypatch, schedule, Sampler(ddim_step(0.7)), 20, z := randn(0))
+    theirs = run_of(scheduler_of("ddim", convention, 20), schedule, network, z, lambda: noise().double(), eta=0.7)
+    for state, z_t in zip(ours, theirs, strict=True):
+        assert_close(state.z_t, z_t, rtol=1e-12, atol=1e-12)  # as above
+    assert DDIM.visit(schedule, 20, None)[-1] == ours[-1].t == schedule.config.last

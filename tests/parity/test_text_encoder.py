@@ -11,6 +11,7 @@ from ldm.text_encoder import TextEncoder
 from parity.oracles import number_of_parameters, random_network, transformers_text_encoder
 
 STICKERS = PRESETS["stickers"].text
+SD2 = PRESETS["sd21"].text
 
 # float64 and outputs of order 1. Rounding is 1e-16 a term, sums have a few hundred terms and there are about twenty
 # layers: some 1e-14. The two GELUs differ at 1e-2.
@@ -36,6 +37,24 @@ def test_text_encoder_equals_transformers(activation, tokens):
     ours = random_network(lambda: TextEncoder(config), torch.float64)
     ids = random_ids(config, 3, tokens)
     assert_close(ours(ids), transformers_text_encoder(ours)(ids).last_hidden_state, **EXACT)
+
+
+@torch.no_grad()
+def test_stable_diffusion_2s_text_encoder_equals_transformers():
+    """All its layers and heads, at a sixteenth of the width."""
+    assert (SD2.heads, SD2.activation) == (16, "gelu")  # the public ones, which no name and no shape would show
+    config = dataclasses.replace(SD2, vocabulary=99, width=64, hidden=256)
+    ours = random_network(lambda: TextEncoder(config), torch.float64)
+    ids = random_ids(config, 3, 77)
+    ids[:, 40:] = 0  # it is padded with "!"
+    assert_close(ours(ids), transformers_text_encoder(ours)(ids).last_hidden_state, **EXACT)
+
+
+def test_stable_diffusion_2s_text_encoder_has_the_public_names_and_shapes():
+    with torch.device("meta"):
+        ours = TextEncoder(SD2)
+        transformers_text_encoder(ours)  # loads strictly
+    assert number_of_parameters(ours) == 340_387_840  # of the public file
 
 
 @torch.no_grad()

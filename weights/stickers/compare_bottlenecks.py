@@ -21,7 +21,7 @@ from weights.load import load
 from weights.stickers.art import cache_dir
 from weights.stickers.data import held_out_scenes, render_all, to_tensor
 from weights.stickers.train import averaged_autoencoder
-from weights.stickers.train_autoencoder import psnr, reconstructions
+from weights.stickers.train_autoencoder import mean_psnr, reconstructions
 
 SHOWN = 6  # scenes in the picture
 OUTPUT = Path("out/bottlenecks.png")
@@ -48,7 +48,7 @@ def figures(model: Autoencoder, pictures: UInt8[np.ndarray, "n H W 3"]) -> dict[
     else:
         information = sum(model.posterior(x).kl().sum().item() for x in batches) / len(pictures) / math.log(2)
     rows = {
-        "PSNR": f"{psnr(model, pictures):.2f} dB",
+        "PSNR": f"{mean_psnr(model, pictures):.2f} dB",
         "numbers in a picture per number in its latent": f"{config.compression:.0f}",
         "bits to store a latent in": f"{positions * config.bits:.0f}",
         "bits in a picture per bit in its latent": f"{8 * size / (positions * config.bits):.0f}",

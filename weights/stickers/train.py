@@ -23,7 +23,7 @@ from ldm.train import Recipe, Trainer
 from weights.load import load
 from weights.stickers.art import cache_dir
 from weights.stickers.data import held_out_scenes, render_all, training_scenes
-from weights.stickers.train_autoencoder import CROP, autoencoder_loss, latent_scale, psnr, random_crops, vq_loss
+from weights.stickers.train_autoencoder import CROP, autoencoder_loss, latent_scale, mean_psnr, random_crops, vq_loss
 from weights.stickers.train_diffusion import IN_PIECES, DiffusionLoss, encode_all, new_model
 from weights.stickers.world import caption
 
@@ -94,7 +94,7 @@ def train_autoencoder(runs: Path, name: str, steps: int | None, from_shipped: bo
 
     trainer = Trainer(model, loss, recipe, runs / name)
     for step in trainer.run():
-        print(f"\nstep {step}: {psnr(trainer.averaged, held_out[:100]):.2f} dB on 100 held-out scenes")
+        print(f"\nstep {step}: {mean_psnr(trainer.averaged, held_out[:100]):.2f} dB on 100 held-out scenes")
 
 
 def new_vq() -> nn.ModuleDict:
@@ -123,7 +123,8 @@ def train_vq(runs: Path, steps: int | None, from_shipped: bool) -> None:
     torch.manual_seed(recipe.seed)
     trainer = Trainer(new_vq(), loss, recipe, runs / "vq")
     for step in trainer.run():
-        print(f"\nstep {step}: {psnr(trainer.averaged['autoencoder'], held_out[:100]):.2f} dB on 100 held-out scenes")
+        found = mean_psnr(trainer.averaged["autoencoder"], held_out[:100])
+        print(f"\nstep {step}: {found:.2f} dB on 100 held-out scenes")
 
 
 def trained_autoencoder(runs: Path, *stages: str) -> Autoencoder:
@@ -209,7 +210,7 @@ def export(runs: Path) -> None:
     figures = {
         "diffusion_steps": state["step"],
         "images_seen": state["step"] * RECIPES["diffusion"].batch,
-        "psnr_db_500_held_out": round(psnr(shipped.autoencoder, held_out), 2),
+        "psnr_db_500_held_out": round(mean_psnr(shipped.autoencoder, held_out), 2),
         "megabytes": round((SHIPPED / "model.safetensors").stat().st_size / 1e6, 1),
     }
     print(json.dumps(figures, indent=2))

@@ -7,6 +7,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from ldm.autoencoder import Autoencoder
+from ldm.likeness import psnr
 from ldm.quantize import CodebookAverages, commitment_loss
 from weights.stickers.data import to_tensor
 
@@ -65,10 +66,9 @@ def reconstructions(model: Autoencoder, pictures: UInt8[ndarray, "n H W 3"]) -> 
     return np.concatenate(parts)
 
 
-def psnr(model: Autoencoder, pictures: UInt8[ndarray, "n H W 3"]) -> float:
-    """[B1] Mean over the pictures of 10 log10(255^2 / mean squared error), in dB, of bytes against bytes."""
-    error = np.square(reconstructions(model, pictures) - np.float32(pictures)).mean(axis=(1, 2, 3))
-    return float(np.mean(10 * np.log10(255**2 / error)))
+def mean_psnr(model: Autoencoder, pictures: UInt8[ndarray, "n H W 3"]) -> float:
+    """[B1] What comes back of pictures, in dB: the mean over them."""
+    return float(np.mean([psnr(*pair) for pair in zip(reconstructions(model, pictures), pictures)]))
 
 
 @torch.no_grad()

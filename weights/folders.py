@@ -1,0 +1,289 @@
+"""What the JSON files of a diffusers folder say, as our config.
+
+They are read for what our classes can vary. What these classes do in one way only is checked against that way, and a
+setting that they do not have must be off: a model that we would compute wrongly is refused, never approximated.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from ldm.config import AutoencoderConfig, BertConfig, ModelConfig, ScheduleConfig, TextConfig, UNetConfig
+
+# The part of ours that each component is; a folder's own name for it may differ.
+PARTS = {
+    "unet": ("unet",),
+    "autoencoder": ("vae", "vqvae"),
+    "text_encoder": ("text_encoder", "bert"),
+}
+OFF = (None, False, 0, "", "default", [])
+
+UNET_BLOCKS = {  # (down, up) -> (has attention, to a prompt)
+    ("DownBlock2D", "UpBlock2D"): (False, None),
+    ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"): (True, True),
+    ("AttnDownBlock2D", "AttnUpBlock2D"): (True, False),
+}
+UNET_MIDDLES = {True: "UNetMidBlock2DCrossAttn", False: "UNetMidBlock2D"}  # whether it attends to a prompt
+AUTOENCODER_BLOCKS = {
+    ("DownEncoderBlock2D", "UpDecoderBlock2D"): False,
+    ("AttnDownEncoderBlock2D", "AttnUpDecoderBlock2D"): True,
+}
+FIXED_IN_UNET = {
+    "act_fn": "silu",
+    "norm_eps": 1e-5,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "downsample_padding": 1,
+    "mid_block_scale_factor": 1,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "resnet_out_scale_factor": 1.0,
+    "time_embedding_type": "positional",
+    "downsample_type": "conv",
+    "upsample_type": "conv",
+    "add_attention": True,
+    "transformer_layers_per_block": 1,
+}
+FIXED_IN_AUTOENCODER = {
+    "act_fn": "silu",
+    "in_channels": 3,
+    "out_channels": 3,
+    "norm_type": "group",
+    "use_quant_conv": True,
+    "use_post_quant_conv": True,
+    "mid_block_add_attention": True,
+}
+# says how to compute, which does not change what is computed; or describes a setting that is off
+IRRELEVANT = {"sample_size", "upcast_attention", "force_upcast", "dropout", "addition_embed_type_num_heads"}
+
+
+class Settings:
+    """One JSON file, read key by key; `finish` refuses what was not read and is not known to be harmless."""
+
+    def __init__(self, path: Path):
+        self.path, self.read = path, set()
+        try:
+            self.values = json.loads(path.read_bytes())
+        except OSError as e:
+            raise ValueError(f"the model folder lacks {path.name}: could not read {path}: {e.strerror}") from e
+        except (ValueError, RecursionError) as e:
+            raise ValueError(f"{path} is not JSON: {e}") from e
+        if not isinstance(self.values, dict):
+            raise ValueError(f"{path} is not a configuration: it holds no object")
+
+    def __call__(self, key: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
+        """The value of a key. Raises ValueError if it is of another kind, or absent and there is no default."""
+        self.read.add(key)
+        value = self.values.get(key, default)
+        if value is ...:
+            raise ValueError(f"{self.path} lacks {key!r}")
+        # to Python, true and false are numbers
+        if value is not default and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
+            raise ValueError(f"{self.path}: {key!r} is {value!r}")
+        return value
+
+    def size(self, key: str, default: Any = ...) -> int:
+        value = self(key, int, default)
+        if value < 1:
+            raise ValueError(f"{self.path}: {key!r} is {value!r}, which is not a size")
+        return value
+
+    def sizes(self, key: str) -> tuple[int, ...]:
+        values = self(key, list)
+        if not values or not all(type(v) is int and v > 0 for v in values):
+            raise ValueError(f"{self.path}: {key!r} is {values!r}, which is not a list of sizes")
+        return tuple(values)
+
+    def blocks(self, known: dict, levels: int) -> list:
+        """What each level has, by the names of its blocks on the way down and, in reverse, on the way up."""
+        down, up = self("down_block_types", list), self("up_block_types", list)
+        if not len(down) == len(up) == levels:
+            raise ValueError(f"{self.path}: as many blocks down and up as levels are needed, {levels}")
+        try:
+            return [known[tuple(map(str, pair))] for pair in zip(down, reversed(up))]
+        except KeyError as e:
+            raise ValueError(f"{self.path}: no level here has the blocks {e.args[0]}") from None
+
+    def finish(self, fixed: dict) -> None:
+        for key, value in self.values.items():
+            if key in self.read or key in IRRELEVANT or key.startswith("_"):
+                continue
+            if not (value == fixed[key] if key in fixed else value in OFF):
+                raise ValueError(f"{self.path}: {key!r} is {value!r}, which these classes do not have")
+
+
+def unet_config(path: Path) -> UNetConfig:
+    """Of diffusers' UNet2DConditionModel, or of the UNet2DModel of a model without prompts."""
+    ask = Settings(path)
+    widths = ask.sizes("block_out_channels")
+    levels = ask.blocks(UNET_BLOCKS, len(widths))
+    prompted = {to_prompt for has, to_prompt in levels if has} or {True}
+    if len(prompted) > 1:
+        raise ValueError(f"{path}: levels with and without attention to a prompt in one model")
+    prompted = prompted.pop()
+    channels = ask.size("in_channels")
+    if ask.size("out_channels") != channels:
+        raise ValueError(f"{path}: {channels} channels in; an inpainting or depth model needs classes of its own")
+    # the key is called a head's size and is their number in every UNet with prompts
+    heads = None
+    if prompted:
+        per_level = isinstance(ask("attention_head_dim", (int, list), 8), list)
+        heads = ask.sizes("attention_head_dim") if per_level else (ask.size("attention_head_dim", 8),) * len(widths)
+    middle = ask("mid_block_type", (str, type(None)), UNET_MIDDLES[prompted])
+    if middle not in (None, UNET_MIDDLES[prompted]):
+        raise ValueError(f"{path}: 'mid_block_type' is {middle!r}, which these classes do not have")
+    config = UNetConfig(
+        widths=widths,
+        layers=ask.size("layers_per_block", 2),
+        attention=tuple(has for has, _ in levels),
+        heads=heads,
+        head_size=None if prompted else ask.size("attention_head_dim", 8),
+        context_width=ask.size("cross_attention_dim", 1280) if prompted else None,
+        latent_channels=channels,
+        linear_projection=ask("use_linear_projection", bool, False),
+        groups=ask.size("norm_num_groups", 32),
+        mid=middle is not None,
+    )
+    attending = *config.attention[:-1], config.attention[-1] or config.mid  # the middle is as wide as the last level
+    for level in (i for i, attends in enumerate(attending) if attends):
+        if not config.heads_at(level) or widths[level] % config.heads_at(level):
+            raise ValueError(f"{path}: by 'attention_head_dim' a width of {widths[level]} cannot be cut into heads")
+    ask.finish(FIXED_IN_UNET)
+    return config
+
+
+def autoencoder_config(path: Path) -> AutoencoderConfig:
+    """Of diffusers' AutoencoderKL or VQModel."""
+    ask = Settings(path)
+    widths = ask.sizes("block_out_channels")
+    levels = ask.blocks(AUTOENCODER_BLOCKS, len(widths))
+    vq = ask("_class_name", str, "AutoencoderKL") == "VQModel"
+    channels = ask.size("latent_channels", 3 if vq else 4)
+    if vq and ask("vq_embed_dim", int, None) not in (None, channels):
+        raise ValueError(
+            f"{path}: entries of the codebook have {channels} numbers here, not {ask('vq_embed_dim', int)}"
+        )
+    # where a file is silent: Stable Diffusion's, and 1 with a codebook, as those models were trained
+    scale = float(ask("scaling_factor", (int, float), 1.0 if vq else 0.18215))
+    if not 0 < scale < math.inf:
+        raise ValueError(f"{path}: 'scaling_factor' is {scale}, by which latents cannot be divided")
+    config = AutoencoderConfig(
+        widths=widths,
+        layers=ask.size("layers_per_block", 1),
+        latent_channels=channels,
+        groups=ask.size("norm_num_groups", 32),
+        scale=scale,
+        codebook=ask.size("num_vq_embeddings", 256) if vq else None,
+        attention=tuple(i for i, has in enumerate(levels) if has),
+    )
+    ask.finish(FIXED_IN_AUTOENCODER)
+    return config
+
+
+def text_config(path: Path, pad: str) -> TextConfig | BertConfig:
+    """Of transformers' CLIPTextModel, or of the BERT of latent diffusion. `pad` is the tokenizer's to say."""
+    ask = Settings(path)
+    kind = ask("model_type", str)
+    if kind == "ldmbert":
+        if ask("activation_function", str, "gelu") != "gelu":
+            raise ValueError(f"{path}: 'activation_function' is {ask('activation_function', str)!r}, not 'gelu'")
+        return BertConfig(
+            vocabulary=ask.size("vocab_size"),
+            width=ask.size("d_model"),
+            layers=ask.size("encoder_layers"),
+            heads=ask.size("encoder_attention_heads"),
+            head_size=ask.size("head_dim"),
+            hidden=ask.size("encoder_ffn_dim"),
+            length=ask.size("max_position_embeddings"),
+            pad=pad,
+        )
+    if kind != "clip_text_model":
+        raise ValueError(f"{path}: 'model_type' is {kind!r}; prompts are read by clip_text_model or ldmbert here")
+    if ask("layer_norm_eps", float, 1e-5) != 1e-5:
+        raise ValueError(f"{path}: 'layer_norm_eps' is {ask('layer_norm_eps', float)!r}, not 1e-5")
+    activation = ask("hidden_act", str)
+    if activation not in ("quick_gelu", "gelu"):
+        raise ValueError(f"{path}: 'hidden_act' is {activation!r}, not 'quick_gelu' or 'gelu'")
+    return TextConfig(
+        vocabulary=ask.size("vocab_size"),
+        width=ask.size("hidden_size"),
+        layers=ask.size("num_hidden_layers"),
+        heads=ask.size("num_attention_heads"),
+        hidden=ask.size("intermediate_size"),
+        length=ask.size("max_position_embeddings"),
+        activation=activation,
+        pad=pad,
+    )
+
+
+def pad_token(tokenizer: Path, default: str) -> str:
+    """special_tokens_map.json has the last word: Stable Diffusion 2's tokenizer_config.json names another."""
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        if (tokenizer / name).is_file():
+            said = Settings(tokenizer / name)("pad_token", (str, dict), None)
+            said = said.get("content") if isinstance(said, dict) else said
+            if isinstance(said, str):
+                return said
+    return default
+
+
+def schedule_config(path: Path) -> ScheduleConfig:
+    """Of any diffusers scheduler: the noise schedule, and the time steps that it visits. Which sampler to use is the
+    caller's choice, so what else a file says of its own is not read."""
+    ask = Settings(path)
+    sampler = ask("_class_name", str, "DDIMScheduler")
+    pndm, sigmas = sampler.startswith("PNDM"), sampler.startswith(("Euler", "DPM"))
+    off = {"clip_sample": False, "thresholding": False, "trained_betas": None, "rescale_betas_zero_snr": False}
+    for key, value in off.items():
+        if ask.values.get(key, value) not in (value, None):
+            raise ValueError(f"{path}: {key!r} is {ask.values[key]!r}, which the samplers here do not have")
+    predicted = {"epsilon": "eps", "v_prediction": "v"}
+    spacing = ask("timestep_spacing", str, "linspace" if sigmas else "leading")
+    betas, prediction = ask("beta_schedule", str), ask("prediction_type", str, "epsilon")
+    for key, value, known in (
+        ("prediction_type", prediction, tuple(predicted)),
+        ("timestep_spacing", spacing, ("leading", "trailing")),
+        ("beta_schedule", betas, ("scaled_linear", "linear")),
+    ):
+        if value not in known:
+            raise ValueError(f"{path}: {key!r} is {value!r}; here it can be {' or '.join(known)}")
+    # sigma falls to 0 in samplers that count in it; the others end at alpha_bar_1 unless told that alpha_bar_0 is 1
+    to_one = ask("set_alpha_to_one", bool, not pndm) or sigmas
+    return ScheduleConfig(
+        T=ask.size("num_train_timesteps", 1000),
+        beta_start=float(ask("beta_start", (int, float))),
+        beta_end=float(ask("beta_end", (int, float))),
+        betas=betas,
+        parameterisation=predicted[prediction],
+        spacing=spacing,
+        offset=ask("steps_offset", int, 0) if spacing == "leading" else 0,
+        last=0 if to_one else 1,
+    )
+
+
+def component(folder: Path, part: str) -> Path | None:
+    """The folder of a part, by whichever of its names."""
+    return next((folder / name for name in PARTS[part] if (folder / name).is_dir()), None)
+
+
+def model_config(folder: Path, name: str) -> ModelConfig:
+    """Of a diffusers folder.
+
+    Raises:
+        ValueError: a file is missing or unreadable, or asks for what these classes do not have.
+    """
+    unet, autoencoder, text = (component(folder, part) for part in PARTS)
+    missing = [" or ".join(PARTS[part]) for part, at in (("unet", unet), ("autoencoder", autoencoder)) if at is None]
+    if missing:
+        raise ValueError(f"the model folder {folder} lacks {', '.join(missing)}")
+    unet, autoencoder = unet_config(unet / "config.json"), autoencoder_config(autoencoder / "config.json")
+    if unet.context_width is not None and text is None:
+        raise ValueError(f"the model folder {folder} lacks {' or '.join(PARTS['text_encoder'])}")
+    if text is not None:
+        bert = Settings(text / "config.json")("model_type", str, "") == "ldmbert"
+        pad = pad_token(folder / "tokenizer", "[PAD]" if bert else "<|endoftext|>")
+        text = text_config(text / "config.json", pad)
+    side = Settings(folder / "unet" / "config.json").size("sample_size", 64)
+    schedule = schedule_config(folder / "scheduler" / "scheduler_config.json")
+    return ModelConfig(name, side * autoencoder.factor, schedule, autoencoder, unet, text)
