@@ -176,7 +176,8 @@ class Reweight(Edit):
     much, below 0 pushes away.
 
     By default the factor holds at every step, and in all that is used. A window gives it its own time; with
-    `injected_only` it scales only what is injected from the source, and ends when tau does, as the paper's code has it.
+    `injected_only` it scales only what is injected from the source, and ends when tau does. The paper's code does that,
+    and while it injects it scales a new word's own attention too: a window that ends with tau.
     """
 
     __pydantic_config__ = STRICT

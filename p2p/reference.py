@@ -32,7 +32,8 @@ Mapping = tuple[Float[Tensor, "m m2"], Float[Tensor, " m2"]]  # M, and a: 1 for 
 
 @dataclass(frozen=True)
 class Reference(Edit):
-    """The reference's edit. With a re-weight it composes as `Reference(...) + Reweight(..., injected_only=True)`."""
+    """The reference's edit. Of a word that is injected its re-weight is `+ Reweight(..., injected_only=True)`; of one
+    that a refinement adds, a `Reweight` whose window is that of the injection."""
 
     mapper: Mapper
     alpha: Alpha = Alpha()

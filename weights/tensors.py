@@ -160,7 +160,8 @@ def _zip_checkpoint(path: Path) -> dict[str, Stored]:
         stored = {}
         for name, view in views.items():
             record = records.get(f"{folder}data/{view.storage.key}")
-            if record is None or record.file_size != view.storage.numel * view.storage.dtype.itemsize:
+            bytes_used = view.storage.numel * view.storage.dtype.itemsize
+            if record is None or record.file_size != bytes_used or record.header_offset + bytes_used > _size(file):
                 raise ValueError(f"it is damaged: the numbers of {listed([name])} are not there, or not as many")
             start = _record_start(file, record)
             stored[name] = _place(path, view, start, Record(start, record.file_size, record.CRC))
@@ -178,15 +179,16 @@ def _legacy_checkpoint(path: Path, file: BinaryIO) -> dict[str, Stored]:
     is_list = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
     if not is_list or sorted(keys) != sorted(storages):
         raise ValueError("it is damaged: its storages are not those that its tensors use")
-    starts, position = {}, stream.tell()
+    starts, position, size = {}, stream.tell(), _size(file)
     for key in keys:
         file.seek(position)
-        if int.from_bytes(file.read(8), "little") != storages[key].numel:
-            raise ValueError("it is damaged or cut short: a storage has not the length that it should have")
+        length = int.from_bytes(file.read(8), "little")
         starts[key] = position + 8
-        position = starts[key] + storages[key].numel * storages[key].dtype.itemsize
-    if position != _size(file):
-        raise ValueError(f"it is damaged: its tensors end at byte {position}, and the file at byte {_size(file)}")
+        position = starts[key] + length * storages[key].dtype.itemsize
+        if length != storages[key].numel or position > size:
+            raise ValueError("it is damaged or cut short: a storage has not the length that it should have")
+    if position < size:
+        raise ValueError(f"it is damaged: its tensors end at byte {position}, and the file at byte {size}")
     views = pickled.tensors_in(checkpoint)
     stored = {name: _place(path, view, starts[view.storage.key], None) for name, view in views.items()}
     _check_sizes(stored, file)

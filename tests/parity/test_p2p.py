@@ -143,9 +143,8 @@ class Blend:
 def loop_over_diffusers(model: LatentDiffusion, convention: str) -> Callable:
     """Sampling with the model's parameters in diffusers' and transformers' networks."""
     unet, text_encoder = diffusers_unet(model.unet, (2, 4)), transformers_text_encoder(model.text_encoder)
-    betas_and_end = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
-    scheduler = DDIMScheduler(**betas_and_end, **CONVENTIONS[convention][1])
-    # theirs are float32's
+    scheduler = DDIMScheduler(num_train_timesteps=1000, clip_sample=False, **CONVENTIONS[convention][1])
+    # Stable Diffusion's; the scheduler would have them in float32
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     scheduler.alphas_cumprod = (1 - betas).cumprod(0)
     if not scheduler.config.set_alpha_to_one:
@@ -299,7 +298,15 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("convention", "name"),
+    [
+        *(("stickers", name) for name in CASES),
+        ("stable diffusion", "reweight on refine"),
+        ("stable diffusion", "self-injection at the lower level, from the second call to the third"),
+    ],
+    indirect=["convention"],
+)
 def test_edits_equal_hooks_on_diffusers(model, theirs, convention, name):
     """Every step's latents of source and target, from both of our engines."""
     case, times = CASES[name], CONVENTIONS[convention][2]

@@ -1,0 +1,239 @@
+"""The small public models in one file each, as CompVis' own code saves them.
+
+Written by walking diffusers' and transformers' modules in the order in which that code makes and numbers its own;
+nothing of weights/layouts.py is used.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel, VQModel
+from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertModel
+from public_files import Public, Tensors, our_tensors, public_names, save
+from torch import Tensor, nn
+from transformers import CLIPTextModel
+
+
+class Renaming:
+    """Takes a module's tensors away, one by one, under other names."""
+
+    def __init__(self, tensors: Tensors):
+        self.left, self.renamed = dict(tensors), {}
+
+    def move(self, old: str, new: str, shape: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
+        """The weight and the bias of a layer; `shape` is of the weight."""
+        for leaf in ("weight", "bias"):
+            if f"{old}.{leaf}" in self.left:
+                tensor = self.left.pop(f"{old}.{leaf}")
+                self.renamed[f"{new}.{leaf}"] = shape(tensor) if leaf == "weight" else tensor
+
+    def move_all(self, old: str, new: str) -> None:
+        """What is inside a module, under the names that it has there."""
+        for name in [name for name in self.left if name.startswith(f"{old}.")]:
+            self.renamed[new + name.removeprefix(old)] = self.left.pop(name)
+
+    def done(self) -> Tensors:
+        assert not self.left, f"not moved: {list(self.left)}"
+        return self.renamed
+
+
+def compvis_unet(unet: UNet2DConditionModel | UNet2DModel) -> Tensors:
+    """Blocks are counted in the order in which they are made, a change of resolution on the way down among them."""
+    names = Renaming(unet.state_dict())
+    names.move("time_embedding.linear_1", "time_embed.0")
+    names.move("time_embedding.linear_2", "time_embed.2")
+    names.move("conv_in", "input_blocks.0.0")
+    count = 0
+    for i, block in enumerate(unet.down_blocks):
+        for j in range(len(block.resnets)):
+            count += 1
+            unet_block(unet, names, f"down_blocks.{i}", j, f"input_blocks.{count}")
+        if block.downsamplers:
+            count += 1
+            names.move(f"down_blocks.{i}.downsamplers.0.conv", f"input_blocks.{count}.0.op")
+    if unet.mid_block:
+        unet_residual(names, "mid_block.resnets.0", "middle_block.0")
+        unet_attention(unet, names, "mid_block.attentions.0", "middle_block.1")
+        unet_residual(names, "mid_block.resnets.1", "middle_block.2")
+    count = -1
+    for i, block in enumerate(unet.up_blocks):
+        for j in range(len(block.resnets)):
+            count += 1
+            unet_block(unet, names, f"up_blocks.{i}", j, f"output_blocks.{count}")
+        if block.upsamplers:  # in the last block, behind what else is there
+            place = 2 if hasattr(block, "attentions") else 1
+            names.move(f"up_blocks.{i}.upsamplers.0.conv", f"output_blocks.{count}.{place}.conv")
+    names.move("conv_norm_out", "out.0")
+    names.move("conv_out", "out.2")
+    return names.done()
+
+
+def unet_block(unet: nn.Module, names: Renaming, level: str, j: int, block: str) -> None:
+    unet_residual(names, f"{level}.resnets.{j}", f"{block}.0")
+    if hasattr(unet.get_submodule(level), "attentions"):
+        unet_attention(unet, names, f"{level}.attentions.{j}", f"{block}.1")
+
+
+def unet_residual(names: Renaming, old: str, new: str) -> None:
+    names.move(f"{old}.norm1", f"{new}.in_layers.0")
+    names.move(f"{old}.conv1", f"{new}.in_layers.2")
+    names.move(f"{old}.time_emb_proj", f"{new}.emb_layers.1")
+    names.move(f"{old}.norm2", f"{new}.out_layers.0")
+    names.move(f"{old}.conv2", f"{new}.out_layers.3")
+    names.move(f"{old}.conv_shortcut", f"{new}.skip_connection")
+
+
+def unet_attention(unet: nn.Module, names: Renaming, old: str, new: str) -> None:
+    """A transformer keeps its names. Without prompts, queries, keys and values are one convolution over a sequence,
+    first all three of the first head, then of the next."""
+    if isinstance(unet, UNet2DConditionModel):
+        names.move_all(old, new)
+        return
+    heads = unet.get_submodule(old).heads
+    names.move(f"{old}.group_norm", f"{new}.norm")
+    for leaf in ("weight", "bias"):
+        q, k, v = (names.left.pop(f"{old}.to_{which}.{leaf}").chunk(heads) for which in "qkv")
+        rows = torch.cat([rows for head in zip(q, k, v) for rows in head])
+        names.renamed[f"{new}.qkv.{leaf}"] = rows[:, :, None] if leaf == "weight" else rows
+    names.move(f"{old}.to_out.0", f"{new}.proj_out", lambda weight: weight[:, :, None])
+
+
+def compvis_autoencoder(autoencoder: AutoencoderKL | VQModel) -> Tensors:
+    """The decoder's levels are counted from the full resolution, as the encoder's; attention is by 1x1 convolutions."""
+    names = Renaming(autoencoder.state_dict())
+    levels = len(autoencoder.config.block_out_channels)
+    for side, way in (("encoder", "down"), ("decoder", "up")):
+        names.move(f"{side}.conv_in", f"{side}.conv_in")
+        for i, block in enumerate(getattr(autoencoder, side).get_submodule(f"{way}_blocks")):
+            old, new = f"{side}.{way}_blocks.{i}", f"{side}.{way}.{i if way == 'down' else levels - 1 - i}"
+            for j in range(len(block.resnets)):
+                autoencoder_residual(names, f"{old}.resnets.{j}", f"{new}.block.{j}")
+                autoencoder_attention(names, f"{old}.attentions.{j}", f"{new}.attn.{j}")
+            names.move(f"{old}.{way}samplers.0.conv", f"{new}.{way}sample.conv")
+        autoencoder_residual(names, f"{side}.mid_block.resnets.0", f"{side}.mid.block_1")
+        autoencoder_attention(names, f"{side}.mid_block.attentions.0", f"{side}.mid.attn_1")
+        autoencoder_residual(names, f"{side}.mid_block.resnets.1", f"{side}.mid.block_2")
+        names.move(f"{side}.conv_norm_out", f"{side}.norm_out")
+        names.move(f"{side}.conv_out", f"{side}.conv_out")
+    for same in ("quant_conv", "post_quant_conv", "quantize.embedding"):
+        names.move(same, same)
+    return names.done()
+
+
+def autoencoder_residual(names: Renaming, old: str, new: str) -> None:
+    for same in ("norm1", "conv1", "norm2", "conv2"):
+        names.move(f"{old}.{same}", f"{new}.{same}")
+    names.move(f"{old}.conv_shortcut", f"{new}.nin_shortcut")
+
+
+def autoencoder_attention(names: Renaming, old: str, new: str) -> None:
+    names.move(f"{old}.group_norm", f"{new}.norm")
+    for layer, theirs in {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}.items():
+        names.move(f"{old}.{layer}", f"{new}.{theirs}", lambda weight: weight[:, :, None, None])
+
+
+def compvis_text(module: nn.Module) -> Tensors:
+    """OpenAI's CLIP is transformers'; OpenCLIP's and BERT are others'."""
+    if isinstance(module, LDMBertModel):
+        return {f"transformer.{name}": tensor for name, tensor in compvis_bert(module).items()}
+    if module.config.hidden_act == "quick_gelu":
+        return {f"transformer.{name}": tensor for name, tensor in public_names(module).items()}
+    return {f"model.{name}": tensor for name, tensor in open_clip(module).items()}
+
+
+def open_clip(module: CLIPTextModel) -> Tensors:
+    """With a last layer that is not used, and what compares texts with pictures."""
+    names = Renaming(our_tensors(module))
+    width, layers = module.config.hidden_size, module.config.num_hidden_layers
+    names.move("embeddings.token_embedding", "token_embedding")
+    names.renamed["positional_embedding"] = names.left.pop("embeddings.position_embedding.weight")
+    for i in range(layers):
+        old, new = f"encoder.layers.{i}", f"transformer.resblocks.{i}"
+        for leaf in ("weight", "bias"):
+            rows = [names.left.pop(f"{old}.self_attn.{which}_proj.{leaf}") for which in "qkv"]
+            names.renamed[f"{new}.attn.in_proj_{leaf}"] = torch.cat(rows)
+        names.move(f"{old}.self_attn.out_proj", f"{new}.attn.out_proj")
+        names.move(f"{old}.layer_norm1", f"{new}.ln_1")
+        names.move(f"{old}.layer_norm2", f"{new}.ln_2")
+        names.move(f"{old}.mlp.fc1", f"{new}.mlp.c_fc")
+        names.move(f"{old}.mlp.fc2", f"{new}.mlp.c_proj")
+    names.move("final_layer_norm", "ln_final")
+    tensors = names.done()
+    last = {name: tensor for name, tensor in tensors.items() if name.startswith("transformer.resblocks.0.")}
+    for name, tensor in last.items():
+        tensors[name.replace(".0.", f".{layers}.", 1)] = tensor + 1
+    return tensors | {"text_projection": torch.ones(width, width), "logit_scale": torch.tensor(4.6)}
+
+
+def compvis_bert(module: LDMBertModel) -> Tensors:
+    """Attention and feed-forward are counted as layers, each behind its norm."""
+    names = Renaming({name.removeprefix("model."): tensor for name, tensor in module.state_dict().items()})
+    names.move("embed_tokens", "token_emb")
+    names.move("embed_positions", "pos_emb.emb")
+    count = 0
+    for i in range(module.config.encoder_layers):
+        old = f"layers.{i}"
+        names.move(f"{old}.self_attn_layer_norm", f"attn_layers.layers.{count}.0")
+        for layer, theirs in {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}.items():
+            names.move(f"{old}.self_attn.{layer}", f"attn_layers.layers.{count}.1.{theirs}")
+        names.move(f"{old}.final_layer_norm", f"attn_layers.layers.{count + 1}.0")
+        names.move(f"{old}.fc1", f"attn_layers.layers.{count + 1}.1.net.0.0")
+        names.move(f"{old}.fc2", f"attn_layers.layers.{count + 1}.1.net.2")
+        count += 2
+    names.move("layer_norm", "norm")
+    names.move("to_logits", "to_logits")
+    return names.done()
+
+
+# computed, never read
+SCHEDULE_BUFFERS = [
+    "betas",
+    "alphas_cumprod",
+    "alphas_cumprod_prev",
+    "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod",
+    "log_one_minus_alphas_cumprod",
+    "sqrt_recip_alphas_cumprod",
+    "sqrt_recipm1_alphas_cumprod",
+    "posterior_variance",
+    "posterior_log_variance_clipped",
+    "posterior_mean_coef1",
+    "posterior_mean_coef2",
+]
+
+
+def compvis(public: Public, averaged: nn.Module | None = None) -> Tensors:
+    """All of a training's state that a published file has; with the averages of the UNet, if they are given."""
+    unet = {f"diffusion_model.{name}": tensor for name, tensor in compvis_unet(public.parts["unet"]).items()}
+    tensors = {f"model.{name}": tensor for name, tensor in unet.items()}
+    for name, tensor in compvis_autoencoder(public.parts["autoencoder"]).items():
+        tensors[f"first_stage_model.{name}"] = tensor
+    if "text_encoder" in public.parts:
+        for name, tensor in compvis_text(public.parts["text_encoder"]).items():
+            tensors[f"cond_stage_model.{name}"] = tensor
+    tensors |= {name: torch.full((1000,), float("nan")) for name in SCHEDULE_BUFFERS}
+    tensors |= {f"first_stage_model.{name}": tensor for name, tensor in training_losses().items()}
+    tensors |= {"model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(7, dtype=torch.int32)}
+    if averaged is not None:
+        for name, tensor in compvis_unet(averaged).items():
+            tensors["model_ema." + f"diffusion_model.{name}".replace(".", "")] = tensor
+    return tensors
+
+
+def training_losses() -> Tensors:
+    return {
+        "loss.logvar": torch.zeros(()),
+        "loss.discriminator.main.0.weight": torch.zeros(8, 3, 4, 4),
+        "loss.perceptual_loss.lin0.model.1.weight": torch.zeros(1, 64, 1, 1),
+    }
+
+
+def save_checkpoint(tensors: Tensors, path: Path) -> Path:
+    """A .safetensors file, or a trainer's checkpoint."""
+    if path.suffix == ".ckpt":
+        state = {"epoch": 4, "global_step": 470000, "pytorch-lightning_version": "1.4.2", "state_dict": tensors}
+        torch.save(state, path)
+    else:
+        save(tensors, path)
+    return path
