@@ -109,5 +109,5 @@ def usage(index: Int[Tensor, "*shape"], size: int) -> float:
 
 def perplexity(index: Int[Tensor, "*shape"]) -> float:
     """exp(entropy) of how often each entry occurs: 1 if always the same, n if n entries occur equally often."""
-    p = index.unique(return_counts=True)[1].double() / index.numel()
+    p = index.unique(return_counts=True)[1].cpu().double() / index.numel()
     return (-(p * p.log()).sum()).exp().item()

@@ -252,4 +252,5 @@ def stack(
 ) -> tuple[Float[Tensor, "k m m2"], Float[Tensor, "k m2"], Bool[Tensor, " k"]]:
     """P_t, Q_t and `renormalise` of several targets as one batch, for what they multiply."""
     P, Q, renormalise = zip(*matrices)
-    return torch.stack(P).to(like), torch.stack(Q).to(like), torch.tensor(renormalise, device=like.device)
+    cast = lambda parts: torch.stack(parts).to(like.dtype).to(like.device)  # first: not every device has float64
+    return cast(P), cast(Q), torch.tensor(renormalise, device=like.device)

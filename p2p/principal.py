@@ -66,7 +66,8 @@ def principal_components(A: Float[Tensor, "n n"], count: int = 3) -> Components:
     side = round(len(A) ** 0.5)
     if side**2 != len(A):
         raise ValueError(f"a self-attention map of a square picture has side * side rows, got {len(A)}")
-    U, S, _ = torch.linalg.svd(A.double() - A.double().mean(dim=0), full_matrices=False)
+    A = A.cpu().double()  # not every device has float64
+    U, S, _ = torch.linalg.svd(A - A.mean(dim=0), full_matrices=False)
     coordinates = (U * S)[:, :count].T
     furthest = coordinates.gather(1, coordinates.abs().argmax(dim=1, keepdim=True))
     variance = S.square() / S.square().sum()

@@ -170,8 +170,10 @@ def unet_source(name: str, config: UNetConfig) -> Source:
 
 def heads_of(name: str, config: UNetConfig) -> int:
     """Of the attention that a parameter belongs to."""
-    place, index, last = name.split(".")[0], name.split(".")[1], len(config.widths) - 1
-    return config.heads_at({"down_blocks": int(index), "up_blocks": last - int(index)}.get(place, last))
+    place, index, *_ = name.split(".")
+    last = len(config.widths) - 1
+    level = {"down_blocks": lambda: int(index), "mid_block": lambda: last, "up_blocks": lambda: last - int(index)}
+    return config.heads_at(level[place]())
 
 
 def per_head(tensor: Tensor, which: int, heads: int) -> Tensor:
