@@ -1,4 +1,4 @@
-"""Numbers on devices and in dtypes that have less than a CPU: nothing needs float64 there, float16 does not overflow."""
+"""Devices and dtypes that have less than a CPU: nothing needs float64 there, and float16 does not overflow."""
 
 import pytest
 import torch
