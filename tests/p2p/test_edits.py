@@ -222,18 +222,6 @@ def edits() -> st.SearchStrategy[Edit]:
     )
 
 
-@given(edits(), edits(), edits(), st.integers(1, T))
-def test_composition_is_associative(pair, a, b, c, t):
-    moment = Moment(t, T, *pair)
-    close(((a + b) + c).matrices(moment), (a + (b + c)).matrices(moment))
-
-
-@given(edits(), st.integers(1, T))
-def test_weight_one_is_the_identity(pair, edit, t):
-    moment = Moment(t, T, *pair)
-    close((edit + Reweight("bicycle", 1.0)).matrices(moment), edit.matrices(moment))
-
-
 @given(edits(), st.integers(1, T))
 def test_a_claim_made_twice_is_made_once(pair, before, t):
     """Swap, Refine and Preserve overwrite: repeating one changes nothing."""

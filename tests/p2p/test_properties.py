@@ -9,9 +9,9 @@ from torch.testing import assert_close
 from ldm.tokenizer import CLIPTokenizer
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Window
-from p2p.edits import Edit, Moment, Refine, Renormalise, Reweight, Swap, between
-from p2p.mapper import align, mapper
-from p2p.words import names
+from p2p.edits import Edit, Moment, Preserve, Refine, Renormalise, Reweight, Swap, between
+from p2p.mapper import align, aligned_columns, mapper
+from p2p.words import columns, names
 from weights.stickers.world import COLOURS, NOUNS
 
 T = 1000
@@ -23,9 +23,8 @@ PROMPTS = st.lists(KNOWN | MADE_UP, min_size=1, max_size=7).map(" ".join)
 TIMES = st.integers(0, T + 1) | st.floats(0, 1)
 FRACTION = st.floats(0, 1)
 # numbers only: an edit is built from them in the test, where its types are checked
-SPECS = st.tuples(
-    st.sampled_from(["refine", "swap", "reweight", "renormalise"]), *[st.integers(0, 99)] * 2, *[FRACTION] * 4
-)
+KINDS = st.sampled_from(["refine", "swap", "preserve", "reweight", "renormalise"])
+SPECS = st.tuples(KINDS, *[st.integers(0, 99)] * 2, *[FRACTION] * 4)
 
 
 def edit_of(spec: tuple, now: Moment) -> Edit:
@@ -39,6 +38,9 @@ def edit_of(spec: tuple, now: Moment) -> Edit:
             return Refine(alpha)
         case "swap":
             return Swap(word, other, alpha, "sum" if i % 2 else "mean")
+        case "preserve":
+            shared = [word for word in theirs if aligned_columns(align(*now[2:]), 32)[columns(now.target, word)[0]]]
+            return Preserve(shared[i % len(shared)], alpha, others=bool(j % 2)) if shared else Refine(alpha)
         case "reweight":
             return Reweight(other, 5 * u, Window(end=v, level=level), injected_only=bool(i % 2))
         case _:
