@@ -470,7 +470,7 @@ def clip(seed: int = 0) -> tuple[OurCLIPConfig, CLIPModel]:
     text = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
     vision = dict(hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=6)
     theirs = CLIPConfig(
-        text_config=text | {"vocab_size": len(small_clip()[0]), "eos_token_id": 2},
+        text_config=text | {"vocab_size": len(small_clip()[0]), "bos_token_id": 0, "eos_token_id": 2},
         vision_config=vision | {"image_size": 32, "patch_size": 8},
         projection_dim=24,
     )

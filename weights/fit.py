@@ -70,7 +70,7 @@ def misfit(wanted: Shapes, pieces: Iterable[Piece], is_dropped: Callable[[str], 
     missing, left_over, misshapen, covered = [], [], {}, set()
     for file, layout in pieces:
         covered |= layout.keys()
-        used = {source.name for source in layout.values()}
+        used = {name for source in layout.values() for name in (source.name, source.instead_of)}
         left_over += sorted(name for name in file.shapes.keys() - used if not is_dropped(name))
         for name, source in layout.items():
             if source.name not in file.shapes:

@@ -27,6 +27,7 @@ class Source(NamedTuple):
 
     name: str
     pick: Callable[[Tensor], Tensor] = whole
+    instead_of: str | None = None  # another of the file's, which is left over by right
 
 
 Layout = dict[str, Source]  # our parameter's name -> where it lies
@@ -78,14 +79,17 @@ def in_compvis(
         ema: take the UNet's averaged weights where the file has them.
     """
     source = partial(SOURCES[type(config)], config=config)
+    averages = part == "unet" and ema and any(name.startswith("model_ema.diffusion_model") for name in file)
     layout = {}
     for name in names:
         found = source(name)
         prefixes = PREFIXES[part]
         prefix = next((p for p in prefixes if p + found.name in file), prefixes[0])
         found = found._replace(name=prefix + found.name)
-        averaged = "model_ema." + found.name.removeprefix("model.").replace(".", "")
-        layout[name] = found._replace(name=averaged) if part == "unet" and ema and averaged in file else found
+        if averages:  # all or none: a mixture would be neither
+            averaged = "model_ema." + found.name.removeprefix("model.").replace(".", "")
+            found = found._replace(name=averaged, instead_of=found.name)
+        layout[name] = found
     return layout
 
 

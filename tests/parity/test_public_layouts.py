@@ -44,10 +44,8 @@ from weights import recognise
 from weights.load import load, load_autoencoder, load_clip
 from weights.stored import TensorFile
 
-pytestmark = [
-    # diffusers' schedulers, in numpy 2
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
-]
+# of diffusers' schedulers, in numpy 2
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 MAKERS = {"sd1": sd1, "sd2": sd2, "bk-sdm": bk_sdm, "text2im": text2im, "celebahq": celebahq}
 SUFFIX = {"text2im": ".bin", "celebahq": ".bin"}  # these repositories have pickles alone
@@ -86,14 +84,14 @@ def small_models_are_known():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Callable[[str], Path]:
-    """A public folder; not to be written to."""
+    """A public folder; not to be changed."""
     suffix = lambda kind: SUFFIX.get(kind, ".safetensors")
     return cache(lambda kind: write_folder(public(kind), tmp_path_factory.mktemp(kind), suffix(kind)))
 
 
 @pytest.fixture(scope="module")
 def single(folder, tmp_path_factory) -> Callable[[str], Path]:
-    """A CompVis file with a tokenizer beside it; not to be written to."""
+    """A CompVis file with a tokenizer beside it; not to be changed."""
 
     def write(kind: str) -> Path:
         place = tmp_path_factory.mktemp(kind)
@@ -193,7 +191,7 @@ def test_a_folder_without_weights_is_refused(folder, tmp_path, file):
 def test_what_pads_is_an_entry_and_never_a_path(folder, tmp_path):
     copy = shutil.copytree(folder("sd1"), tmp_path / "copy")
     (copy / "tokenizer" / "special_tokens_map.json").write_text(json.dumps({"pad_token": "../merges.txt"}))
-    refused(r"vocabulary and merges are not of one model|no token '\.\./merges\.txt'", copy)
+    refused(r"lacks 1 entries \['\.\./merges\.txt'\]", copy)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -342,7 +340,7 @@ def test_queries_that_cannot_be_cut_out_are_of_the_wrong_shape(shape, nothing_is
     tensors = compvis(public("celebahq"))
     tensors["model.diffusion_model.middle_block.1.qkv.weight"] = torch.zeros(shape)
     message = refused("do not fit celebahq", save_checkpoint(tensors, tmp_path / "model.ckpt"))
-    assert "3 of the wrong shape:\n    unet.mid_block.attentions: 0.to_k.weight" in message
+    assert f"3 of the wrong shape:\n    unet.mid_block.attentions: 0.to_q.weight {shape} instead of (96, 96)" in message
 
 
 def test_the_model_that_would_fit_is_named(single, nothing_is_read):
@@ -500,7 +498,7 @@ def sample(model: LatentDiffusion, prompts: list[str]) -> list[State]:
 @pytest.mark.parametrize("kind", ["sd1", "sd2", "bk-sdm"])
 def test_prompt_to_picture_equals_stable_diffusion(kind, folder):
     theirs = StableDiffusionPipeline.from_pretrained(
-        folder(kind), torch_dtype=torch.float32, safety_checker=None, feature_extractor=None, local_files_only=True
+        folder(kind), dtype=torch.float32, safety_checker=None, feature_extractor=None, local_files_only=True
     )
     parts = {"unet": theirs.unet, "autoencoder": theirs.vae, "text_encoder": theirs.text_encoder}
     assert_equal(public(kind)._replace(parts=parts).tensors(), public(kind).tensors())  # it is a folder they read
@@ -525,7 +523,7 @@ def test_prompt_to_picture_equals_stable_diffusion(kind, folder):
 @torch.no_grad()
 @pytest.mark.filterwarnings("ignore:.*use_return_dict")  # LDMBertModel's, of transformers
 def test_prompt_to_picture_equals_latent_diffusion(folder):
-    theirs = LDMTextToImagePipeline.from_pretrained(folder("text2im"), torch_dtype=torch.float32, local_files_only=True)
+    theirs = LDMTextToImagePipeline.from_pretrained(folder("text2im"), dtype=torch.float32, local_files_only=True)
     parts = {"unet": theirs.unet, "autoencoder": theirs.vqvae, "text_encoder": theirs.bert}
     assert_equal(public("text2im")._replace(parts=parts).tensors(), public("text2im").tensors())
     model = in_float64(load(folder("text2im")))

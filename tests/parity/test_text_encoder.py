@@ -57,6 +57,7 @@ def test_stable_diffusion_2s_text_encoder_has_the_public_names_and_shapes():
     assert number_of_parameters(ours) == 340_387_840  # of the public file
 
 
+@pytest.mark.full
 @torch.no_grad()
 def test_text_encoder_equals_transformers_at_sd15_shapes():
     config = PRESETS["sd15"].text
