@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+# options of pip for torch, which alone comes with what it depends on: a GPU build has libraries of its own
+TORCH ?=
 
 # The training's large, short-lived tensors want huge pages and an allocator that keeps its memory, and threads that
 # wait without spinning.
@@ -20,6 +22,7 @@ setup: $(READY) ## install everything into .venv, at the versions of requirement
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint requirements.lock torch $(TORCH)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@

@@ -7,31 +7,11 @@ tokens, has no part in making pictures.
 """
 
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ldm.attention import attend
 from ldm.config import BertConfig
-from ldm.text_encoder import table
-
-
-class SelfAttention(nn.Module):
-    """[C1, C7] Multi-head self-attention in which every token sees every other, padding like words."""
-
-    def __init__(self, config: BertConfig):
-        super().__init__()
-        self.heads = config.heads
-        inner = config.heads * config.head_size
-        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(config.width, inner, bias=False) for _ in range(3))
-        self.out_proj = nn.Linear(inner, config.width)
-
-    def forward(self, x: Float[Tensor, "b m e"]) -> Float[Tensor, "b m e"]:
-        Q, K, V = (
-            rearrange(project(x), "b m (h d) -> b h m d", h=self.heads)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        return self.out_proj(rearrange(attend(Q, K, V), "b h m d -> b m (h d)"))
+from ldm.text_encoder import SelfAttention, table
 
 
 class Layer(nn.Module):
@@ -41,7 +21,8 @@ class Layer(nn.Module):
     def __init__(self, config: BertConfig):
         super().__init__()
         self.self_attn_layer_norm, self.final_layer_norm = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
-        self.self_attn = SelfAttention(config)
+        inner = config.heads * config.head_size
+        self.self_attn = SelfAttention(config.width, config.heads, causal=False, inner=inner, bias=False)
         self.fc1 = nn.Linear(config.width, config.hidden)
         self.fc2 = nn.Linear(config.hidden, config.width)
 

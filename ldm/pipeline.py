@@ -121,8 +121,10 @@ class LatentDiffusion:
         context: Float[Tensor, "b m e"],
         guidance: float = 1.0,
         edit: AttentionEdit | None = None,
+        empty: Float[Tensor, "1 m e"] | None = None,
     ) -> Prediction:
-        """The guided prediction [D18] at step t, of z_t given the prompts.
+        """The guided prediction [D18] at step t, of z_t given the prompts; `empty` is tau_theta of the empty one, if it
+        is known already.
 
         The edit sees the conditional half of the batch alone; attention to the empty prompt is never edited. Only the
         network computes in the model's dtype; the rest, and the result, are in that of z_t.
@@ -131,11 +133,11 @@ class LatentDiffusion:
         if guidance == 1 or not context.shape[1]:  # without tokens both predictions are one
             output = self.unet(x, self._timestep(t, b), context, edit).to(z_t.dtype)
         else:
-            empty = self.encode_prompts([""]).expand(b, -1, -1)
+            empty = self.encode_prompts([""]) if empty is None else empty
             both = self.unet(
                 torch.cat([x, x]),
                 self._timestep(t, 2 * b),
-                torch.cat([empty, context]),
+                torch.cat([empty.expand(b, -1, -1), context]),
                 edit and _second_half(edit, b),
             )
             output = guided(*both.to(z_t.dtype).chunk(2), guidance)
@@ -185,9 +187,10 @@ class LatentDiffusion:
         noise = lambda: draw().to(self.device, dtype)
         z_T = noise()  # drawn in any case: a start may be made of it, and the steps' noise must be another
         z_t = start.z_t.to(dtype) if start else z_T
+        empty = self.encode_prompts([""]) if guidance != 1 else None  # once, not at every step
         past: deque[Visit] = deque(maxlen=REMEMBERED)
         for t, t_prev in pairwise(visited):
-            prediction = self.predict(z_t, t, context, guidance, edit(t))
+            prediction = self.predict(z_t, t, context, guidance, edit(t), empty)
             z_prev = sampler.step(self.schedule, prediction, z_t, t, t_prev, noise(), tuple(past))
             past.append(Visit(t, z_t, prediction))
             state = State(t_prev, z_prev, prediction)

@@ -78,6 +78,8 @@ def plms_times(schedule: Schedule, steps: int, start: int | None = None) -> list
 def dpm_times(schedule: Schedule, steps: int, start: int | None = None) -> list[int]:
     """`times_to_zero`; but of leading spacing, as in diffusers, those of one step more without the smallest."""
     if schedule.config.spacing == "leading" and start in (None, schedule.T):
+        if steps >= schedule.T:
+            raise ValueError(f"DPM-Solver++ with leading spacing takes fewer than {schedule.T} steps, got {steps}")
         return [*times(schedule, steps + 1)[:-2], 0]
     return times_to_zero(schedule, steps, start)
 
@@ -125,8 +127,8 @@ def ddim_step(eta: float) -> Step:
 
 deterministic_step = ddim_step(eta=0.0)
 
-# Adams-Bashforth's, of one to four calls, the newest first
-WEIGHTS = ((1,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+# weights of the last calls, one to four of them, the newest first
+ADAMS_BASHFORTH = ((1,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 
 def plms_step(
@@ -151,8 +153,8 @@ def plms_step(
         z_t, t, eps = first.z_t, first.t, (first.prediction.eps + prediction.eps) / 2
     else:
         by_time = {visit.t: visit.prediction.eps for visit in past} | {t: prediction.eps}  # of two at one t the later
-        newest = list(by_time.values())[:-5:-1]
-        eps = sum(weight * eps for weight, eps in zip(WEIGHTS[len(newest) - 1], newest))
+        newest = list(by_time.values())[:-5:-1]  # at most four, the last first
+        eps = sum(weight * eps for weight, eps in zip(ADAMS_BASHFORTH[len(newest) - 1], newest))
     better = Prediction(eps, schedule.z_0_from_eps(z_t, eps, t))
     return deterministic_step(schedule, better, z_t, t, t_prev, noise)
 

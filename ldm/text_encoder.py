@@ -38,10 +38,12 @@ class Embeddings(nn.Module):
 class SelfAttention(nn.Module):
     """[C1, C7] Multi-head self-attention; where it is causal, a token sees itself and those before it."""
 
-    def __init__(self, width: int, heads: int, causal: bool):
+    def __init__(self, width: int, heads: int, causal: bool, inner: int | None = None, bias: bool = True):
         super().__init__()
         self.heads, self.causal = heads, causal
-        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
+        inner = inner or width  # of queries, keys and values; they alone may lack a bias
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, inner, bias=bias) for _ in range(3))
+        self.out_proj = nn.Linear(inner, width)
 
     def forward(self, x: Float[Tensor, "b m e"]) -> Float[Tensor, "b m e"]:
         Q, K, V = (

@@ -88,7 +88,7 @@ def p4() -> Example:
 
 
 def p5() -> Example:
-    return {k: v for k, v in p3().items() if "Y* with" in k or "without" in k}
+    return {label: value for label, value in p3().items() if label.startswith("Y*")}
 
 
 def p6() -> Example:
@@ -126,7 +126,7 @@ def p9() -> Example:
 
 
 def p10() -> Example:
-    # a phrase inserted: prompts of one length, by a word that is then deleted
+    # yawns takes the place of sleeps, and is new
     refined = pair_at(Refine(Alpha(0)), 500, "a cat sleeps", "a cat yawns")
     weighed = pair_at(Refine(Alpha(0)) + Reweight("cat", 2.0), 500, "a cat sleeps", "a cat yawns")
     A, A_own = attention(0.1, 0.1, 0.4, 0.3, 0.1), attention(0.2, 0.1, 0.1, 0.5, 0.1)

@@ -63,7 +63,7 @@ def test_a_target_does_not_depend_on_the_others(tiny):
 
 def test_injection_changes_the_picture(tiny):
     never, always = (run(tiny, [BICYCLE], tau, NEVER) for tau in (NEVER, ALWAYS))
-    assert torch.equal(never[0], never[0])
+    assert_close(always[0], never[0], rtol=1e-4, atol=1e-4)  # the source's row, float32 by two paths
     assert (never[1] - always[1]).abs().max() > 1e-2
 
 
