@@ -1,6 +1,6 @@
 """Break each formula's functions, one change at a time, and see that a test of its row fails.
 
-    python tests/mutants.py            every row of parts D, B and C
+    python tests/mutants.py            every row
     python tests/mutants.py D7 D8      these rows; the others' results stay as they are
 
 The table goes to tests/equations/mutants.csv, and from there into EQUATIONS.md. A mutant lives in a forked process of
@@ -62,9 +62,13 @@ EQUIVALENT = {
     ("ldm.bound.reverse_step", "schedule.alpha -> schedule.alpha_bar"): "of one step they are the same",
     (
         "ldm.train.ldm_loss",
-        "F.mse_loss(unet(z_t, t - 1, context), schedule.target(z_0, e -> F.mse_loss(schedule.target(z_0, eps, t), "
-        "unet(z_t, t - 1, co",
+        "F.mse_loss(wide(unet(z_t, t - 1, context)), wide(schedule.ta -> "
+        "F.mse_loss(wide(schedule.target(z_0, eps, t)), wide(unet(z_t",
     ): "a squared difference",
+    (
+        "ldm.train.ldm_loss",
+        "torch.promote_types(x.dtype, torch.float32) -> torch.promote_types(torch.float32, x.dtype)",
+    ): "the wider of two, either way round",
 }
 
 

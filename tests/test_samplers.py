@@ -174,8 +174,8 @@ def test_only_the_network_computes_in_half_precision(half, guidance):
 
 
 def test_small_steps_add_up_in_half_precision(tiny, half, monkeypatch):
-    """200 steps of the same fake network: what is added in a step, a two hundredth of z, is less than half of
-    bfloat16's 2^-8 of it, and would be lost in it."""
+    """200 steps of the same fake network: what a step adds is about what bfloat16 tells apart, 2^-8 of z, and would be
+    lost in it or doubled."""
 
     class Shrinking(torch.nn.Module):
         conv_in = half.unet.conv_in

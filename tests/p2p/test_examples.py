@@ -1,0 +1,60 @@
+"""The numbers that `ldm.explain` shows of Prompt-to-Prompt, worked by hand."""
+
+import torch
+from torch.testing import assert_close
+
+from p2p.examples import EXAMPLES
+
+# the lecture's example: five positions, three words
+A = [[1, 6, 11], [2, 7, 12], [3, 8, 13], [4, 9, 14], [5, 10, 15]]
+
+
+def shown(id: str, *labels: str) -> list:
+    """Of an example the values whose labels begin so."""
+    return [next(v for k, v in EXAMPLES[id]().items() if k.startswith(label)) for label in labels]
+
+
+def same(value: torch.Tensor, expected: list) -> None:
+    # float64 numbers of one or two digits, a few operations
+    assert_close(value, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-14)
+
+
+def test_p6_a_word_for_a_word():
+    M, product = shown("P6", "cat becomes", "A M")
+    same(M, [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    same(product, A)
+
+
+def test_p7_orange_becomes_big_tabby():
+    M, product, added, averaged = shown("P7", "orange becomes", "A M", "the way back", "... averaged")
+    same(M, [[0.5, 0.5, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    same(product, [[a / 2, a / 2, b, c] for a, b, c in A])
+    same(added, [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    same(averaged, [[0.5, 0, 0], [0.5, 0, 0], [0, 1, 0], [0, 0, 1]])
+
+
+def test_p9_every_word_its_own_time():
+    early, between, late = shown("P9", "tau = 300", "at t = 500", "at t = 200")
+    same(early, [[0.1, 0.2, 0.6, 0.1]])  # all of A
+    same(between, [[0.1, 0.2, 0.2, 0.1]])  # of dog, the third, A*
+    same(late, [[0.3, 0.1, 0.2, 0.4]])  # all of A*
+
+
+def test_p10_a_new_word_and_a_weight():
+    refined, weighed, total = shown("P10", "refine", "and cat", "its sum")
+    same(refined, [[0.1, 0.1, 0.4, 0.5, 0.1]])
+    same(weighed, [[0.1, 0.1, 0.8, 0.5, 0.1]])
+    assert round(total, 12) == 1.6
+
+
+def test_p12_and_p13_how_many_of_20_steps_inject():
+    taus, counts = shown("P12", "tau", "of 20 steps")
+    assert counts == [round(20 * (1 - tau)) for tau in taus] == [0, 4, 8, 12, 16, 20]
+    assert list(EXAMPLES["P13"]().values()) == [850, 450, 50]
+
+
+def test_p3_the_sources_attention_with_the_targets_values():
+    own, injected, folded = shown("P3", "Y* of the target", "Y* with", "the same")
+    e = torch.tensor(3 / 2**0.5, dtype=torch.float64).exp().item()  # the scores are 3 / sqrt(2) and 0
+    assert round(own - (10 + 20 * e) / (1 + e), 12) == round(injected - (10 * e + 20) / (1 + e), 12) == 0
+    assert round(injected - folded, 12) == 0
