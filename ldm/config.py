@@ -14,6 +14,29 @@ import pydantic
 
 STRICT = pydantic.ConfigDict(extra="forbid", strict=True)  # how configurations are read from files
 
+# Beyond these a configuration is a mistake, or is meant to fill memory.
+LARGEST = 2**20  # of widths, vocabularies and the like
+DEEPEST = 64  # layers of a transformer, or residual blocks of a level
+MOST_LEVELS = 16
+LONGEST = 10**5  # T
+
+
+def check_sizes(config: object, *but: str) -> None:
+    """Raises ValueError unless the whole numbers in a configuration's fields, but for those named, are sizes."""
+    for field in dataclasses.fields(config):
+        value, most = getattr(config, field.name), DEEPEST if field.name == "layers" else LARGEST
+        numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if type(n) is int]
+        if field.name not in but and not all(1 <= n <= most for n in numbers):
+            raise ValueError(f"{field.name} must lie in 1..{most}, got {value}")
+
+
+def check_levels(widths: tuple[int, ...], groups: int) -> None:
+    """Raises ValueError unless there are levels, and their widths can be cut into the groups of GroupNorm."""
+    if not 1 <= len(widths) <= MOST_LEVELS:
+        raise ValueError(f"a model has 1 to {MOST_LEVELS} levels, widths names {len(widths)}")
+    if any(width % groups for width in widths):
+        raise ValueError(f"widths of {widths} cannot all be cut into {groups} groups")
+
 
 @dataclass(frozen=True)
 class ScheduleConfig:
@@ -35,6 +58,8 @@ class ScheduleConfig:
     last: Literal[0, 1] = 0  # the time step at which sampling ends; 1 is diffusers' set_alpha_to_one = false
 
     def __post_init__(self):
+        if self.T > LONGEST:
+            raise ValueError(f"a schedule has at most {LONGEST} steps, T is {self.T}")
         if self.T < 1 or not 0 < self.beta_start <= self.beta_end < 1:
             raise ValueError(
                 f"a schedule needs T >= 1 and 0 < beta_start <= beta_end < 1, "
@@ -64,10 +89,14 @@ class AutoencoderConfig:
     attention: tuple[int, ...] = ()  # levels with self-attention, from 0; the middle always has it
 
     def __post_init__(self):
-        if not all(0 <= level < len(self.widths) for level in self.attention):
-            raise ValueError(f"attention names levels {self.attention}, widths are of {len(self.widths)}")
         if self.codebook is not None and self.codebook < 1:
             raise ValueError(f"a codebook cannot have {self.codebook} entries: give at least 1, or None for KL")
+        check_sizes(self, "attention")
+        check_levels(self.widths, self.groups)
+        if not 0 < self.scale < math.inf:
+            raise ValueError(f"latents cannot be scaled by {self.scale}: a scale is positive and finite")
+        if not all(0 <= level < len(self.widths) for level in self.attention):
+            raise ValueError(f"attention names levels {self.attention}, widths are of {len(self.widths)}")
 
     @property
     def factor(self) -> int:
@@ -114,6 +143,13 @@ class UNetConfig:
             raise ValueError("give either heads (a number per level) or head_size, not both and not neither")
         if self.heads is not None and len(self.heads) != len(self.widths):
             raise ValueError(f"heads names {len(self.heads)} levels, widths {len(self.widths)}")
+        check_sizes(self)
+        check_levels(self.widths, self.groups)
+        attends = *self.attention[:-1], self.attention[-1] or self.mid  # the middle is as wide as the last level
+        for level in (i for i, has in enumerate(attends) if has):
+            width, by = self.widths[level], f"{self.heads[level]} heads" if self.heads else f"heads of {self.head_size}"
+            if width % (self.heads[level] if self.heads else self.head_size):
+                raise ValueError(f"a level of width {width} cannot have {by}")
 
     def heads_at(self, level: int) -> int:
         """Number of attention heads at a level."""
@@ -138,6 +174,7 @@ class TextConfig:
     pad: str = "<|endoftext|>"
 
     def __post_init__(self):
+        check_sizes(self)
         if self.width % self.heads:
             raise ValueError(f"a text encoder of width {self.width} cannot have {self.heads} heads")
 
@@ -159,6 +196,9 @@ class BertConfig:
     eos: str = "[SEP]"
     pad: str = "[PAD]"
 
+    def __post_init__(self):
+        check_sizes(self)
+
 
 @dataclass(frozen=True)
 class VisionConfig:
@@ -175,6 +215,7 @@ class VisionConfig:
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
 
     def __post_init__(self):
+        check_sizes(self)
         if self.image_size % self.patch:
             raise ValueError(f"{self.image_size} pixels cannot be cut into patches of {self.patch}")
         if self.width % self.heads:
@@ -196,6 +237,9 @@ class CLIPConfig:
     vision: VisionConfig
     embedding: int
 
+    def __post_init__(self):
+        check_sizes(self)
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -211,6 +255,7 @@ class ModelConfig:
     text: TextConfig | BertConfig | None  # None for a model without prompts
 
     def __post_init__(self):
+        check_sizes(self)
         if self.autoencoder.latent_channels != self.unet.latent_channels:
             raise ValueError(
                 f"the autoencoder's latents have {self.autoencoder.latent_channels} channels, "

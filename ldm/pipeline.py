@@ -81,6 +81,12 @@ class LatentDiffusion:
         return self.unet.conv_in.weight.dtype
 
     @property
+    def latent_dtype(self) -> torch.dtype:
+        """Of latents outside the networks: at least float32, even if the model is in half precision, since late steps
+        change them by less than bfloat16 tells apart."""
+        return torch.promote_types(self.dtype, torch.float32)
+
+    @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of a latent."""
         side = self.config.image_size // self.config.autoencoder.factor
@@ -103,7 +109,7 @@ class LatentDiffusion:
     def encode_pictures(self, pictures: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b c h w"]:
         """z_0 of pictures: the mean of the encoder's Gaussian [B2], or its output where a codebook follows [B3]."""
         x = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
-        return self.autoencoder.encode((x.float() / 127.5 - 1).to(self.device, self.dtype))
+        return self.autoencoder.encode((x.float() / 127.5 - 1).to(self.device, self.dtype)).to(self.latent_dtype)
 
     @torch.no_grad()
     def decode(self, z_0: Float[Tensor, "b c h w"]) -> UInt8[np.ndarray, "b H W 3"]:
@@ -162,8 +168,7 @@ class LatentDiffusion:
     ) -> Iterator[State]:
         """Sample z_0, one yield per network call [D16, D17].
 
-        Latents are float32 even if the model is in half precision: late steps change them by less than bfloat16 tells
-        apart. A start in float64 stays float64.
+        Latents are in the model's `latent_dtype`; a start stays as it is, and in half precision becomes float32.
 
         Args:
             context: tau_theta(y) of each row.
@@ -183,7 +188,7 @@ class LatentDiffusion:
             raise ValueError(f"the start has {len(start.z_t)} rows, the prompts are {len(context)}")
         visited = sampler.visit(self.schedule, steps, start.t if start else None)
         draw = Noise(seeds, start.z_t.shape[1:] if start else self.latent_shape)
-        dtype = torch.promote_types(start.z_t.dtype if start else self.dtype, torch.float32)
+        dtype = torch.promote_types(start.z_t.dtype, torch.float32) if start else self.latent_dtype
         noise = lambda: draw().to(self.device, dtype)
         z_T = noise()  # drawn in any case: a start may be made of it, and the steps' noise must be another
         z_t = start.z_t.to(dtype) if start else z_T

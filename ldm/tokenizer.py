@@ -55,7 +55,18 @@ class PromptTokenizer:
             backend = Tokenizer.from_str(path.read_text(encoding="utf-8"))
         except Exception as e:  # the library raises nothing narrower
             raise ValueError(f"{path} is not a tokenizer.json: {e}") from e
-        return cls(backend, config)
+        # a file may tell the library to cut and fill prompts; here too long a one is refused, and `encode` fills
+        backend.no_truncation()
+        backend.no_padding()
+        tokenizer = cls(backend, config)
+        if (last := max(backend.get_vocab().values())) >= config.vocabulary:
+            raise ValueError(f"{path} has an entry of the id {last}, the config has {config.vocabulary} ids from 0")
+        if (around := backend.encode("").ids) != [tokenizer.bos, tokenizer.eos]:
+            raise ValueError(
+                f"{path} puts the tokens {around[:8]} around a prompt, "
+                f"not BOS and EOS: {tokenizer.bos}, {tokenizer.eos}"
+            )
+        return tokenizer
 
     def save(self, path: Path) -> None:
         self._backend.save(str(path))

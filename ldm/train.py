@@ -175,7 +175,7 @@ class Trainer:
 
 
 def ldm_loss(
-    unet: nn.Module,
+    unet: Callable[[Tensor, Tensor, Tensor], Tensor],
     schedule: Schedule,
     z_0: Float[Tensor, "b c h w"],
     context: Float[Tensor, "b m e"],
@@ -187,5 +187,6 @@ def ldm_loss(
     Lines 5-7 of Algorithm 1; the caller draws z_0, t and eps (lines 2-4) and takes the step (line 8). A v-model
     is held to v instead of eps, the same error weighed by 1 / alpha_bar_t.
     """
+    wide = lambda x: x.to(torch.promote_types(x.dtype, torch.float32))  # a mean in half precision has two digits
     z_t = schedule.add_noise(z_0, eps, t)
-    return F.mse_loss(unet(z_t, t - 1, context), schedule.target(z_0, eps, t))
+    return F.mse_loss(wide(unet(z_t, t - 1, context)), wide(schedule.target(z_0, eps, t)))

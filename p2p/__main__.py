@@ -18,10 +18,10 @@ from ldm.register import listing
 from ldm.samplers import SAMPLERS
 from p2p import commands
 from p2p.call import CALL, Call
-from p2p.options import add_edit_options, call_of, finite, sampling_of
+from p2p.options import add_claims, add_places, add_self_times, add_times, add_weights, call_of, finite, sampling_of
 from weights.checkpoints import CHECKPOINTS
 from weights.load import DTYPES, SHIPPED, load
-from weights.recognise import fetched
+from weights.public import fetched
 
 DESCRIPTION = """\
 Make a picture from a prompt, edit it by editing the prompt, and see where each word looked.
@@ -46,15 +46,35 @@ how a step is made of what the network says: ddim follows its latest word in a s
 own, one network call more than steps) and dpm++ also look back, and need fewer steps; ddpm adds fresh noise at every
 step, and needs more of them; euler is ddim by its other name, and ends at the clean latent even where the model's
 settings let ddim stop a step short. Default %(default)s"""
-FIGURES = {  # of an edit, and of experiments
+FIGURES = {  # of an edit, and of experiments: what makes each, what it shows, and which options of an edit it uses
     "show": {
-        "mapper": (commands.matrices, "the mapper M, and P_t and Q_t wherever they change, as heat maps with tokens"),
-        "schedule": (commands.schedule, "alpha_t of each token as a timeline"),
+        "mapper": (
+            commands.matrices,
+            "the mapper M, and P_t and Q_t wherever they change, as heat maps with tokens",
+            (add_times, add_claims, add_weights),
+        ),
+        "schedule": (
+            commands.schedule,
+            "when each token uses the source's attention, as a timeline",
+            (add_times, add_claims, add_self_times),
+        ),
     },
     "sweep": {
-        "tau": (commands.sweep_tau, "injection from never to always, what each tau keeps and follows"),
-        "window": (commands.sweep_window, "injection in one window of the steps at a time, and what each keeps"),
-        "word": (commands.sweep_word, "the attention of all words, of one word alone, and of none"),
+        "tau": (
+            commands.sweep_tau,
+            "injection from never to always, what each tau keeps and follows",
+            (add_claims, add_weights),
+        ),
+        "window": (
+            commands.sweep_window,
+            "injection in one window of the steps at a time, and what each keeps",
+            (add_claims, add_weights),
+        ),
+        "word": (
+            commands.sweep_word,
+            "the attention of all words, of one word alone, and of none",
+            (add_times,),
+        ),
     },
 }
 
@@ -66,14 +86,15 @@ def parser() -> argparse.ArgumentParser:
     machine.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto: a GPU if there is one")
     machine.add_argument("--dtype", choices=DTYPES, default="float32", help="float16 halves a GPU's memory and time")
     machine.add_argument("--no-ema", action="store_true", help="of a file with both, take the weights not averaged")
-    common = argparse.ArgumentParser(add_help=False, parents=[output, machine])
-    common.add_argument("--model", default="stickers", help=MODEL)
+    visited = argparse.ArgumentParser(add_help=False, parents=[output, machine])
+    visited.add_argument("--model", default="stickers", help=MODEL)
+    visited.add_argument("--steps", type=int, default=30, help="from noise to picture, 1 to T (default %(default)s)")
+    visited.add_argument("--sampler", choices=SAMPLERS, default="ddim", help=SAMPLER)
+    common = argparse.ArgumentParser(add_help=False, parents=[visited])
     common.add_argument("--seed", type=int, default=0, help="of the noise; the same seed gives the same picture")
-    common.add_argument("--steps", type=int, default=30, help="from noise to picture, 1 to T (default %(default)s)")
     common.add_argument(
         "--guidance", type=finite, default=4.0, metavar="W", help="how strongly to follow the prompt; 1 is no guidance"
     )
-    common.add_argument("--sampler", choices=SAMPLERS, default="ddim", help=SAMPLER)
     common.add_argument(
         "--eta", type=finite, default=0.0, help="noise that each step of ddim adds, 0 (none) to 1 (as ddpm)"
     )
@@ -94,7 +115,8 @@ def parser() -> argparse.ArgumentParser:
     )
     edit.add_argument("source", help="the prompt of the picture")
     edit.add_argument("targets", nargs="+", metavar="target", help="the edited prompt, or several")
-    add_edit_options(edit)
+    for add in (add_times, add_claims, add_weights, add_self_times, add_places):
+        add(edit)
     edit.add_argument("--save", type=Path, metavar="FILE.json", help="write the whole call down, to `p2p replay` it")
     edit.add_argument("--gif", type=Path, metavar="FILE.gif", help="the steps as an animation, source beside targets")
 
@@ -129,8 +151,10 @@ def parser() -> argparse.ArgumentParser:
     sweep = subcommands.add_parser("sweep", help="experiments: one edit made in many ways, and measured")
     for group, of in ((show, "show"), (sweep, "sweep")):
         kinds = group.add_subparsers(dest="figure", required=True)
-        for name, (make, text) in FIGURES[of].items():
-            figure = kinds.add_parser(name, parents=[common], help=text, description=text)
+        for name, (make, text, options) in FIGURES[of].items():
+            # what shows an edit itself samples nothing, and only asks which time steps are visited
+            parent = visited if of == "show" else common
+            figure = kinds.add_parser(name, parents=[parent], help=text, description=text)
             figure.set_defaults(make=make)
             figure.add_argument("source", help="the prompt of the picture")
             if of == "show":
@@ -141,7 +165,8 @@ def parser() -> argparse.ArgumentParser:
                 figure.add_argument("--word", required=True, help="the word to preserve")
             if name in ("tau", "window"):
                 figure.add_argument("--seeds", type=int, default=1, metavar="N", help="measure so many, from --seed on")
-            add_edit_options(figure)
+            for add in options:
+                add(figure)
     return top
 
 
@@ -212,6 +237,8 @@ def run(args: argparse.Namespace) -> None:
         call = read_call(args.file)
         if args.model is None and call.model not in PRESETS:  # no path is taken from a file
             raise ValueError(f"{args.file} was made by the model {call.model!r}, which has no name here: give --model")
+        if args.model is None:  # a file from elsewhere may name a model that is gigabytes to download
+            print(f"{args.file} asks for the model {call.model}", file=sys.stderr)
         picture, _ = commands.edit(load_model(args, args.model or call.model), call)
         save(picture, args.output, call.to_json())
         return
@@ -258,7 +285,7 @@ def main() -> None:
     except ValueError as e:
         sys.exit(f"p2p: error: {e}")
     except KeyboardInterrupt:
-        sys.exit("p2p: interrupted; nothing was written")
+        sys.exit("p2p: interrupted")
 
 
 if __name__ == "__main__":

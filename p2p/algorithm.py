@@ -15,7 +15,8 @@ from p2p.inject import Injection, Layers, Recorded, Watch, explicit, folded, wat
 class SelfInjection:
     """Self-attention injection: targets use the source's self-attention maps while t >= `until`, or in that window.
 
-    Layers of more positions than 16 a side are left out: they carry texture, not layout.
+    Layers of more positions than 16 a side are left out: they carry texture, not layout. For a model that has no
+    layers of 16, give `Layers(side=layout_side(model))`, as the command line does.
     """
 
     __pydantic_config__ = STRICT

@@ -59,7 +59,7 @@ def inpaint(
     **sampling,
 ) -> Iterator[State]:
     """[P2] for a given picture: inside the mask every prompt has its way, outside it the picture's own z_t is put back
-    at every step, and at the end the picture's z_0.
+    at every step, and at the end the picture's z_0, whether sampling ends at t = 0 or at 1.
 
     The picture's z_t is [D6] of its z_0 with one noise throughout, that of z_T. So what is put back moves along one
     path, as what a deterministic sampler paints beside it does; with fresh noise it would jump at every step.
@@ -74,12 +74,13 @@ def inpaint(
     check_mask(mask, z_0.shape[2:])
     mask, eps, T = mask.to(model.device), first_noise(model, z_0, seed), model.schedule.T
     picture = lambda t: model.schedule.add_noise(z_0, eps, t)
+    end = model.schedule.config.last  # what is reached there is decoded as z_0, and the picture's has no noise left
     return fixed_seed(
         model,
         prompts,
         seed,
         start=State(T, torch.where(mask, eps, picture(T)).expand(len(prompts), -1, -1, -1)),
-        blend=lambda state: torch.where(mask, state.z_t, picture(state.t)),
+        blend=lambda state: torch.where(mask, state.z_t, picture(state.t if state.t > end else 0)),
         **sampling,
     )
 
@@ -118,15 +119,16 @@ def sdedit(
 
     Args:
         z_0: the picture's latent, from `encode_pictures` or a run's end.
-        t_0: a time step if a whole number, else a fraction of T. All the steps are taken between it and 0.
+        t_0: a time step if a whole number, else a fraction of T. All the steps are taken between it and where the
+            sampler ends, at 0 or 1.
 
     Raises:
-        ValueError: t_0 is no time step in 1..T, nor a fraction of T that gives one.
+        ValueError: t_0 is no time step above the schedule's last, up to T, nor a fraction of T that gives one.
     """
-    T = model.schedule.T
+    T, least = model.schedule.T, model.schedule.config.last + 1
     t = t_0 if isinstance(t_0, int) else round(t_0 * T)
-    if not 1 <= t <= T:
-        raise ValueError(f"t_0 must be a time step in 1..{T} or a fraction of T in [{1 / T}, 1], got {t_0}")
+    if not least <= t <= T:
+        raise ValueError(f"t_0 must be a time step in {least}..{T} or a fraction of T in [{least / T}, 1], got {t_0}")
     z_t = model.schedule.add_noise(z_0, first_noise(model, z_0, seed), t)
     return fixed_seed(model, prompts, seed, start=State(t, z_t.expand(len(prompts), -1, -1, -1)), **sampling)
 
@@ -165,4 +167,4 @@ def reference(
 
 def first_noise(model: LatentDiffusion, z_0: Float[Tensor, "1 c h w"], seed: int) -> Float[Tensor, "1 c h w"]:
     """The z_T of a run with this seed, in the size of z_0."""
-    return Noise([seed], z_0.shape[1:])().to(model.device, model.dtype)
+    return Noise([seed], z_0.shape[1:])().to(model.device, model.latent_dtype)

@@ -22,7 +22,7 @@ from ldm.schedule import Schedule
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Time
 from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
-from p2p.inject import Layers
+from p2p.inject import Layers, layout_side
 from p2p.local_blend import LocalBlend, Region
 from p2p.masks import check_mask
 
@@ -133,12 +133,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Blend:
-    """When regions and masks begin to hold, as `LocalBlend` has it, and the layers that regions are read from."""
+    """When regions and masks begin to hold, as `LocalBlend` has it, and the layers that regions are read from: by their
+    positions a side, or None for the model's `layout_side`."""
 
     __pydantic_config__ = STRICT
 
     start: Time = 0.8
-    side: int = 16
+    side: int | None = None
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,8 @@ class Call:
         how, wheres = sampling.options(), [target.where for target in self.targets]
         if any(where is not None for where in wheres):
             source, *targets = map(model.tokenizer.encode, p2p.prompts)
-            blend = LocalBlend(source, targets, wheres, model.schedule.T, self.blend.start, self.blend.side)
+            side = layout_side(model, self.blend.side)
+            blend = LocalBlend(source, targets, wheres, model.schedule.T, self.blend.start, side)
             for mask in (where for where in wheres if isinstance(where, Tensor)):
                 check_mask(mask, model.latent_shape[1:])
             how["blend"] = blend

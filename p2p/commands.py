@@ -11,11 +11,11 @@ from tqdm import tqdm
 from ldm.pipeline import LatentDiffusion, State
 from ldm.tokenizer import Tokens
 from p2p.call import Call, Sampling
-from p2p.edits import Edit, Matrices, Moment, Swap, between
-from p2p.inject import watching
+from p2p.edits import Matrices, Moment, Swap, between
+from p2p.inject import layout_side, watching
 from p2p.mapper import align, mapper
 from p2p.maps import WordMaps
-from p2p.options import alpha_of, edit_of, sampling_of
+from p2p.options import alpha_of, claims_of, edit_of, sampling_of
 from p2p.words import words
 
 # matplotlib takes a second to load, so what draws is imported by the commands that draw
@@ -47,7 +47,7 @@ def attention(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
     from p2p import show
 
     sampling = sampling_of(args)
-    tokens, maps = model.tokenizer.encode(args.prompt), WordMaps()
+    tokens, maps = model.tokenizer.encode(args.prompt), WordMaps(layout_side(model))
     if not words(tokens):
         raise ValueError(f"the prompt {args.prompt!r} has no words to show the attention of")
     context = model.encode_prompts([args.prompt])
@@ -60,7 +60,8 @@ def matrices(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
     """The mapper of an edit, and P_t and Q_t wherever in the sampling they change."""
     from p2p import show, show_edit
 
-    source, target, edit = _edited(model, args)
+    source, target = _prompts(model, args)
+    edit = edit_of(args, source, target, alpha_of(args))
     pairs = tuple((part.source, part.target) for part in edit.parts if isinstance(part, Swap))
     T, at = model.schedule.T, {}
     last: Matrices | None = None
@@ -77,14 +78,13 @@ def schedule(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
     """When each token of the target uses the source's attention."""
     from p2p import show, show_edit
 
-    _, target, _ = _edited(model, args)
-    visited = sampling_of(args).times(model.schedule)
-    return show.as_image(show_edit.timeline(target, alpha_of(args), args.self_until, visited, model.schedule.T))
+    source, target = _prompts(model, args)
+    edit, visited = claims_of(args, source, target, alpha_of(args)), sampling_of(args).times(model.schedule)
+    return show.as_image(show_edit.timeline(source, target, edit, args.self_until, visited, model.schedule.T))
 
 
-def _edited(model: LatentDiffusion, args: argparse.Namespace) -> tuple[Tokens, Tokens, Edit]:
-    source, target = model.tokenizer.encode(args.source), model.tokenizer.encode(args.target)
-    return source, target, edit_of(args, source, target, alpha_of(args))
+def _prompts(model: LatentDiffusion, args: argparse.Namespace) -> tuple[Tokens, Tokens]:
+    return model.tokenizer.encode(args.source), model.tokenizer.encode(args.target)
 
 
 def sweep_tau(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:

@@ -9,6 +9,7 @@ claimed twice belongs to the later claim. Reweight scales columns, whoever claim
 renormalised, as in the paper, unless the edit says so.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import reduce
@@ -186,6 +187,10 @@ class Reweight(Edit):
     factor: float
     window: Time | Window = 0
     injected_only: bool = False
+
+    def __post_init__(self):
+        if not math.isfinite(self.factor):
+            raise ValueError(f"the weight of {self.word!r} must be a number, got {self.factor}")
 
     def after(self, before: Matrices, moment: Moment) -> Matrices:
         share = window(self.window).at(moment.t, moment.T)

@@ -41,8 +41,9 @@ def fidelity(
     latents = model.encode_pictures(pictures)
     eps = torch.randn((draws, *latents.shape[1:]), generator=torch.Generator().manual_seed(0)).to(latents)
     contexts = model.encode_prompts([source, target])[:, None].expand(-1, draws, -1, -1)
+    network = lambda z_t, timestep, context: model.unet(z_t.to(model.dtype), timestep, context)
     losses = [
-        [ldm_loss(model.unet, model.schedule, z_0.expand(draws, -1, -1, -1), context, t, eps) for context in contexts]
+        [ldm_loss(network, model.schedule, z_0.expand(draws, -1, -1, -1), context, t, eps) for context in contexts]
         for z_0 in latents.split(1)
     ]
     of_source, of_target = torch.tensor(losses).log().T

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ldm.attention import AttentionEdit, Site, attend, attention_map
 from ldm.config import STRICT
+from ldm.pipeline import LatentDiffusion
 from p2p.edits import Matrices, stack, used
 
 Watch = Callable[[Site, Float[Tensor, "b h n m"]], None]  # shown the attention that each cross-attention layer used
@@ -40,6 +41,27 @@ class Layers:
 
     def __contains__(self, site: Site) -> bool:
         return site.place in self.places and (self.side is None or max(site.height, site.width) <= self.side)
+
+
+def layout_side(model: LatentDiffusion, wanted: int | None = None) -> int:
+    """Positions a side of the attention layers that tell where things are: those wanted or, for None, those of the
+    UNet's level nearest 16; of two as near, the coarser.
+
+    That is 16 in Stable Diffusion at 512 pixels and 24 at 768. The UNet's middle is one layer, taken only if wanted.
+
+    Raises:
+        ValueError: no attention layer of the model has as many positions as are wanted.
+    """
+    unet, n = model.config.unet, model.latent_shape[-1]
+    sides = [-(-n // 2**level) for level in range(len(unet.widths))]  # halving rounds up
+    levels = [side for side, attends in zip(sides, unet.attention) if attends]
+    if wanted is None:
+        return min(levels or sides[-1:], key=lambda side: (abs(side - 16), side))
+    there = dict.fromkeys([*levels, *sides[-1:]] if unet.mid else levels)
+    if wanted not in there:
+        have = ", ".join(map(str, there))
+        raise ValueError(f"no attention of {model.config.name} has {wanted} positions a side: give one of {have}")
+    return wanted
 
 
 @dataclass(frozen=True)
@@ -85,13 +107,14 @@ def folded(injection: Injection, recorded: Recorded | None = None) -> AttentionE
             return self_injected(injection, site, Q, K, V, recorded)
         if site not in injection.cross_layers:
             return attend(Q, K, V)
-        first, Q_source, K_source = source_of(site, Q, K, V, recorded)
+        first = source_row(Q, K, V, recorded)
         own, values = slice(len(first), None), V[len(first) :]
         P, Q_t, renormalise = stack(injection.matrices, like=V)
         if renormalise.any():  # a column of ones comes out as the sums of the rows of A_used
             values = F.pad(values, (0, 1), value=1.0)
         Y = torch.zeros_like(values[..., :1, :]).expand(-1, -1, Q.shape[2], -1)
         if P.any():
+            Q_source, K_source = source_of(site, Q, K, len(values), recorded)
             Y = Y + attend(Q_source, K_source, P[:, None] @ values)
         if Q_t.any():
             Y = Y + attend(Q[own], K[own], Q_t[:, None, :, None] * values)
@@ -110,25 +133,26 @@ def self_injected(
     share = injection.self_share if site in injection.self_layers else 0.0
     if not share:
         return attend(Q, K, V)
-    first, Q_source, K_source = source_of(site, Q, K, V, recorded)
+    first = source_row(Q, K, V, recorded)
     own = slice(len(first), None)
+    Q_source, K_source = source_of(site, Q, K, len(V[own]), recorded)
     Y = attend(Q_source, K_source, V[own])
     if share < 1:
         Y = share * Y + (1 - share) * attend(Q[own], K[own], V[own])
     return torch.cat([first, Y])
 
 
+def source_row(Q: Tensor, K: Tensor, V: Tensor, recorded: Recorded | None) -> Float[Tensor, "s h n e"]:
+    """Plain attention of the source's row, if it is in the batch."""
+    return V.new_empty(0, *Q.shape[1:3], V.shape[-1]) if recorded else attend(Q[:1], K[:1], V[:1])
+
+
 def source_of(
-    site: Site, Q: Tensor, K: Tensor, V: Tensor, recorded: Recorded | None
-) -> tuple[Float[Tensor, "s h n e"], Float[Tensor, "k h n d"], Float[Tensor, "k h m d"]]:
-    """Plain attention of the source's row, if it is in the batch, and the source's Q and K for each target."""
-    if recorded:
-        (Q_source, K_source), targets = recorded(site), len(V)
-        first = V.new_empty(0, *Q.shape[1:3], V.shape[-1])
-    else:
-        Q_source, K_source, targets = Q[:1], K[:1], len(V) - 1
-        first = attend(Q_source, K_source, V[:1])
-    return first, Q_source.expand(targets, -1, -1, -1), K_source.expand(targets, -1, -1, -1)
+    site: Site, Q: Tensor, K: Tensor, targets: int, recorded: Recorded | None
+) -> tuple[Float[Tensor, "k h n d"], Float[Tensor, "k h m d"]]:
+    """The source's Q and K, for each target; asked of a recording only where they are used."""
+    Q_source, K_source = recorded(site) if recorded else (Q[:1], K[:1])
+    return Q_source.expand(targets, -1, -1, -1), K_source.expand(targets, -1, -1, -1)
 
 
 def watching(watch: Watch, recorded: Recorded | None = None) -> AttentionEdit:

@@ -65,7 +65,7 @@ class LocalBlend:
             it differ everywhere.
         T: the schedule's number of time steps.
         start: blending begins once t < start, a time as tau is: before, the maps are too vague to cut by.
-        side: positions on the shorter side of the layers whose maps are used.
+        side: positions on the shorter side of the layers whose maps are used; `p2p.inject.layout_side` tells a model's.
 
     Raises:
         ValueError: a region's word is in neither prompt or stands several times in one, or the numbers do not fit.

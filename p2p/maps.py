@@ -1,6 +1,7 @@
 """Word maps: where in the picture each word was looked at, averaged over steps, layers and heads, or step by step."""
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -30,7 +31,7 @@ class WordMaps:
         self._seen.add((site.height, site.width))
         if min(site.height, site.width) != self.side:
             return
-        maps = A.mean(dim=1).float().mT.unflatten(-1, (site.height, site.width))
+        maps = A.float().mean(dim=1).mT.unflatten(-1, (site.height, site.width))
         self._sum = maps if self._sum is None else self._sum + maps
         self._count += 1
 
@@ -59,16 +60,20 @@ class Group(NamedTuple):
     """The attention layers of one part of the UNet at one resolution."""
 
     place: str  # down, mid or up
-    side: int  # positions a side
+    side: int  # positions on the shorter side
+
+
+Sums = dict[Group, tuple[Tensor, int]]  # of a group's maps (k, h, w), and how many they are
 
 
 class MapHistory:
     """The maps of one prompt's words at every step, for each group of layers.
 
-    Pass it as `watch`, and take the states through `along`, which tells it the step:
+    Pass it as `watch`, and take the states through `along`, which tells it the steps:
 
         history = MapHistory(tokens, ["cat", "grass"])
-        *_, last = history.along(p2p.denoise(seed, watch=history), T)
+        visited = sampler.visit(model.schedule, steps, None)
+        *_, last = history.along(p2p.denoise(seed, watch=history, steps=steps, sampler=sampler), visited)
 
     Heads are averaged, the layers of a group added up, and only the words' columns are kept, on the CPU: 2 MB a word
     for 50 steps of Stable Diffusion.
@@ -88,26 +93,41 @@ class MapHistory:
             raise ValueError(f"the prompt {tokens.prompt!r} has no words to show the attention of")
         self.tokens, self.row = tokens, row
         self.words = {word: list(columns(tokens, word)) for word in chosen}
-        self._now: dict[Group, tuple[Float[Tensor, "k h w"], int]] = {}  # sum over layers, and their number
-        self._steps: dict[int, dict[Group, tuple[Float[Tensor, "k h w"], int]]] = {}
+        self._now: Sums = {}  # of the call in progress
+        self._steps: dict[int, Sums] = {}
 
     def __call__(self, site: Site, A: Float[Tensor, "b h n m"]) -> None:
         A = A[self.row].float().mean(dim=0)  # (n, m)
         maps = torch.stack([A[:, own].sum(dim=1) for own in self.words.values()]).cpu()
         maps = maps.unflatten(-1, (site.height, site.width))
-        total, count = self._now.get(Group(site.place, site.height), (0, 0))
-        self._now[Group(site.place, site.height)] = (total + maps, count + 1)
+        _add(self._now, Group(site.place, min(site.height, site.width)), maps, 1)
 
-    def along(self, states: Iterator[State], T: int) -> Iterator[State]:
-        """The same states; each one's maps are filed under the step that made it, the first of which is T."""
-        t = T
+    def along(self, states: Iterator[State], visited: Sequence[int]) -> Iterator[State]:
+        """The same states; each one's maps are filed under the time step of the network call that led to it. Two calls
+        at one step, as PLMS makes them, are averaged.
+
+        Args:
+            states: of the run.
+            visited: the run's time steps, as its sampler's `visit` gives them: those of the calls, then where it ends.
+
+        Raises:
+            ValueError: the states do not come at these times.
+        """
+        calls = pairwise(visited)
         for state in states:
-            self._steps[t], self._now, t = self._now, {}, state.t
+            t, t_next = next(calls, (None, None))
+            if state.t != t_next:
+                raise ValueError(
+                    f"the run reaches t = {state.t} where the times have {t_next}: give `along` those of this run"
+                )
+            for group, (maps, layers) in self._now.items():
+                _add(self._steps.setdefault(t, {}), group, maps, layers)
+            self._now = {}
             yield state
 
     @property
     def times(self) -> list[int]:
-        """The recorded steps, falling from T."""
+        """The recorded steps, falling."""
         return list(self._steps)
 
     @property
@@ -134,6 +154,11 @@ class MapHistory:
     def at_side(self, side: int) -> list[Group]:
         """The groups of one resolution."""
         return [group for group in self.groups if group.side == side]
+
+
+def _add(sums: Sums, group: Group, maps: Float[Tensor, "k h w"], count: int) -> None:
+    total, before = sums.get(group, (0, 0))
+    sums[group] = (total + maps, before + count)
 
 
 def upsample(word_map: Float[Tensor, "h w"], size: int) -> Float[Tensor, "H W"]:

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from dataclasses import fields
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -12,7 +13,7 @@ from p2p.algorithm import SelfInjection
 from p2p.alpha import Alpha, Time, Window
 from p2p.call import Blend, Call, Sampling, Target
 from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap, between
-from p2p.inject import Layers
+from p2p.inject import Layers, layout_side
 from p2p.local_blend import Region
 from p2p.masks import read_mask
 
@@ -72,8 +73,11 @@ def places(text: str) -> tuple[str, ...]:
     return chosen
 
 
-def add_edit_options(parser: argparse.ArgumentParser) -> None:
-    """What an edit is made of; what is repeated is composed in the order of this list."""
+# Each command adds the groups of options that it uses, so that argparse refuses the others.
+
+
+def add_times(parser: argparse.ArgumentParser) -> None:
+    """When the source's attention is used."""
     parser.add_argument("--tau", type=time, default=0.2, help=TAU)
     parser.add_argument(
         "--alpha",
@@ -83,6 +87,10 @@ def add_edit_options(parser: argparse.ArgumentParser) -> None:
         metavar="WORD=[START:]END",
         help="a switch time of its own for a word of the target, or a window: 1.0:0.5 is the first half of the steps",
     )
+
+
+def add_claims(parser: argparse.ArgumentParser) -> None:
+    """Which words take the source's attention; composed in this order."""
     parser.add_argument("--refine", action="store_true", help="keep the words that both prompts have, and swap none")
     parser.add_argument(
         "--swap", type=pair, action="append", default=[], metavar="A=B", help="A of the source becomes B of the target"
@@ -94,6 +102,10 @@ def add_edit_options(parser: argparse.ArgumentParser) -> None:
         metavar="WORD",
         help="take the source's attention for this word, at every step; alone, for no other",
     )
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """How strongly words are attended to, whosever attention it is; composed in this order, after all claims."""
     parser.add_argument(
         "--reweight",
         type=weight,
@@ -108,6 +120,10 @@ def add_edit_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="divide the rows of the edited attention by their sums; a weight C is then log C added before the softmax",
     )
+
+
+def add_self_times(parser: argparse.ArgumentParser) -> None:
+    """When the source's self-attention is used."""
     parser.add_argument(
         "--self-until",
         type=window,
@@ -115,12 +131,16 @@ def add_edit_options(parser: argparse.ArgumentParser) -> None:
         metavar="[START:]END",
         help="tau of self-attention, or its window (default %(default)s)",
     )
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Where in the network attention is edited, and where in the picture targets may differ."""
     parser.add_argument(
         "--self-side",
         type=int,
-        default=SelfInjection().layers.side,
         metavar="N",
-        help="inject self-attention in layers of at most N positions a side (default %(default)s)",
+        help="inject self-attention in layers of at most N positions a side (default: as many as the model's level "
+        "nearest 16 has, which is 16, and of sd21 24)",
     )
     parser.add_argument(
         "--layers",
@@ -149,13 +169,18 @@ def add_edit_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def edit_of(args: argparse.Namespace, source: Tokens, target: Tokens, alpha: Alpha) -> Edit:
-    """The edit of one target: what the options say, or what the prompts suggest if they say nothing."""
+def claims_of(args: argparse.Namespace, source: Tokens, target: Tokens, alpha: Alpha) -> Edit:
+    """The edit of one target but for its weights: what the options say, or what the prompts suggest if they say
+    nothing."""
     said: list[Edit] = [Refine(alpha)] if args.refine else []
     said += [Swap(word, other, alpha) for word, other in args.swap]
     said += [Preserve(word) for word in args.preserve]
-    edit = reduce(add, said) if said else between(source, target, alpha)
-    edit = reduce(add, args.reweight, edit)
+    return reduce(add, said) if said else between(source, target, alpha)
+
+
+def edit_of(args: argparse.Namespace, source: Tokens, target: Tokens, alpha: Alpha) -> Edit:
+    """The edit of one target."""
+    edit = reduce(add, args.reweight, claims_of(args, source, target, alpha))
     return edit + Renormalise() if args.renormalise else edit
 
 
@@ -176,12 +201,14 @@ def region_of(args: argparse.Namespace) -> Region | None:
     return Region(tuple(word for word in chosen if not word.startswith("-")), cut)
 
 
-def self_injection_of(args: argparse.Namespace) -> SelfInjection:
-    return SelfInjection(args.self_until, Layers(args.self_side, args.layers))
+def self_injection_of(args: argparse.Namespace, model: LatentDiffusion) -> SelfInjection:
+    side = layout_side(model) if args.self_side is None else args.self_side
+    return SelfInjection(args.self_until, Layers(side, args.layers))
 
 
 def sampling_of(args: argparse.Namespace) -> Sampling:
-    return Sampling(args.seed, args.steps, args.guidance, args.sampler, args.eta)
+    """How to sample, as far as the command has options for it."""
+    return Sampling(**{f.name: getattr(args, f.name) for f in fields(Sampling) if f.name in args})
 
 
 def call_of(args: argparse.Namespace, model: LatentDiffusion) -> Call:
@@ -197,7 +224,7 @@ def call_of(args: argparse.Namespace, model: LatentDiffusion) -> Call:
     return Call(
         args.source,
         tuple(targets),
-        self_injection_of(args),
+        self_injection_of(args, model),
         Layers(places=args.layers),
         Blend(start=args.blend_from),
         sampling_of(args),

@@ -32,7 +32,7 @@ class SelfMaps:
         if site.kind == "cross" or site.height != self.side:
             return attend(Q, K, V)
         A = attention_map(Q, K)
-        maps = A.mean(dim=1).float()
+        maps = A.float().mean(dim=1)
         self._sum = maps if self._sum is None else self._sum + maps
         self._count += 1
         return A @ V

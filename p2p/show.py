@@ -97,7 +97,7 @@ def by_step(
     Args:
         history: of the picture's run.
         picture: what the run led to.
-        side: positions a side of the layers that are averaged.
+        side: positions on the shorter side of the layers that are averaged.
         times: the steps to show; by default eight, evenly spread over those recorded.
 
     Raises:
@@ -108,7 +108,8 @@ def by_step(
         times = [t for i, t in enumerate(history.times) if i in {round(k * last / 7) for k in range(8)}]
     groups = history.at_side(side)
     maps = {f"t = {t}": history.mean(groups, [t]) for t in times}
-    return _map_table(history, picture, maps, f"Where each word looks at each step, from T on ({side}×{side} layers)")
+    title = f"Where each word looks at each step, from the first on (layers of {side} a side)"
+    return _map_table(history, picture, maps, title)
 
 
 def by_layer(history: MapHistory, picture: UInt8[np.ndarray, "H W 3"]) -> Figure:
@@ -118,7 +119,11 @@ def by_layer(history: MapHistory, picture: UInt8[np.ndarray, "H W 3"]) -> Figure
     Raises:
         ValueError: no step was recorded.
     """
-    maps = {f"{group.place}\n{group.side}×{group.side}": history.mean([group]) for group in history.groups}
+    maps = {}
+    for group in history.groups:
+        mean = history.mean([group])
+        height, width = next(iter(mean.values())).shape
+        maps[f"{group.place}\n{height}×{width}"] = mean
     return _map_table(history, picture, maps, "Where each word looks in each part of the UNet (mean over the steps)")
 
 

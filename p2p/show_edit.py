@@ -15,8 +15,8 @@ from matplotlib.image import AxesImage
 from torch import Tensor
 
 from ldm.tokenizer import Tokens
-from p2p.alpha import Alpha, Time, Window, window
-from p2p.edits import Matrices
+from p2p.alpha import Time, Window, window
+from p2p.edits import Composition, Edit, Matrices, Moment, Renormalise, Reweight
 from p2p.show import INK, colour_bar
 
 FEW = 16  # tokens a side up to which the numbers are written into the cells
@@ -81,27 +81,36 @@ def _heat_map(
 
 
 def shares(
-    target: Tokens, alpha: Alpha, self_until: Time | Window, times: Sequence[int], T: int
+    source: Tokens, target: Tokens, edit: Edit, self_until: Time | Window, times: Sequence[int], T: int
 ) -> tuple[list[str], Float[Tensor, "k s"]]:
-    """The rows of `timeline` and their names: alpha_t of each token up to the first padding, then self-attention's.
+    """The rows of `timeline` and their names: 1 - Q_t of each token up to the first padding, then self-attention's.
+
+    That is alpha_t of the tokens that the edit takes from the source, and 0 of the others.
 
     Args:
-        target: the edited prompt.
-        alpha: its alpha_t.
+        source, target: the prompt and the edited prompt.
+        edit: from one to the other; its weights and whether rows are renormalised have no part in this.
         self_until: when self-attention is injected, as `SelfInjection` has it.
-        times: the steps as they are visited, falling from T to 0; the last column is of the step that ends at 0.
+        times: the time steps as they are visited, falling; a column for each but the last, at which sampling ends.
         T: the schedule's number of time steps.
+
+    Raises:
+        ValueError: the edit does not fit the prompts, or a time is out of range.
     """
     shown = min(target.count + 1, len(target.ids))
-    cross = torch.stack([alpha.at(t, T, target)[:shown] for t in times[:-1]], dim=1)
+    claims = Composition(tuple(part for part in edit.parts if not isinstance(part, (Reweight, Renormalise))))
+    Q = torch.stack([claims.matrices(Moment(t, T, source, target)).Q[:shown] for t in times[:-1]], dim=1)
+    cross = 1 - Q
     own = torch.tensor([[window(self_until).at(t, T) for t in times[:-1]]], dtype=cross.dtype)
     return [*target.pieces[:shown], "self-attention"], torch.cat([cross, own])
 
 
-def timeline(target: Tokens, alpha: Alpha, self_until: Time | Window, times: Sequence[int], T: int) -> Figure:
-    """When the source's attention is used: a row per token of the target, and one for self-attention; t runs from T on
-    the left down to 0. Arguments as for `shares`."""
-    names, numbers = shares(target, alpha, self_until, times, T)
+def timeline(
+    source: Tokens, target: Tokens, edit: Edit, self_until: Time | Window, times: Sequence[int], T: int
+) -> Figure:
+    """When the source's attention is used: a row per token of the target, and one for self-attention; t falls from left
+    to right. Arguments and errors as for `shares`."""
+    names, numbers = shares(source, target, edit, self_until, times, T)
     figure, axis = plt.subplots(figsize=(9, 0.3 * len(names) + 1.9), layout="constrained")
     for i, row in enumerate(numbers.tolist()):
         i = i + 0.4 * (i == len(names) - 1)  # self-attention stands apart
@@ -112,10 +121,12 @@ def timeline(target: Tokens, alpha: Alpha, self_until: Time | Window, times: Seq
     axis.set_yticks(ticks, names, fontsize=9)
     axis.tick_params(length=0, labelcolor=INK)
     axis.set(xlim=(times[0], times[-1]), ylim=(ticks[-1] + 0.6, -0.6))
-    axis.set_xlabel(f"time step t: sampling starts at T = {T} on the left and ends at 0", fontsize=9, color=INK)
+    caption = f"time step t, of T = {T}: sampling starts at t = {times[0]} on the left and ends at {times[-1]}"
+    axis.set_xlabel(caption, fontsize=9, color=INK)
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.set_title(
-        f"When each token uses the source's attention: height is its share, alpha_t\n{target.prompt}",
+        "When each token uses the source's attention: height is its share, 1 - Q_t\n"
+        f"{source.prompt}  →  {target.prompt}",
         fontsize=11,
         color=INK,
     )

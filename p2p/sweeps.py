@@ -21,6 +21,7 @@ from p2p.alpha import Alpha, Time, Window
 from p2p.baselines import fixed_seed
 from p2p.edits import Edit, Preserve
 from p2p.fidelity import fidelity
+from p2p.inject import Layers, layout_side
 
 NEVER, ALWAYS = 1.0, 0.0  # a tau above every step, and one below
 CROSS_ONLY = SelfInjection(NEVER)
@@ -135,7 +136,8 @@ def preserve(
         ValueError: the word is not in a prompt, or an edit does not fit.
     """
     targets = tuple(targets)
-    full = PromptToPrompt(model, source, targets, tuple(edits))
+    layout = SelfInjection(layers=Layers(side=layout_side(model)))
+    full = PromptToPrompt(model, source, targets, tuple(edits), layout)
     # self-attention knows no words: injecting it would preserve all of them
     one = PromptToPrompt(model, source, targets, (Preserve(word),) * len(targets), CROSS_ONLY)
     runs = {

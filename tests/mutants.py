@@ -59,6 +59,12 @@ EQUIVALENT = {
     ): "they differ with probability 0",
     ("ldm.contrastive.similarity", "-1 -> 1"): "the same axis of two",
     ("ldm.contrastive.zero_shot", "-1 -> 1"): "the same axis of two",
+    (
+        "ldm.attention.attention_map",
+        "torch.promote_types(Q.dtype, torch.float32) -> torch.promote_types(torch.float32, Q.dtype)",
+    ): "the wider of two types, either way round",
+    ("p2p.mapper.mapper", "max(len(source), len(target)) -> max(len(target), len(source))"): "the larger of two",
+    ("p2p.sweeps.sweep", "measure(p, o) -> measure(o, p)"): "likeness is symmetric",
     ("ldm.bound.reverse_step", "schedule.alpha -> schedule.alpha_bar"): "of one step they are the same",
     (
         "ldm.train.ldm_loss",

@@ -1,14 +1,17 @@
 """What the JSON files of a diffusers folder say, as our config; and whatever we would compute wrongly, refused."""
 
+import inspect
 import json
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import diffusers
 import pytest
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler
 from public_files import Public, bk_sdm, celebahq, sd1, sd2, text2im, write_json, write_tokenizer
 
 from ldm.config import ScheduleConfig
@@ -142,6 +145,16 @@ LINEAR = dict(beta_start=0.001, beta_end=0.02, beta_schedule="linear")
         (PNDMScheduler(**LINEAR, set_alpha_to_one=True), dict(spacing="leading")),
         (EulerDiscreteScheduler(**LINEAR, timestep_spacing="trailing", steps_offset=1), dict(spacing="trailing")),
         (EulerDiscreteScheduler(**LINEAR, timestep_spacing="leading"), dict(spacing="leading")),
+        # linspace, by default or in so many words
+        (EulerDiscreteScheduler(**LINEAR), dict(spacing="trailing")),
+        (DPMSolverMultistepScheduler(**LINEAR), dict(spacing="trailing")),
+        (DDIMScheduler(**LINEAR, clip_sample=False, timestep_spacing="linspace"), dict(spacing="trailing")),
+        # outdated, and corrected by the pipelines of diffusers
+        (PNDMScheduler(**LINEAR), dict(spacing="leading", offset=1, last=1)),
+        (
+            DDIMScheduler(**LINEAR, clip_sample=False, set_alpha_to_one=False),
+            dict(spacing="leading", offset=1, last=1),
+        ),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -149,6 +162,47 @@ def test_schedulers_as_diffusers_saves_them(scheduler, expected, tmp_path):
     scheduler.save_pretrained(tmp_path)
     config = schedule_config(tmp_path / "scheduler_config.json")
     assert config == ScheduleConfig(beta_start=0.001, beta_end=0.02, betas="linear", **expected)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DDIMScheduler", "DDPMScheduler", "LCMScheduler", "PNDMScheduler", "TCDScheduler"),
+        *("DEISMultistepScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler"),
+        *("EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "LMSDiscreteScheduler"),
+        *("SASolverScheduler", "UniPCMultistepScheduler"),
+    ],
+)
+def test_a_file_silent_on_spacing_means_its_classs_own(name, tmp_path, caplog):
+    asked = inspect.signature(getattr(diffusers, name).__init__).parameters
+    with caplog.at_level(logging.INFO, "weights"):
+        config = schedule_config(write_scheduler(tmp_path, {"_class_name": name}))
+    own = asked["timestep_spacing"].default
+    assert config.spacing == {"leading": "leading", "linspace": "trailing"}[own]
+    assert ("linspace; here they are trailing" in caplog.text) is (own == "linspace")
+    # without set_alpha_to_one a class ends at alpha_bar_0, and so do those that count in sigma whatever is in the file
+    stale = {"_class_name": name, "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading"}
+    to_zero = "set_alpha_to_one" not in asked and name != "DDPMScheduler"
+    assert schedule_config(write_scheduler(tmp_path, stale)).last == (0 if to_zero else 1)
+
+
+def write_scheduler(folder: Path, content: dict) -> Path:
+    (folder / "scheduler_config.json").write_text(json.dumps(LINEAR | content))
+    return folder / "scheduler_config.json"
+
+
+def test_an_offset_of_old_is_corrected_and_said(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "weights"):
+        config = schedule_config(write_scheduler(tmp_path, {"_class_name": "PNDMScheduler"}))
+    assert (config.offset, config.last) == (1, 1)
+    assert "steps_offset 0 is outdated" in caplog.text
+
+
+def test_an_unknown_scheduler_is_read_by_its_keys(tmp_path):
+    read = lambda **content: schedule_config(write_scheduler(tmp_path, {"_class_name": "OfTomorrow", **content}))
+    assert read() == ScheduleConfig(beta_start=0.001, beta_end=0.02, betas="linear")
+    leading = read(timestep_spacing="leading", set_alpha_to_one=False, steps_offset=2)
+    assert (leading.spacing, leading.offset, leading.last) == ("leading", 2, 1)
 
 
 def test_paths_and_classes_in_the_files_mean_nothing(write, tmp_path):
@@ -240,9 +294,20 @@ WITH, WITHOUT = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), ("DownBlock2D", 
             ),
             "levels with and without attention to a prompt in one model",
         ),
-        (UNET, dict(attention_head_dim=5), "by 'attention_head_dim' a width of 32 cannot be cut into heads"),
-        (UNET, dict(attention_head_dim=[8, 5, 8]), "by 'attention_head_dim' a width of 64 cannot be cut into heads"),
-        (UNET, dict(attention_head_dim=[8, 8, 5]), "by 'attention_head_dim' a width of 64 cannot be cut into heads"),
+        (UNET, dict(attention_head_dim=5), "unet/config.json: a level of width 32 cannot have 5 heads"),
+        (UNET, dict(attention_head_dim=[8, 5, 8]), "a level of width 64 cannot have 5 heads"),
+        (UNET, dict(attention_head_dim=[8, 8, 5]), "a level of width 64 cannot have 5 heads"),  # of the middle
+        (UNET, dict(norm_num_groups=24), "widths of (32, 64, 64) cannot all be cut into 24 groups"),
+        (VAE, dict(norm_num_groups=64), "widths of (32, 64, 64) cannot all be cut into 64 groups"),
+        (
+            VAE,
+            dict(
+                block_out_channels=[32] * 17,
+                down_block_types=["DownEncoderBlock2D"] * 17,
+                up_block_types=["UpDecoderBlock2D"] * 17,
+            ),
+            "a model has 1 to 16 levels, widths names 17",
+        ),
         (UNET, dict(attention_head_dim=[8, 8]), "heads names 2 levels, widths 3"),
         (UNET, dict(cross_attention_dim=64), "the UNet attends to tokens of width 64, the prompt model makes 32"),
         (VAE, dict(latent_channels=8), "the autoencoder's latents have 8 channels, the UNet's 4"),
@@ -253,15 +318,15 @@ WITH, WITHOUT = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), ("DownBlock2D", 
         (TEXT, dict(num_attention_heads=5), "a text encoder of width 32 cannot have 5 heads"),
         (SCHEDULER, dict(beta_schedule="squaredcos_cap_v2"), "'squaredcos_cap_v2'; here it can be scaled_linear or"),
         (SCHEDULER, dict(prediction_type="sample"), "'sample'; here it can be epsilon or v_prediction"),
-        (SCHEDULER, dict(timestep_spacing="linspace"), "'linspace'; here it can be leading or trailing"),
-        (SCHEDULER, dict(_class_name="EulerDiscreteScheduler"), "'linspace'; here it can be leading or trailing"),
+        (SCHEDULER, dict(timestep_spacing="logspace"), "'logspace'; here it can be leading or trailing or linspace"),
         (SCHEDULER, dict(clip_sample=True), "'clip_sample' is True, which the samplers here do not have"),
         (SCHEDULER, dict(thresholding=True), "'thresholding' is True, which the samplers here do not have"),
         (SCHEDULER, dict(trained_betas=[0.1]), "'trained_betas' is [0.1], which the samplers here do not have"),
         (SCHEDULER, dict(rescale_betas_zero_snr=True), "'rescale_betas_zero_snr' is True, which the samplers here do"),
         (SCHEDULER, dict(beta_start=0.5), "a schedule needs T >= 1 and 0 < beta_start <= beta_end < 1"),
         (SCHEDULER, dict(beta_end=float("nan")), "a schedule needs T >= 1 and 0 < beta_start <= beta_end < 1"),
-        (SCHEDULER, dict(steps_offset=0), "the offset must lie in 1..999, got 0"),
+        (SCHEDULER, dict(steps_offset=-1), "the offset must lie in 1..999, got -1"),
+        (SCHEDULER, dict(steps_offset=1000), "the offset must lie in 1..999, got 1000"),
     ],
 )
 def test_what_our_classes_cannot_be_is_refused(file, change, said, write):
@@ -272,8 +337,15 @@ def test_what_our_classes_cannot_be_is_refused(file, change, said, write):
     "kind, file, change, said",
     [
         ("celebahq", VQ, dict(vq_embed_dim=8), "entries of the codebook have 3 numbers here, not 8"),
-        ("celebahq", UNET, dict(attention_head_dim=65), "a width of 64 cannot be cut into heads"),
-        ("celebahq", UNET, dict(attention_head_dim=20), "a width of 64 cannot be cut into heads"),
+        ("celebahq", UNET, dict(attention_head_dim=65), "a level of width 64 cannot have heads of 65"),
+        ("celebahq", UNET, dict(attention_head_dim=20), "a level of width 64 cannot have heads of 20"),
+        # three heads of 20 are 60 numbers, which diffusers makes of 66; ours would be heads of 22
+        (
+            "celebahq",
+            UNET,
+            dict(block_out_channels=[33, 66, 99], norm_num_groups=33, attention_head_dim=20),
+            "a level of width 66 cannot have heads of 20",
+        ),
         ("text2im", BERT, dict(activation_function="relu"), "'activation_function' is 'relu', not 'gelu'"),
     ],
 )
@@ -290,16 +362,43 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("file, key", [(file, key) for file, keys in NUMBERS.items() for key in keys])
-@pytest.mark.parametrize("value", ["4", "/etc/passwd", [4], 4.0, 0, -4, True, None, {}])
+@pytest.mark.parametrize("value", ["4", "/etc/passwd", [4], 4.0, 0, -4, True, None, {}, 2**20 + 1, 10**30])
 def test_a_size_is_a_positive_number(file, key, value, write):
     message = refused(f"'{key}' is ", write("sd1", file, {key: value}))
     assert file in message and f"{key!r} is {value!r}" in message
 
 
 @pytest.mark.parametrize("key", ["block_out_channels", "attention_head_dim"])
-@pytest.mark.parametrize("value", [[], ["32", "64", "64"], [32, 64, -1], [32, 64, 0], [32, True, 64], [[32], 64], "32"])
+@pytest.mark.parametrize(
+    "value",
+    [[], ["32", "64", "64"], [32, 64, -1], [32, 64, 0], [32, True, 64], [[32], 64], "32", [32, 64, 10**30]],
+)
 def test_sizes_are_a_list_of_positive_numbers(key, value, write):
     assert UNET in refused(f"'{key}' is ", write("sd1", UNET, {key: value}))
+
+
+@pytest.mark.parametrize(
+    "file, key, value, most",
+    [
+        (UNET, "layers_per_block", 65, 64),
+        (VAE, "layers_per_block", 10**9, 64),
+        (TEXT, "num_hidden_layers", 10**9, 64),
+        (SCHEDULER, "num_train_timesteps", 10**12, 10**5),
+    ],
+)
+def test_depths_and_steps_have_bounds_of_their_own(file, key, value, most, write):
+    said = f"'{key}' is {value}, which is not a size from 1 to {most}"
+    assert file in refused(said, write("sd1", file, {key: value}))
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("act_fn", "\x1b[2J" * 1_000_000), ("a" * 1_000_000, "\x1b"), ("block_out_channels", [0] * 100_000)],
+    ids=["string", "key", "list"],
+)
+def test_a_value_of_a_megabyte_is_cut(key, value, write):
+    message = refused(" is ", write("sd1", UNET, {key: value}))
+    assert len(message) < 1000 and "\x1b" not in message
 
 
 @pytest.mark.parametrize(
@@ -318,6 +417,9 @@ def test_sizes_are_a_list_of_positive_numbers(key, value, write):
         (VAE, "scaling_factor", -0.18215),
         (VAE, "scaling_factor", float("nan")),
         (VAE, "scaling_factor", float("inf")),
+        (VAE, "scaling_factor", 10**400),
+        (SCHEDULER, "beta_start", 10**400),
+        (SCHEDULER, "beta_end", 10**400),
         (TEXT, "model_type", ["clip_text_model"]),
         (TEXT, "hidden_act", ["gelu"]),
         (TEXT, "layer_norm_eps", "1e-5"),

@@ -351,6 +351,23 @@ def test_a_mirror_of_a_missing_repository(get, hub, cache, capfd):
     assert hub.state.requests == []
 
 
+def test_a_mirror_of_a_pinned_repository_is_asked_for_its_own_main(get, hub, cache, monkeypatch):
+    """A commit is one repository's; the known sha256 hold a mirror to the same content."""
+    known = {VAE: sha256(CONTENT[VAE]), UNET: sha256(CONTENT[UNET])}
+    add(monkeypatch, mirrors=("copier/toy",), sha256=known)
+    del hub.state.repositories["maker/toy"]
+    hub.state.repositories["copier/toy"] = Repository(CONTENT, commit="d" * 40)
+    folder = get()
+    assert content(folder) == CONTENT and folder.name == "d" * 40
+    hub.state.requests.clear()
+    assert get() == folder == local("pinned", cache_dir=cache)
+    assert hub.state.requests == []
+    shutil.rmtree(cache)
+    hub.state.repositories["copier/toy"] = Repository(CONTENT | {UNET: b"another"}, commit="e" * 40)
+    with pytest.raises(ValueError, match=f"{UNET} of copier/toy is not the published file"):
+        get()
+
+
 def test_no_mirror_either(get, hub):
     hub.state.repositories.clear()
     with pytest.raises(ValueError, match=r"archive/toy is not on .*; none of its mirrors is"):
@@ -679,7 +696,6 @@ def test_an_entry_of_the_table(name):
         assert not repository.startswith(("runwayml/", "stabilityai/stable-diffusion-2"))
     assert len({entry.hub, *entry.mirrors}) == 1 + len(entry.mirrors)
     assert entry.revision == "main" or re.fullmatch(r"[0-9a-f]{40}", entry.revision)
-    assert entry.revision == "main" or not entry.mirrors  # a commit is one repository's
     assert entry.licence in LICENCES
     # float32, and beside it vocabularies and headers of at most 2 MB
     assert 0 <= entry.size - 4 * PARAMETERS[name] < 2e6
@@ -688,10 +704,28 @@ def test_an_entry_of_the_table(name):
     assert entry.sha256.keys() <= set(entry.files)
     assert all(re.fullmatch(r"[0-9a-f]{64}", known) for known in entry.sha256.values())
     weights = [file for file in entry.files if not file.endswith((".json", ".txt"))]
+    # which is all that holds a mirror to the same content
+    assert not entry.mirrors or set(weights) <= entry.sha256.keys()
+    assert (entry.kind == "model") is ("model_index.json" in entry.files)
+    assert (entry.kind == "tokenizer") is (not weights)
     assert all(file.endswith(".bin" if name.startswith("ldm-") else ".safetensors") for file in weights)
     for file in weights:
         config = f"{Path(file).parent}/config.json".removeprefix("./")
         assert config in entry.files  # no weights without their configuration
+
+
+def test_the_entries_without_a_pin():
+    unpinned = {name for name, entry in CHECKPOINTS.items() if entry.revision == "main"}
+    small = {"small-sd", "tiny-sd", "bk-sdm-base", "bk-sdm-small", "bk-sdm-tiny"}
+    assert unpinned == {"sd21-base", "sd21", "ldm-celebahq", *small}
+
+
+def test_no_commit_is_anothers():
+    repositories = {}
+    for entry in CHECKPOINTS.values():
+        if entry.revision != "main":
+            repositories.setdefault(entry.revision, set()).add(entry.hub)
+    assert len(repositories) == 6 and all(len(hubs) == 1 for hubs in repositories.values())
 
 
 def test_no_hash_is_anothers():

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from safetensors.torch import load_file, save_file
 
 import weights.stickers
 from ldm.config import PRESETS, ModelConfig
 from ldm.pipeline import LatentDiffusion
-from weights.load import SHIPPED, load
+from weights import load as loading
+from weights.checkpoints import CHECKPOINTS
+from weights.load import SHIPPED, load, load_autoencoder, load_clip
 from weights.stored import TensorFile
 
 PARTS = ("text_encoder", "unet", "autoencoder")
@@ -142,10 +145,95 @@ def nothing_is_read(monkeypatch):
     monkeypatch.setattr(TensorFile, "read", lambda *_: pytest.fail("tensors are read"))
 
 
-@pytest.mark.parametrize("name", ["sticker", "sd", "no/such/folder", "sd15=no/such/file.ckpt"])
+@pytest.mark.parametrize("name", ["sticker", "sd", "no/such/folder", "sd99=file.ckpt", "sd-vae-ft-mse=file.ckpt"])
 def test_an_unknown_name_is_refused_with_the_known_ones(name):
     message = refused(f"no model '{name}'", name)
-    assert all(known in message for known in PRESETS)
+    assert all(known in message for known in [*PRESETS, "PRESET=FILE"])
+
+
+@pytest.fixture
+def nothing_is_fetched(monkeypatch):
+    monkeypatch.setattr(loading, "fetched", lambda name: pytest.fail(f"{name} is fetched"))
+
+
+def test_a_missing_file_of_a_named_preset_is_said_to_be_missing(tmp_path, nothing_is_fetched):
+    refused("there is no file 'no/such.ckpt', which 'sd15=no/such.ckpt' says to be sd15", "sd15=no/such.ckpt")
+    assert refused("is a folder, which says itself what it is", f"sd15={tmp_path}").endswith("without sd15=")
+
+
+@pytest.mark.parametrize(
+    "loader, name, said",
+    [
+        (
+            load,
+            "sd-vae-ft-mse",
+            "an autoencoder alone, which `weights.load.load_autoencoder` loads, not a model: give sd1",
+        ),
+        (load, "clip-vit-l", "a CLIP, which `weights.load.load_clip` loads, not a model: give sd14 or sd15 or "),
+        (load, "clip-tokenizer", "a tokenizer alone, not a model: give sd14 or sd15 or "),
+        (
+            load_autoencoder,
+            "sd15",
+            "a model, which `weights.load.load` loads, not an autoencoder alone: give sd-vae-ft-mse,",
+        ),
+        (load_autoencoder, "stickers", "a model, which `weights.load.load` loads, not an autoencoder alone"),
+        (load_clip, "sd15", "a model, which `weights.load.load` loads, not a CLIP: give clip-vit-l, or a path"),
+    ],
+)
+def test_a_name_of_another_kind_is_refused_before_it_is_fetched(loader, name, said, nothing_is_fetched):
+    with pytest.raises(ValueError, match=re.escape(f"{name} is {said}")) as error:
+        loader(name)
+    assert str(error.value).endswith(", or a path")
+
+
+@pytest.mark.parametrize(
+    "loader, what",
+    [(load_autoencoder, "no autoencoder 'sd99': .*sd-vae-ft"), (load_clip, "no clip 'sd99': .*clip-vit-l")],
+)
+def test_an_unknown_name_of_a_part_is_refused_with_the_known_ones(loader, what):
+    with pytest.raises(ValueError, match=what):
+        loader("sd99")
+
+
+def test_every_preset_can_be_fetched():
+    assert {name for name, c in CHECKPOINTS.items() if c.kind == "model"} == PRESETS.keys() - SHIPPED.keys()
+
+
+def test_only_a_string_is_a_name(tiny, folder, monkeypatch, nothing_is_fetched):
+    folder.rename(folder.with_name("sd15"))
+    monkeypatch.chdir(folder.parent)
+    for path in (Path("sd15"), "./sd15"):
+        assert load(path).config == tiny.config
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("a\0b", r"'a\\x00b' cannot be a path: embedded null byte"),
+        ("sd15=a\0b", "cannot be a path: embedded null byte"),
+        ("a" * 300, "^a{300} cannot be read: File name too long"),
+        ("sd15=" + "a" * 300, r"a{290,}\.\.\. cannot be read: File name too long"),
+        ("a/" * 5000, "cannot be read: File name too long"),
+    ],
+    ids=["NUL", "NUL in a file", "long", "long file", "deep"],
+)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_what_cannot_be_a_path_is_refused(name, said, kind):
+    refused(said, kind(name))
+
+
+@pytest.mark.parametrize("of", ["model", "config.json"])
+def test_what_may_not_be_looked_at_is_refused_with_its_path(folder, monkeypatch, of):
+    """Of another user's folder not even what is in it may be asked."""
+    stat = Path.stat
+
+    def refuse(self, **options):
+        if self.name == of:
+            raise PermissionError(13, "Permission denied", str(self))
+        return stat(self, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    refused(f"{of} cannot be read: Permission denied", folder)
 
 
 def test_what_ships_is_no_name_for_a_file(saved):
@@ -155,7 +243,8 @@ def test_what_ships_is_no_name_for_a_file(saved):
 
 def test_a_file_in_place_of_a_folder_is_refused(saved, nothing_is_read):
     path = saved / "model.safetensors"
-    assert str(path) in refused("holds no latent diffusion model: its tensors begin autoencoder, text_encoder", path)
+    message = refused("is the weights of a model of ours, without its configuration: give its folder", path)
+    assert str(path) in message
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -221,6 +310,49 @@ def test_a_tensor_of_the_wrong_shape_is_named_with_both_shapes(change_tensors, n
     assert message.endswith(f"1 of the wrong shape:\n    unet.conv_in: weight {shape} instead of (32, 4, 3, 3)")
 
 
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+def test_whole_numbers_are_no_parameters(change_tensors, nothing_is_read, dtype):
+    edit = lambda tensors: tensors.update({BIAS: tensors[BIAS].to(getattr(torch, dtype))})
+    message = refused("do not fit", change_tensors(edit))
+    assert message.endswith(f"unet.conv_in: bias whole numbers ({dtype}) instead of floating-point ones")
+
+
+LONG = "n" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("\x1b[2J", r"\x1b[2J"),
+        ("unet.\x1b[2J.a\nb", r"unet.\x1b[2J: a\nb"),
+        (f"{LONG}.{LONG}", f"{'n' * 120}...: {'n' * 120}..."),
+        (LONG, f"{'n' * 120}..."),
+    ],
+    ids=["terminal", "terminal and line", "long module", "long"],
+)
+def test_a_tensors_name_is_escaped_and_cut(change_tensors, nothing_is_read, name, said):
+    message = refused("do not fit", change_tensors(lambda tensors: tensors.update({name: torch.ones(1)})))
+    assert message.endswith(f"1 left over:\n    {said}")
+
+
+@pytest.mark.parametrize("name, said", [("\x1b[2J", r"\x1b[2J"), (LONG, f"{'n' * 120}...")])
+def test_the_names_of_a_file_that_is_no_model_are_escaped_and_cut(tmp_path, name, said):
+    save_file({name: torch.ones(1)}, tmp_path / "file")
+    assert refused("holds no latent diffusion model", tmp_path / "file").endswith(f"begin {said}")
+
+
+def test_a_name_in_a_config_is_escaped(change_config):
+    message = refused("not a model configuration", change_config(lambda fields: fields.update({"\x1b[2J": 1})))
+    assert "\x1b" not in message and r"\x1b[2J: Unexpected" in message
+
+    def edit(fields):
+        del fields["\x1b[2J"]
+        fields["name"], fields["unet"]["mid"] = "\x1b[2J", False
+
+    message = refused("do not fit", change_config(edit))
+    assert "\x1b" not in message
+
+
 def test_all_that_does_not_fit_is_said_at_once(change_tensors, nothing_is_read):
     """By module, the one with most of it first; long lists are cut."""
 
@@ -281,10 +413,35 @@ def test_a_config_that_is_not_text_is_refused(folder):
         (lambda fields: fields["unet"].update(widths="ab"), "unet.widths"),
         (lambda fields: fields["unet"].update(head_size=0), "either heads .* or head_size"),
         (lambda fields: fields.update(image_size="x"), "image_size"),
+        *(
+            (lambda fields, part=part, change=change: fields[part].update(change), match)
+            for part, change, match in (
+                ("unet", dict(groups=0), "groups must lie in 1..1048576, got 0"),
+                ("unet", dict(groups=-8), "groups must lie in 1..1048576, got -8"),
+                ("unet", dict(groups=24), r"widths of \(32, 64\) cannot all be cut into 24 groups"),
+                ("unet", dict(widths=[], attention=[]), "a model has 1 to 16 levels, widths names 0"),
+                ("unet", dict(widths=[10**30, 64]), "widths must lie in 1..1048576, got"),
+                ("unet", dict(widths=[32] * 17, attention=[True] * 17), "a model has 1 to 16 levels, widths names 17"),
+                ("unet", dict(layers=10**9), "layers must lie in 1..64, got 1000000000"),
+                ("unet", dict(head_size=24), "a level of width 32 cannot have heads of 24"),
+                ("unet", dict(head_size=None, heads=[2, 5]), "a level of width 64 cannot have 5 heads"),
+                ("autoencoder", dict(groups=0), "groups must lie in 1..1048576, got 0"),
+                ("autoencoder", dict(widths=[]), "a model has 1 to 16 levels, widths names 0"),
+                ("autoencoder", dict(layers=0), "layers must lie in 1..64, got 0"),
+                ("autoencoder", dict(latent_channels=10**30), "latent_channels must lie in 1..1048576"),
+                ("autoencoder", dict(scale=0.0), "latents cannot be scaled by 0.0"),
+                ("autoencoder", dict(scale=10**400), "autoencoder"),
+                ("text", dict(heads=0), "heads must lie in 1..1048576, got 0"),
+                ("text", dict(vocabulary=10**30), "vocabulary must lie in 1..1048576"),
+                ("text", dict(layers=10**9), "layers must lie in 1..64"),
+                ("schedule", dict(T=10**12), "a schedule has at most 100000 steps, T is 1000000000000"),
+            )
+        ),
     ],
     ids=[
         *("unknown field", "unknown field of a part", "levels", "heads", "no name", "no part", "null part"),
         *("parameterisation", "activation", "text heads", "T", "widths", "head size", "image size"),
+        *(f"hostile {i}" for i in range(19)),
     ],
 )
 def test_a_config_with_fields_that_do_not_fit_is_refused_by_name(change_config, edit, match):
@@ -297,6 +454,43 @@ def test_a_config_with_fields_that_do_not_fit_is_refused_by_name(change_config, 
 def test_a_damaged_tokenizer_is_refused(folder, junk):
     (folder / "tokenizer.json").write_bytes(junk)
     refused(r"tokenizer\.json is not a tokenizer\.json|the tokenizer has no token", folder)
+
+
+@pytest.fixture
+def change_tokenizer(folder):
+    """Writes tokenizer.json again, with its JSON changed."""
+
+    def change(edit) -> Path:
+        path = folder / "tokenizer.json"
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        edit(fields)
+        path.write_text(json.dumps(fields), encoding="utf-8")
+        return folder
+
+    return change
+
+
+def test_a_tokenizer_that_cuts_and_fills_prompts_does_neither(tiny, folder):
+    backend = tokenizers.Tokenizer.from_file(str(TOKENIZER))
+    backend.enable_truncation(4)
+    backend.enable_padding(length=9, pad_id=5)
+    backend.save(str(folder / "tokenizer.json"))
+    prompt = "a photo of a cat"
+    assert len(backend.encode(prompt).ids) == 9  # it does something
+    words = load(folder).tokenizer
+    assert words.encode(prompt) == tiny.tokenizer.encode(prompt)
+    with pytest.raises(ValueError, match="the model's context holds 30"):
+        words.encode("cat " * 31)
+
+
+def test_a_tokenizer_with_an_id_beyond_the_vocabulary_is_refused(change_tokenizer):
+    edit = lambda fields: fields["model"]["vocab"].update({"!": 100_000})
+    refused("has an entry of the id 100000, the config has 723 ids from 0", change_tokenizer(edit))
+
+
+def test_a_tokenizer_that_puts_other_tokens_around_a_prompt_is_refused(change_tokenizer):
+    edit = lambda fields: fields["post_processor"]["sep"].__setitem__(1, 100_000)
+    refused(r"puts the tokens \[721, 100000\] around a prompt, not BOS and EOS: 721, 722", change_tokenizer(edit))
 
 
 def test_a_tokenizer_of_another_vocabulary_is_refused(tiny, change_config, change_tensors):

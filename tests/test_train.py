@@ -435,6 +435,17 @@ def test_the_error_in_v_is_the_error_in_eps_over_the_root_of_alpha_bar():
         assert_close(ldm_loss(Off(), schedule, z_0, context, t, eps), by_hand, rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_loss_of_half_precision_is_a_float32_mean(dtype):
+    schedule = Schedule(ScheduleConfig())
+    z_0, eps, context = (part.to(dtype) for part in noisy_batch(3))
+    output = noisy_batch(3, seed=1)[1].to(dtype)
+    found = ldm_loss(lambda *_: output, schedule, z_0, context, torch.tensor([1, 500, 1000]), eps)
+    # float32 sums of 3072 squares; half precision would round the mean by 2^-12 or 2^-9
+    by_hand = (output.double() - eps.double()).square().mean().float()
+    assert_close(found, by_hand, rtol=1e-5, atol=0)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Algorithm 1 on tiny networks
 

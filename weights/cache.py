@@ -39,6 +39,7 @@ class Place:
     name: str
     checkpoint: Checkpoint
     repository: str
+    revision: str  # a commit, or a branch
     endpoint: str
     cache: Path
 
@@ -49,7 +50,7 @@ class Place:
     @property
     def ref(self) -> Path:
         """The file that names the commit that a branch meant when it was fetched."""
-        return self.folder / "refs" / self.checkpoint.revision
+        return self.folder / "refs" / self.revision
 
     def snapshot(self, commit: str) -> Path:
         """The folder with the files of a commit."""
@@ -57,7 +58,7 @@ class Place:
 
     def cached(self) -> Path | None:
         """The snapshot of the wanted revision, which may be incomplete."""
-        commit = self.checkpoint.revision
+        commit = self.revision
         if not COMMIT.fullmatch(commit):
             commit = self.ref.read_text(encoding="ascii", errors="replace").strip() if self.ref.is_file() else ""
         folder = self.snapshot(commit)

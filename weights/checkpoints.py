@@ -1,12 +1,16 @@
 """The public checkpoints that can be loaded by name: where they are, under which licence, and which files are fetched.
 
 Each is the smallest full set of a repository's files: one precision, no safety checker, no second format. VQ-f4 and
-VQ-f8 first stages are published as archives outside the hub: give their unpacked folder or file instead of a name.
+VQ-f8 first stages are published as archives outside the hub: give the .ckpt in them instead of a name.
+
+A repository is pinned to a commit in public use where one is known. Of sd21-base, sd21, small-sd, tiny-sd, the bk-sdm
+and ldm-celebahq none is known here, so the branch main counts; what is known of their files' sha256 is checked anyway.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 LICENCES = {  # id -> what it asks of a user, in short
     "creativeml-openrail-m": "use is free, but not for the harms that its attachment A lists; whoever passes the model "
@@ -24,8 +28,9 @@ class Checkpoint:
     """A model's repository and the files of it that make the model.
 
     A branch as the revision means: the commit that it names when the checkpoint is first fetched. `mirrors` are tried
-    in turn where the repository is gone. `sha256` is known of some files from elsewhere than the hub; where it is, a
-    repository with other content is refused, the mirrors included.
+    in turn where the repository is gone, on their branch main, for a commit is one repository's. `sha256` is known of
+    some files from elsewhere than the hub; where it is, a repository with other content is refused, the mirrors
+    included. Only what has it of all its weights may have mirrors.
     """
 
     about: str
@@ -33,9 +38,9 @@ class Checkpoint:
     licence: str  # one of LICENCES
     size: int  # bytes to fetch, less a few kilobytes of JSON; of files never measured, 4 bytes a parameter
     files: tuple[str, ...]
+    kind: Literal["model", "autoencoder", "clip", "tokenizer"] = "model"
     revision: str = "main"
     mirrors: tuple[str, ...] = ()
-    gated: bool = False  # whether the hub wants a login and the licence accepted there
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     def choices(self, file: str) -> tuple[str, ...]:
@@ -46,6 +51,7 @@ class Checkpoint:
 
 
 CLIP_TOKENIZER = ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json")
+CLIP_COMMIT = "32bd64288804d66eefd0ccbe215aa642df71cc41"
 CLIP_TOKENIZER_SIZE = 1_059_962 + 524_619
 CLIP_TOKENIZER_SHA256 = {
     "tokenizer/vocab.json": "e089ad92ba36837a0d31433e555c8f45fe601ab5c221d4f607ded32d9f7a4349",
@@ -73,6 +79,7 @@ CHECKPOINTS = {
     "sd14": Checkpoint(
         about="Stable Diffusion 1.4: text to 512x512 pictures; the model of the Prompt-to-Prompt paper's code",
         hub="CompVis/stable-diffusion-v1-4",
+        revision="133a221b8aa7292a167afc5127cb63fb5005638b",
         licence="creativeml-openrail-m",
         size=SMALL_1 + UNET_1,
         files=STABLE_DIFFUSION,
@@ -88,6 +95,7 @@ CHECKPOINTS = {
     "sd15": Checkpoint(
         about="Stable Diffusion 1.5: 1.4, trained further",
         hub="stable-diffusion-v1-5/stable-diffusion-v1-5",  # the publisher's own was removed in 2024
+        revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
         mirrors=(
             "sd-legacy/stable-diffusion-v1-5",
             "benjamin-paine/stable-diffusion-v1-5",
@@ -139,6 +147,7 @@ CHECKPOINTS = {
     "sd-turbo": Checkpoint(
         about="SD-Turbo: Stable Diffusion 2.1 distilled to one to four steps, without guidance",
         hub="stabilityai/sd-turbo",
+        revision="b261bac6fd2cf515557d5d0707481eafa0485ec2",
         licence="stability-ai-community",
         size=CLIP_TOKENIZER_SIZE + TEXT_2 + VAE + UNET_2,
         files=STABLE_DIFFUSION,
@@ -222,6 +231,8 @@ CHECKPOINTS = {
     "sd-vae-ft-mse": Checkpoint(
         about="Stable Diffusion 1's autoencoder with its decoder tuned further: an autoencoder alone",
         hub="stabilityai/sd-vae-ft-mse",
+        kind="autoencoder",
+        revision="31f26fdeee1355a5c34592e401dd41e45d25a493",
         licence="mit",
         size=VAE,
         files=("config.json", "diffusion_pytorch_model.safetensors"),
@@ -229,6 +240,8 @@ CHECKPOINTS = {
     "clip-vit-l": Checkpoint(
         about="CLIP ViT-L/14, text and pictures; its text half is Stable Diffusion 1's; the licence is its code's",
         hub="openai/clip-vit-large-patch14",
+        kind="clip",
+        revision=CLIP_COMMIT,
         licence="mit",
         size=CLIP_TOKENIZER_SIZE + 4 * 427_616_513,
         files=(*CLIP_TOKENIZER, "config.json", "model.safetensors"),
@@ -237,6 +250,8 @@ CHECKPOINTS = {
     "clip-tokenizer": Checkpoint(
         about="The tokenizer of CLIP and of Stable Diffusion 1 and 2, for their single files",
         hub="openai/clip-vit-large-patch14",
+        kind="tokenizer",
+        revision=CLIP_COMMIT,
         licence="mit",
         size=CLIP_TOKENIZER_SIZE,
         files=CLIP_TOKENIZER,
@@ -244,6 +259,7 @@ CHECKPOINTS = {
     "bert-tokenizer": Checkpoint(
         about="The tokenizer of ldm-text2im, for its single file",
         hub="CompVis/ldm-text2im-large-256",
+        kind="tokenizer",
         revision="30de525ca11a880baea4962827fb6cb0bb268955",
         licence="apache-2.0",
         size=231_508,

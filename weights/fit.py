@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from weights.layouts import Layout, Source, whole
+from weights.stored import shown
 from weights.tensors import TensorFile
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -42,11 +43,12 @@ class Misfit:
             modules = defaultdict(list)
             for name, note in names.items():
                 module, _, rest = name.rpartition(".") if name.count(".") < 3 else _split(name)
-                modules[module].append(f"{rest} {note}".strip())
+                modules[module].append((rest, note))
             ranked = sorted(modules.items(), key=lambda item: -len(item[1]))
             for module, rest in ranked[:SHOWN]:
-                listed = ", ".join(rest[:3]) + (f", ... ({len(rest)})" if len(rest) > 3 else "")
-                lines.append(f"    {module}: {listed}" if module else f"    {listed}")
+                listed = ", ".join(f"{shown(name)} {note}".strip() for name, note in rest[:3])
+                listed += f", ... ({len(rest)})" if len(rest) > 3 else ""
+                lines.append(f"    {shown(module)}: {listed}" if module else f"    {listed}")
             if len(ranked) > SHOWN:
                 lines.append(f"    ... and in {len(ranked) - SHOWN} other modules")
         return "\n".join(lines)
@@ -66,7 +68,7 @@ class Piece(NamedTuple):
 
 
 def misfit(wanted: Shapes, pieces: Iterable[Piece], is_dropped: Callable[[str], bool]) -> Misfit:
-    """Compare the shapes of a model with those of files, without reading them."""
+    """Compare the shapes of a model with those of files, without reading them; whole numbers have no right shape."""
     missing, left_over, misshapen, covered = [], [], {}, set()
     for file, layout in pieces:
         covered |= layout.keys()
@@ -77,6 +79,9 @@ def misfit(wanted: Shapes, pieces: Iterable[Piece], is_dropped: Callable[[str], 
                 missing.append(name)
             elif (found := picked_shape(source, file.shapes[source.name])) != wanted[name]:
                 misshapen[name] = f"{found} instead of {wanted[name]}"
+            elif not file.dtypes[source.name].is_floating_point:
+                kind = str(file.dtypes[source.name]).removeprefix("torch.")
+                misshapen[name] = f"whole numbers ({kind}) instead of floating-point ones"
     return Misfit(sorted(missing + list(wanted.keys() - covered)), left_over, misshapen)
 
 

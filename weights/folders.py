@@ -5,11 +5,26 @@ setting that they do not have must be off: a model that we would compute wrongly
 """
 
 import json
-import math
+import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ldm.config import AutoencoderConfig, BertConfig, ModelConfig, ScheduleConfig, TextConfig, UNetConfig
+from ldm.config import (
+    DEEPEST,
+    LARGEST,
+    LONGEST,
+    AutoencoderConfig,
+    BertConfig,
+    CLIPConfig,
+    ModelConfig,
+    ScheduleConfig,
+    TextConfig,
+    UNetConfig,
+)
+
+log = logging.getLogger(__name__)
+Config = TypeVar("Config")
 
 # The part of ours that each component is; a folder's own name for it may differ.
 PARTS = {
@@ -57,6 +72,11 @@ FIXED_IN_AUTOENCODER = {
 # says how to compute, which does not change what is computed; or describes a setting that is off
 IRRELEVANT = {"sample_size", "upcast_attention", "force_upcast", "dropout", "addition_embed_type_num_heads"}
 
+# schedulers whose files, where silent on spacing, mean leading; of the others here, and of unknown ones, linspace
+LEADING = ("DDIM", "DDPM", "LCM", "PNDM", "TCD")
+# schedulers that count in sigma, which falls to 0 at the end whatever else their files say
+SIGMAS = ("DEIS", "DPM", "Euler", "Heun", "KDPM2", "LMS", "SASolver", "UniPC")
+
 
 class Settings:
     """One JSON file, read key by key; `finish` refuses what was not read and is not known to be harmless."""
@@ -80,20 +100,34 @@ class Settings:
             raise ValueError(f"{self.path} lacks {key!r}")
         # to Python, true and false are numbers
         if value is not default and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-            raise ValueError(f"{self.path}: {key!r} is {value!r}")
+            raise ValueError(f"{self.path}: {key!r} is {cut(value)}")
         return value
 
-    def size(self, key: str, default: Any = ...) -> int:
+    def size(self, key: str, default: Any = ..., most: int = LARGEST) -> int:
         value = self(key, int, default)
-        if value < 1:
-            raise ValueError(f"{self.path}: {key!r} is {value!r}, which is not a size")
+        if not 1 <= value <= most:
+            raise ValueError(f"{self.path}: {key!r} is {cut(value)}, which is not a size from 1 to {most}")
         return value
 
     def sizes(self, key: str) -> tuple[int, ...]:
         values = self(key, list)
-        if not values or not all(type(v) is int and v > 0 for v in values):
-            raise ValueError(f"{self.path}: {key!r} is {values!r}, which is not a list of sizes")
+        if not values or not all(type(v) is int and 1 <= v <= LARGEST for v in values):
+            raise ValueError(f"{self.path}: {key!r} is {cut(values)}, which is not a list of sizes to {LARGEST}")
         return tuple(values)
+
+    def number(self, key: str, default: Any = ...) -> float:
+        value = self(key, (int, float), default)
+        try:
+            return float(value)
+        except OverflowError as e:
+            raise ValueError(f"{self.path}: {key!r} is {cut(value)}, which is too large") from e
+
+    def make(self, kind: Callable[..., Config], **fields) -> Config:
+        """A config of these fields. Raises ValueError, with the file's path, if they do not fit together."""
+        try:
+            return kind(**fields)
+        except ValueError as e:
+            raise ValueError(f"{self.path}: {e}") from e
 
     def blocks(self, known: dict, levels: int) -> list:
         """What each level has, by the names of its blocks on the way down and, in reverse, on the way up."""
@@ -103,14 +137,20 @@ class Settings:
         try:
             return [known[tuple(map(str, pair))] for pair in zip(down, reversed(up))]
         except KeyError as e:
-            raise ValueError(f"{self.path}: no level here has the blocks {e.args[0]}") from None
+            raise ValueError(f"{self.path}: no level here has the blocks {cut(e.args[0])}") from None
 
     def finish(self, fixed: dict) -> None:
         for key, value in self.values.items():
             if key in self.read or key in IRRELEVANT or key.startswith("_"):
                 continue
             if not (value == fixed[key] if key in fixed else value in OFF):
-                raise ValueError(f"{self.path}: {key!r} is {value!r}, which these classes do not have")
+                raise ValueError(f"{self.path}: {cut(key)} is {cut(value)}, which these classes do not have")
+
+
+def cut(value: object) -> str:
+    """A value as a message has it. A file may hold megabytes of it."""
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def unet_config(path: Path) -> UNetConfig:
@@ -132,10 +172,11 @@ def unet_config(path: Path) -> UNetConfig:
         heads = ask.sizes("attention_head_dim") if per_level else (ask.size("attention_head_dim", 8),) * len(widths)
     middle = ask("mid_block_type", (str, type(None)), UNET_MIDDLES[prompted])
     if middle not in (None, UNET_MIDDLES[prompted]):
-        raise ValueError(f"{path}: 'mid_block_type' is {middle!r}, which these classes do not have")
-    config = UNetConfig(
+        raise ValueError(f"{path}: 'mid_block_type' is {cut(middle)}, which these classes do not have")
+    config = ask.make(
+        UNetConfig,
         widths=widths,
-        layers=ask.size("layers_per_block", 2),
+        layers=ask.size("layers_per_block", 2, DEEPEST),
         attention=tuple(has for has, _ in levels),
         heads=heads,
         head_size=None if prompted else ask.size("attention_head_dim", 8),
@@ -145,10 +186,6 @@ def unet_config(path: Path) -> UNetConfig:
         groups=ask.size("norm_num_groups", 32),
         mid=middle is not None,
     )
-    attending = *config.attention[:-1], config.attention[-1] or config.mid  # the middle is as wide as the last level
-    for level in (i for i, attends in enumerate(attending) if attends):
-        if not config.heads_at(level) or widths[level] % config.heads_at(level):
-            raise ValueError(f"{path}: by 'attention_head_dim' a width of {widths[level]} cannot be cut into heads")
     ask.finish(FIXED_IN_UNET)
     return config
 
@@ -165,12 +202,11 @@ def autoencoder_config(path: Path) -> AutoencoderConfig:
             f"{path}: entries of the codebook have {channels} numbers here, not {ask('vq_embed_dim', int)}"
         )
     # where a file is silent: Stable Diffusion's, and 1 with a codebook, as those models were trained
-    scale = float(ask("scaling_factor", (int, float), 1.0 if vq else 0.18215))
-    if not 0 < scale < math.inf:
-        raise ValueError(f"{path}: 'scaling_factor' is {scale}, by which latents cannot be divided")
-    config = AutoencoderConfig(
+    scale = ask.number("scaling_factor", 1.0 if vq else 0.18215)
+    config = ask.make(
+        AutoencoderConfig,
         widths=widths,
-        layers=ask.size("layers_per_block", 1),
+        layers=ask.size("layers_per_block", 1, DEEPEST),
         latent_channels=channels,
         groups=ask.size("norm_num_groups", 32),
         scale=scale,
@@ -188,10 +224,11 @@ def text_config(path: Path, pad: str) -> TextConfig | BertConfig:
     if kind == "ldmbert":
         if ask("activation_function", str, "gelu") != "gelu":
             raise ValueError(f"{path}: 'activation_function' is {ask('activation_function', str)!r}, not 'gelu'")
-        return BertConfig(
+        return ask.make(
+            BertConfig,
             vocabulary=ask.size("vocab_size"),
             width=ask.size("d_model"),
-            layers=ask.size("encoder_layers"),
+            layers=ask.size("encoder_layers", most=DEEPEST),
             heads=ask.size("encoder_attention_heads"),
             head_size=ask.size("head_dim"),
             hidden=ask.size("encoder_ffn_dim"),
@@ -199,22 +236,48 @@ def text_config(path: Path, pad: str) -> TextConfig | BertConfig:
             pad=pad,
         )
     if kind != "clip_text_model":
-        raise ValueError(f"{path}: 'model_type' is {kind!r}; prompts are read by clip_text_model or ldmbert here")
+        raise ValueError(f"{path}: 'model_type' is {cut(kind)}; prompts are read by clip_text_model or ldmbert here")
     if ask("layer_norm_eps", float, 1e-5) != 1e-5:
         raise ValueError(f"{path}: 'layer_norm_eps' is {ask('layer_norm_eps', float)!r}, not 1e-5")
     activation = ask("hidden_act", str)
     if activation not in ("quick_gelu", "gelu"):
-        raise ValueError(f"{path}: 'hidden_act' is {activation!r}, not 'quick_gelu' or 'gelu'")
-    return TextConfig(
+        raise ValueError(f"{path}: 'hidden_act' is {cut(activation)}, not 'quick_gelu' or 'gelu'")
+    return ask.make(
+        TextConfig,
         vocabulary=ask.size("vocab_size"),
         width=ask.size("hidden_size"),
-        layers=ask.size("num_hidden_layers"),
+        layers=ask.size("num_hidden_layers", most=DEEPEST),
         heads=ask.size("num_attention_heads"),
         hidden=ask.size("intermediate_size"),
         length=ask.size("max_position_embeddings"),
         activation=activation,
         pad=pad,
     )
+
+
+def refuse_other_clip(path: Path, ours: CLIPConfig) -> None:
+    """Raises ValueError if the config.json of transformers' CLIPModel has what shapes do not show otherwise than ours.
+
+    Both towers are described twice in some files, by `text_config` and by `text_config_dict`, and each may leave out
+    what is transformers' default. What is said, must be ours each time; what is not said at all, by default.
+    """
+    ask = Settings(path)
+    if (kind := ask("model_type", str, "clip")) != "clip":
+        raise ValueError(f"{path}: 'model_type' is {cut(kind)}, not 'clip'")
+    always = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}  # transformers' defaults, and ours
+    for tower, silent, wanted in (
+        ("text_config", {"num_attention_heads": 8}, {"num_attention_heads": ours.text.heads}),
+        (
+            "vision_config",
+            {"num_attention_heads": 12, "patch_size": 32},
+            {"num_attention_heads": ours.vision.heads, "patch_size": ours.vision.patch},
+        ),
+    ):
+        copies = [ask(name, (dict, type(None)), None) or {} for name in (tower, f"{tower}_dict")]
+        for key, value in (always | wanted).items():
+            said = [copy[key] for copy in copies if key in copy] or [(always | silent)[key]]
+            if wrong := [other for other in said if other != value]:
+                raise ValueError(f"{path}: {key!r} of {tower} is {cut(wrong[0])}; the CLIP here has {value!r}")
 
 
 def pad_token(tokenizer: Path, default: str) -> str:
@@ -229,35 +292,45 @@ def pad_token(tokenizer: Path, default: str) -> str:
 
 
 def schedule_config(path: Path) -> ScheduleConfig:
-    """Of any diffusers scheduler: the noise schedule, and the time steps that it visits. Which sampler to use is the
-    caller's choice, so what else a file says of its own is not read."""
+    """Of any diffusers scheduler: the noise schedule, and the time steps that it visits.
+
+    Which sampler to use is the caller's choice, so what else a file says of its own is not read, and spacing that no
+    sampler here has is no reason to refuse the model.
+    """
     ask = Settings(path)
     sampler = ask("_class_name", str, "DDIMScheduler")
-    pndm, sigmas = sampler.startswith("PNDM"), sampler.startswith(("Euler", "DPM"))
     off = {"clip_sample": False, "thresholding": False, "trained_betas": None, "rescale_betas_zero_snr": False}
     for key, value in off.items():
         if ask.values.get(key, value) not in (value, None):
-            raise ValueError(f"{path}: {key!r} is {ask.values[key]!r}, which the samplers here do not have")
+            raise ValueError(f"{path}: {key!r} is {cut(ask.values[key])}, which the samplers here do not have")
     predicted = {"epsilon": "eps", "v_prediction": "v"}
-    spacing = ask("timestep_spacing", str, "linspace" if sigmas else "leading")
+    spacing = ask("timestep_spacing", str, "leading" if sampler.startswith(LEADING) else "linspace")
     betas, prediction = ask("beta_schedule", str), ask("prediction_type", str, "epsilon")
     for key, value, known in (
         ("prediction_type", prediction, tuple(predicted)),
-        ("timestep_spacing", spacing, ("leading", "trailing")),
+        ("timestep_spacing", spacing, ("leading", "trailing", "linspace")),
         ("beta_schedule", betas, ("scaled_linear", "linear")),
     ):
         if value not in known:
-            raise ValueError(f"{path}: {key!r} is {value!r}; here it can be {' or '.join(known)}")
-    # sigma falls to 0 in samplers that count in it; the others end at alpha_bar_1 unless told that alpha_bar_0 is 1
-    to_one = ask("set_alpha_to_one", bool, not pndm) or sigmas
-    return ScheduleConfig(
-        T=ask.size("num_train_timesteps", 1000),
-        beta_start=float(ask("beta_start", (int, float))),
-        beta_end=float(ask("beta_end", (int, float))),
+            raise ValueError(f"{path}: {key!r} is {cut(value)}; here it can be {' or '.join(known)}")
+    if spacing == "linspace":
+        log.info("%s: %s spaces its time steps by linspace; here they are trailing", path, cut(sampler))
+        spacing = "trailing"
+    to_one = ask("set_alpha_to_one", bool, not sampler.startswith("PNDM")) or sampler.startswith(SIGMAS)
+    offset = ask("steps_offset", int, 0) if spacing == "leading" else 0
+    if spacing == "leading" and not to_one and not offset:
+        # as diffusers' own pipelines do: sampling would end where the last step begins
+        log.info("%s: steps_offset 0 is outdated beside set_alpha_to_one false; 1 is taken", path)
+        offset = 1
+    return ask.make(
+        ScheduleConfig,
+        T=ask.size("num_train_timesteps", 1000, LONGEST),
+        beta_start=ask.number("beta_start"),
+        beta_end=ask.number("beta_end"),
         betas=betas,
         parameterisation=predicted[prediction],
         spacing=spacing,
-        offset=ask("steps_offset", int, 0) if spacing == "leading" else 0,
+        offset=offset,
         last=0 if to_one else 1,
     )
 

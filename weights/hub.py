@@ -38,7 +38,8 @@ def places(name: str, endpoint: str | None, cache_dir: str | Path | None) -> lis
     checkpoint = CHECKPOINTS[name]
     endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
     cache = Path(cache_dir or constants.HF_HUB_CACHE).expanduser().resolve()
-    return [Place(name, checkpoint, hub, endpoint, cache) for hub in (checkpoint.hub, *checkpoint.mirrors)]
+    revisions = {checkpoint.hub: checkpoint.revision} | dict.fromkeys(checkpoint.mirrors, "main")
+    return [Place(name, checkpoint, hub, revision, endpoint, cache) for hub, revision in revisions.items()]
 
 
 def local(name: str, *, cache_dir: str | Path | None = None) -> Path | None:
@@ -100,7 +101,7 @@ def megabytes(size: int) -> str:
 
 def listing(place: Place) -> tuple[str, dict[str, tuple[int, str]]]:
     """The commit that the revision means, and the size and hash of each file in it, as the hub records them."""
-    revision = place.checkpoint.revision
+    revision = place.revision
     with explained(place, f"the list of files of {place.repository}"):
         info = HfApi(endpoint=place.endpoint).model_info(
             place.repository, revision=revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
@@ -134,14 +135,12 @@ def fetch(place: Place, commit: str, listed: dict[str, tuple[int, str]]) -> Path
     check_space(place, wanted)
     say(f"{place.name}: {checkpoint.about}")
     say(f"licence {checkpoint.licence}: {LICENCES[checkpoint.licence]}; see {place.endpoint}/{place.repository}")
-    if checkpoint.gated:
-        say(access(place))
     say(f"{megabytes(wanted)} to fetch from {place.repository} at {commit} into {place.cache}")
     for file, (_, recorded) in files.items():
         with explained(place, f"{file} of {place.repository}"):
             hf_hub_download(place.repository, file, revision=commit, endpoint=place.endpoint, cache_dir=place.cache)
         verify(place, folder, file, recorded)
-    if commit != checkpoint.revision:
+    if commit != place.revision:
         with explained(place, "the name of its commit"):
             place.ref.parent.mkdir(exist_ok=True)
             save_atomically(lambda part: part.write_text(commit), place.ref)
@@ -204,7 +203,7 @@ def explanation(error: BaseException, place: Place, what: str) -> str:
         case GatedRepoError():
             return access(place)
         case RevisionNotFoundError():
-            return f"{place.repository} has no revision {place.checkpoint.revision}"
+            return f"{place.repository} has no revision {place.revision}"
         case RemoteEntryNotFoundError():
             return f"{place.endpoint} does not have {what}"
         case HfHubHTTPError():

@@ -14,8 +14,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ldm.config import AutoencoderConfig, BertConfig, TextConfig, UNetConfig
-
-PartConfig = UNetConfig | AutoencoderConfig | TextConfig | BertConfig
+from weights.build import PartConfig
 
 
 def whole(tensor: Tensor) -> Tensor:

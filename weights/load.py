@@ -4,8 +4,12 @@ What a path is gets recognised from what it holds, and is said (to the log, at l
 """
 
 import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
+import pydantic
 import torch
 from torch import nn
 
@@ -19,18 +23,19 @@ from weights.build import empty, shapes
 from weights.checkpoints import CHECKPOINTS
 from weights.fit import Piece, fill
 from weights.layouts import in_compvis, in_diffusers
+from weights.public import fetched, files_of, names_of, refuse_other_kind
 from weights.recognise import (
     Opened,
     compvis_file,
     diffusers_folder,
     diffusers_piece,
-    fetched,
     named,
     own_folder,
     tensor_file,
     tokenizer,
     tokenizer_beside,
 )
+from weights.stored import shown
 from weights.tensors import open_tensors
 
 log = logging.getLogger(__name__)
@@ -46,7 +51,7 @@ def load(
 
     Args:
         name: what ships, a public checkpoint by name (downloaded on first use), a folder, a file, or PRESET=FILE for a
-            file that could be of several models.
+            file that could be of several models. A `Path` is never a name.
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for a GPU where there is one.
         dtype: of the parameters and of the computation.
         ema: take the UNet's averaged weights where a file has both.
@@ -55,46 +60,88 @@ def load(
         ValueError: no such model, a file of it missing or damaged, tensors that do not fit, or no such device or dtype.
     """
     place, precision = pick_device(device), pick_dtype(dtype)
-    path, preset = find(name)
-    if path.is_file():
-        opened, config = compvis_file(path, preset, ema)
-        reader = lambda: config.text and tokenizer_beside(path, config.text)
-    elif (path / "model_index.json").is_file():
-        config = folders.model_config(path, str(name))
-        opened = diffusers_folder(path, config, precision, ema)
-        reader = lambda: config.text and tokenizer(path / "tokenizer", config.text)
-    else:
-        config = own_config(path)
-        opened = own_folder(path, config)
-        reader = lambda: CLIPTokenizer.from_file(path / "tokenizer.json", config.text)
-    refuse_misfit(opened, path)  # before a tokenizer is downloaded
-    words: PromptTokenizer | None = reader()
+    with looking(name):
+        path, preset, files = find(name, "model")
+        if path.is_file():
+            opened, config = compvis_file(path, preset, ema)
+            reader = lambda: config.text and tokenizer_beside(path, config.text)
+        elif (path / "model_index.json").is_file():
+            config = folders.model_config(path, str(name))
+            opened = diffusers_folder(path, config, precision, ema, files)
+            reader = lambda: config.text and tokenizer(path / "tokenizer", config.text)
+        else:
+            config = own_config(path)
+            opened = own_folder(path, config)
+            reader = lambda: CLIPTokenizer.from_file(path / "tokenizer.json", config.text)
+        refuse_misfit(opened, path)  # before a tokenizer is downloaded
+        words: PromptTokenizer | None = reader()
     parts = filled(opened, place, precision)
     text_encoder = parts["text_encoder"] if config.text else None
     return LatentDiffusion(config, words, text_encoder, parts["unet"], parts["autoencoder"])
 
 
-def find(name: str | Path) -> tuple[Path, str | None]:
-    """Where a model is, and which preset its file is said to be.
+@contextmanager
+def looking(name: str | Path) -> Iterator[None]:
+    """Around questions to the file system: what it refuses, a folder of another user's or too long a name, is a
+    ValueError with the path."""
+    try:
+        yield
+    except OSError as e:
+        raise ValueError(f"{shown(str(e.filename or name), 300)} cannot be read: {e.strerror or e}") from e
+
+
+class Found(NamedTuple):
+    """Where a model is."""
+
+    path: Path
+    preset: str | None = None  # what its file is said to be
+    files: Collection[Path] | None = None  # of a public checkpoint by name, those that were verified
+
+
+def find(name: str | Path, kind: str) -> Found:
+    """What a name or path stands for, downloaded if need be. Only a string can be a name.
 
     Raises:
-        ValueError: there is no such model.
+        ValueError: there is no such thing, or it is of another kind.
+        OSError: the file system does not say.
     """
-    if str(name) in SHIPPED:
-        return SHIPPED[str(name)], None
-    public = sorted(PRESETS.keys() - SHIPPED.keys())
-    if str(name) in public:
-        return fetched(str(name)), None
+    if isinstance(name, str):
+        if name in SHIPPED:
+            refuse_other_kind(name, "model", kind)
+            return Found(SHIPPED[name])
+        if name in CHECKPOINTS:
+            refuse_other_kind(name, CHECKPOINTS[name].kind, kind)
+            folder = fetched(name)
+            return Found(folder, files=files_of(name, folder))
+    if exists(Path(name)):
+        return Found(Path(name))
     preset, equals, rest = str(name).partition("=")
-    if equals and preset in public and Path(rest).is_file():
-        return Path(rest), preset
-    path = Path(name)
-    if path.exists():
-        return path, None
+    if isinstance(name, str) and kind == "model" and equals and preset in PRESETS.keys() - SHIPPED.keys():
+        if not exists(Path(rest)):
+            raise ValueError(f"there is no file {rest!r}, which {name!r} says to be {preset}")
+        if Path(rest).is_dir():
+            raise ValueError(f"{rest!r} is a folder, which says itself what it is: give it without {preset}=")
+        return Found(Path(rest), preset)
+    ships = f"{' or '.join(SHIPPED)}, which ships; " if kind == "model" else ""
+    paths = {
+        "model": "a diffusers folder; a CompVis file; or PRESET=FILE, where a file may be of several models",
+        "autoencoder": "or the path of a diffusers folder or of a file",
+        "clip": "or the path of a folder",
+    }
     raise ValueError(
-        f"no model {str(name)!r}: give {' or '.join(SHIPPED)}, which ships; one to download ({', '.join(public)}); "
-        "a diffusers folder; or a CompVis file"
+        f"no {kind} {str(name)!r}: give {ships}one to download ({', '.join(names_of(kind))}); {paths[kind]}"
     )
+
+
+def exists(path: Path) -> bool:
+    """As `Path.exists`, but a path that cannot be one, with a NUL, is no path rather than one that is not there."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except ValueError as e:
+        raise ValueError(f"{str(path)!r} cannot be a path: {e}") from e
+    return True
 
 
 def own_config(folder: Path) -> ModelConfig:
@@ -105,8 +152,11 @@ def own_config(folder: Path) -> ModelConfig:
         raise ValueError(f"the model folder {folder} lacks {', '.join(missing)}{whose}")
     try:
         config = ModelConfig.from_json((folder / "config.json").read_bytes())
-    except ValueError as e:
-        raise ValueError(f"{folder / 'config.json'} is not a model configuration: {e}") from e
+    except pydantic.ValidationError as e:
+        wrong = [
+            f"{shown('.'.join(map(str, error['loc'])) or 'all of it')}: {error['msg']}" for error in e.errors()[:5]
+        ]
+        raise ValueError(f"{folder / 'config.json'} is not a model configuration: {'; '.join(wrong)}") from e
     if not isinstance(config.text, TextConfig):
         raise ValueError(f"{folder / 'config.json'} is no model of ours: they all read prompts by CLIP's text encoder")
     return config
@@ -119,14 +169,15 @@ def load_autoencoder(name: str | Path, device: str = "cpu", dtype: str = "float3
         ValueError: as for `load`.
     """
     place, precision = pick_device(device), pick_dtype(dtype)
-    path = fetched(str(name)) if str(name) in CHECKPOINTS else Path(name)
-    if path.is_dir():
-        config = folders.autoencoder_config(path / "config.json")
-        opened = Opened("an autoencoder in a diffusers folder", {"autoencoder": config}, [])
-        opened.pieces.append(diffusers_piece("autoencoder", config, open_tensors(tensor_file(path, precision))))
-    else:
-        opened = autoencoder_file(path)
-    refuse_misfit(opened, path)
+    with looking(name):
+        path, _, files = find(name, "autoencoder")
+        if path.is_dir():
+            config = folders.autoencoder_config(path / "config.json")
+            piece = diffusers_piece("autoencoder", config, open_tensors(tensor_file(path, precision, among=files)))
+            opened = Opened("an autoencoder in a diffusers folder", {"autoencoder": config}, [piece])
+        else:
+            opened = autoencoder_file(path)
+        refuse_misfit(opened, path)
     return filled(opened, place, precision)["autoencoder"].eval().requires_grad_(False)
 
 
@@ -151,12 +202,14 @@ def load_clip(
         ValueError: as for `load`.
     """
     place, precision = pick_device(device), pick_dtype(dtype)
-    path = fetched(str(name)) if str(name) in CHECKPOINTS else Path(name)
     config = CLIP_PRESETS["clip-vit-l"]
-    file = open_tensors(tensor_file(path, precision))
-    opened = Opened("CLIP", {"clip": config}, [diffusers_piece("clip", config, file)])
-    refuse_misfit(opened, path)
-    words = tokenizer(path, config.text)
+    with looking(name):
+        path, _, files = find(name, "clip")
+        folders.refuse_other_clip(path / "config.json", config)
+        file = open_tensors(tensor_file(path, precision, among=files))
+        opened = Opened("CLIP", {"clip": config}, [diffusers_piece("clip", config, file)])
+        refuse_misfit(opened, path)
+        words = tokenizer(path, config.text)
     return filled(opened, place, precision)["clip"].eval().requires_grad_(False), words
 
 

@@ -1,6 +1,6 @@
 """What a path holds, recognised from its contents: a model of ours, a diffusers folder, or a CompVis file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ from weights import folders
 from weights.build import PartConfig, all_shapes, parts_of, shapes
 from weights.fit import Misfit, Piece, misfit
 from weights.layouts import Layout, Source, in_compvis, in_diffusers, is_dropped
+from weights.public import fetched
+from weights.stored import shown
 from weights.tensors import TensorFile, open_tensors
 
 HALF = (torch.float16, torch.bfloat16)
@@ -31,11 +33,9 @@ class Opened(NamedTuple):
         return misfit(all_shapes(self.parts), self.pieces, lambda name: is_dropped(name, text))
 
 
-def fetched(name: str) -> Path:
-    """The folder of a public checkpoint, downloaded on first use."""
-    from weights import hub  # its client takes half a second to load, and the shipped model needs none
-
-    return hub.download(name)
+def same(a: ModelConfig, b: ModelConfig) -> bool:
+    """Whether they differ in name alone."""
+    return (a.image_size, a.schedule, parts_of(a)) == (b.image_size, b.schedule, parts_of(b))
 
 
 def named(part: str, layout: Layout) -> Layout:
@@ -51,33 +51,40 @@ def own_folder(folder: Path, config: ModelConfig) -> Opened:
     """A folder that the training here wrote: every tensor under its own name."""
     parts = parts_of(config)
     layout = {name: Source(name) for name in all_shapes(parts)}
-    return Opened(f"{config.name}, a model of ours", parts, [Piece(open_tensors(folder / "model.safetensors"), layout)])
+    file = open_tensors(folder / "model.safetensors")
+    return Opened(f"{shown(config.name)}, a model of ours", parts, [Piece(file, layout)])
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # diffusers
 
 
-def diffusers_folder(folder: Path, config: ModelConfig, dtype: torch.dtype, ema: bool) -> Opened:
-    """A file, or several shards, for each part."""
-    paths = {part: tensor_file(folders.component(folder, part), dtype, ema) for part in parts_of(config)}
+def diffusers_folder(
+    folder: Path, config: ModelConfig, dtype: torch.dtype, ema: bool, among: Collection[Path] | None = None
+) -> Opened:
+    """A file, or several shards, for each part; only of the files `among`, if they are given."""
+    paths = {part: tensor_file(folders.component(folder, part), dtype, ema, among) for part in parts_of(config)}
     files = {part: open_tensors(path) for part, path in paths.items()}
 
-    def taken_for(config: ModelConfig) -> Opened:
+    def taken_for(name: str, config: ModelConfig) -> Opened:
         parts = parts_of(config)
         pieces = [diffusers_piece(part, parts[part], file) for part, file in files.items() if part in parts]
-        return Opened(f"{config.name}, a diffusers folder ({', '.join(p.name for p in paths.values())})", parts, pieces)
+        return Opened(f"{name}, a diffusers folder ({', '.join(p.name for p in paths.values())})", parts, pieces)
 
-    return taken_for(config)._replace(otherwise=lambda: {name: taken_for(other) for name, other in PRESETS.items()})
+    name, presets = config.name, [name for name, preset in PRESETS.items() if same(preset, config)]
+    if presets and name not in presets:
+        name = f"{name}, which is {' or '.join(presets)} by its configuration"
+    opened = taken_for(name, config)
+    return opened._replace(otherwise=lambda: {name: taken_for(name, other) for name, other in PRESETS.items()})
 
 
 def diffusers_piece(part: str, config: PartConfig, file: TensorFile) -> Piece:
     return Piece(file, named(part, in_diffusers(shapes(config), file.shapes)))
 
 
-def tensor_file(folder: Path, dtype: torch.dtype, ema: bool = True) -> Path:
+def tensor_file(folder: Path, dtype: torch.dtype, ema: bool = True, among: Collection[Path] | None = None) -> Path:
     """The file of a component: safetensors before pickles, in half precision where that is wanted and there is one,
-    and the weights that were not averaged where those are wanted.
+    and the weights that were not averaged where those are wanted; only one `among` these, if they are given.
 
     Raises:
         ValueError: there is none.
@@ -89,8 +96,14 @@ def tensor_file(folder: Path, dtype: torch.dtype, ema: bool = True) -> Path:
     for kind in ("{}{}.safetensors", "{}.safetensors.index{}.json", "{}{}.bin"):
         for variant in variants:
             for stem in stems:
-                if (path := folder / kind.format(stem, variant)).is_file():
+                path = folder / kind.format(stem, variant)
+                if (among is None or path in among) and path.is_file():
                     return path
+    if shards := sorted(folder.glob("*.bin.index*.json")):
+        raise ValueError(
+            f"{shards[0]} is an index of pickled shards, which is not supported: save the model again as safetensors, "
+            "with `save_pretrained` of diffusers or transformers"
+        )
     raise ValueError(f"the model folder lacks weights: {folder} holds no .safetensors or .bin file of them")
 
 
@@ -108,7 +121,7 @@ def compvis_file(path: Path, preset: str | None, ema: bool) -> tuple[Opened, Mod
     file = open_tensors(path)
     refuse_parts(path, file)
     known = {name: config for name, config in PRESETS.items() if name != "stickers"}
-    found = {name: as_compvis(file, config, ema) for name, config in known.items()}
+    found = {name: as_compvis(file, name, config, ema) for name, config in known.items()}
     if preset:
         return found[preset]._replace(otherwise=lambda: found), known[preset]
     misfits = {name: len(opened.misfit()) for name, opened in found.items()}
@@ -117,20 +130,17 @@ def compvis_file(path: Path, preset: str | None, ema: bool) -> tuple[Opened, Mod
     if any(not same(known[name], known[nearest]) for name in fitting):
         choices = ", ".join(f"{name}={path}" for name in fitting)
         raise ValueError(f"{path} may be any of several models with the same tensors; say which: {choices}")
+    if len(fitting) > 1:
+        return as_compvis(file, f"{' or '.join(fitting)} (the same model)", known[nearest], ema), known[nearest]
     return found[nearest], known[nearest]
 
 
-def same(a: ModelConfig, b: ModelConfig) -> bool:
-    """Whether they differ in name alone."""
-    return (a.image_size, a.schedule, parts_of(a)) == (b.image_size, b.schedule, parts_of(b))
-
-
-def as_compvis(file: TensorFile, config: ModelConfig, ema: bool) -> Opened:
+def as_compvis(file: TensorFile, name: str, config: ModelConfig, ema: bool) -> Opened:
     layout, parts = {}, parts_of(config)
     for part, part_config in parts.items():
         layout |= named(part, in_compvis(part, part_config, shapes(part_config), file.shapes, ema))
     averaged = any(source.name.startswith("model_ema.") for source in layout.values())
-    what = f"{config.name}, a CompVis file{', averaged weights' if averaged else ''}"
+    what = f"{name}, a CompVis file{', averaged weights' if averaged else ''}"
     return Opened(what, parts, [Piece(file, layout)])
 
 
@@ -142,7 +152,10 @@ def refuse_parts(path: Path, file: TensorFile) -> None:
             raise ValueError(f"{path} is the UNet alone of a diffusers folder: give the folder")
         if {"encoder", "decoder"} <= starts:
             raise ValueError(f"{path} is an autoencoder alone: `weights.load.load_autoencoder` loads it")
-        raise ValueError(f"{path} holds no latent diffusion model: its tensors begin {', '.join(sorted(starts)[:5])}")
+        if "unet" in starts:
+            raise ValueError(f"{path} is the weights of a model of ours, without its configuration: give its folder")
+        first = ", ".join(shown(start) for start in sorted(starts)[:5])
+        raise ValueError(f"{path} holds no latent diffusion model: its tensors begin {first}")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -155,10 +168,14 @@ def tokenizer(folder: Path, config: TextConfig | BertConfig) -> PromptTokenizer:
     Raises:
         ValueError: they are missing or damaged, or do not fit the config.
     """
+    files = ("vocab.txt",) if isinstance(config, BertConfig) else ("vocab.json", "merges.txt")
+    missing = [name for name in files if not (folder / name).is_file()]
+    if "vocab.json" in missing and (folder / "tokenizer.json").is_file():
+        return CLIPTokenizer.from_file(folder / "tokenizer.json", config)
+    if missing:
+        raise ValueError(f"the model's tokenizer in {folder} lacks {', '.join(missing)}")
     if isinstance(config, BertConfig):
         return BertTokenizer.from_vocabulary_file(folder / "vocab.txt", config)
-    if not (folder / "vocab.json").is_file() and (folder / "tokenizer.json").is_file():
-        return CLIPTokenizer.from_file(folder / "tokenizer.json", config)
     return CLIPTokenizer.from_files(folder / "vocab.json", folder / "merges.txt", config)
 
 

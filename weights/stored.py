@@ -99,6 +99,11 @@ def blaming(path: Path) -> Iterator[None]:
         raise ValueError(f"{path} cannot be read: {e}") from e
 
 
+def shown(text: str, most: int = 120) -> str:
+    """What a file calls something, for a terminal: cut, and control characters escaped."""
+    return repr(text[:most])[1:-1] + ("..." if len(text) > most else "")
+
+
 def listed(names: list[str]) -> str:
     return ", ".join(repr(name[:80]) for name in names[:5]) + (", ..." if len(names) > 5 else "")
 

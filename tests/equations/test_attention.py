@@ -52,6 +52,7 @@ def test_c1_in_the_prompt_model_a_token_sees_itself_and_those_before():
 
 
 @pytest.mark.equation("C1")
+@pytest.mark.equation("C4")
 @pytest.mark.parametrize("heads", [1, 2])
 def test_c1_in_the_first_stage_positions_look_at_each_other(heads):
     """[C1] Each head over the positions of the normalised features; the heads side by side [C4], added back."""

@@ -1,5 +1,7 @@
 """[P1, P2] The baselines: what stays, stays bit for bit, and each limit is the plain run or the picture."""
 
+from copy import deepcopy
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ldm.pipeline import Noise, State
+from ldm.pipeline import LatentDiffusion, Noise, State
 from ldm.samplers import DDIM, SAMPLERS, times
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
@@ -17,6 +19,18 @@ from p2p.masks import Box
 
 CAT, DOG, BICYCLE = (f"a photo of a {noun} on the grass" for noun in ("cat", "dog", "bicycle"))
 CANVAS = np.zeros((32, 32, 3), dtype=np.uint8)
+
+
+def ends_at_1(model) -> LatentDiffusion:
+    """The same networks, sampled as Stable Diffusion is."""
+    schedule = replace(model.config.schedule, spacing="leading", offset=1, last=1)
+    parts = (model.tokenizer, model.text_encoder, model.unet, model.autoencoder)
+    return LatentDiffusion(replace(model.config, schedule=schedule), *parts)
+
+
+@pytest.fixture(params=[0, 1], ids=["ends at 0", "ends at 1"])
+def model(tiny, request) -> LatentDiffusion:
+    return ends_at_1(tiny) if request.param else tiny
 
 
 @pytest.fixture
@@ -37,20 +51,22 @@ def noised(model, z_0, t, seed):
     return abar.sqrt() * z_0.double() + (1 - abar).sqrt() * eps
 
 
-def test_every_baseline_is_called_alike(tiny, mask, picture):
-    """One state a step, one row a prompt, ending at t = 0."""
-    prompts, z_0 = [CAT, DOG], tiny.encode_pictures(picture[None])
-    sampling = dict(seed=3, steps=2, guidance=2.0, sampler=SAMPLERS["ddpm"])
+@pytest.mark.parametrize("sampler", [DDIM, SAMPLERS["ddpm"]], ids=["ddim", "ddpm"])
+def test_every_baseline_is_called_alike(model, mask, picture, sampler):
+    """One state a step, one row a prompt, ending where the sampler ends."""
+    end = 0 if sampler == SAMPLERS["ddpm"] else model.schedule.config.last
+    prompts, z_0 = [CAT, DOG], model.encode_pictures(picture[None])
+    sampling = dict(seed=3, steps=2, guidance=2.0, sampler=sampler)
     for states in (
-        fixed_seed(tiny, prompts, **sampling),
-        blended(tiny, prompts, mask, **sampling),
-        inpaint(tiny, prompts, z_0, mask, **sampling),
-        uncrop(tiny, prompts, picture, Box(8, 8, 24, 24), **sampling),
-        sdedit(tiny, prompts, z_0, 0.5, **sampling),
-        reference(tiny, prompts, "replace", **sampling),
+        fixed_seed(model, prompts, **sampling),
+        blended(model, prompts, mask, **sampling),
+        inpaint(model, prompts, z_0, mask, **sampling),
+        uncrop(model, prompts, picture, Box(8, 8, 24, 24), **sampling),
+        sdedit(model, prompts, z_0, 0.5, **sampling),
+        reference(model, prompts, "replace", **sampling),
     ):
         states = list(states)
-        assert [len(state.z_t) for state in states] == [2, 2] and states[-1].t == 0
+        assert [len(state.z_t) for state in states] == [2, 2] and states[-1].t == end
 
 
 @pytest.mark.equation("P2")
@@ -66,20 +82,33 @@ def test_blended_keeps_the_source_outside_the_mask_at_every_step(tiny, mask):
 
 
 @pytest.mark.equation("P2")
-@pytest.mark.parametrize("sampler", [DDIM, SAMPLERS["ddpm"]])
-def test_inpaint_puts_back_the_noised_picture_outside_the_mask_at_every_step(tiny, mask, picture, sampler):
-    """The closed form at each t, for every prompt; at t = 0 the encoded picture to the bit."""
-    z_0 = tiny.encode_pictures(picture[None])
-    states = list(inpaint(tiny, [CAT, DOG], z_0, mask, seed=3, steps=4, sampler=sampler))
-    assert [state.t for state in states] == [750, 500, 250, 0]
-    for state in states:
-        expected = noised(tiny, z_0, state.t, seed=3).float()[0]
+@pytest.mark.parametrize(
+    ("last", "sampler", "reached"),
+    [
+        (0, "ddim", [750, 500, 250, 0]),
+        (0, "ddpm", [750, 500, 250, 0]),
+        (1, "ddim", [502, 252, 2, 1]),
+        (1, "plms", [502, 502, 252, 2, 1]),
+        (1, "ddpm", [502, 252, 2, 0]),
+    ],
+)
+def test_inpaint_puts_back_the_noised_picture_outside_the_mask_at_every_step(
+    tiny, mask, picture, last, sampler, reached
+):
+    """The closed form at each t, for every prompt; at the end, t = 0 or 1, the encoded picture to the bit."""
+    model = ends_at_1(tiny) if last else tiny
+    z_0 = model.encode_pictures(picture[None])
+    states = list(inpaint(model, [CAT, DOG], z_0, mask, seed=3, steps=4, sampler=SAMPLERS[sampler]))
+    assert [state.t for state in states] == reached
+    for state in states[:-1]:
+        expected = noised(model, z_0, state.t, seed=3).float()[0]
         for row in state.z_t:
             # float32: two products and a sum of numbers of about 1
             assert_close(row[:, ~mask], expected[:, ~mask], rtol=0, atol=1e-6)
             assert not torch.isclose(row[:, mask], expected[:, mask], atol=1e-6).all()
     for row in states[-1].z_t:
         assert torch.equal(row[:, ~mask], z_0[0][:, ~mask])
+        assert not torch.isclose(row[:, mask], z_0[0][:, mask], atol=1e-6).all()
     assert (states[-1].z_t[0] != states[-1].z_t[1])[:, mask].any()
 
 
@@ -93,52 +122,81 @@ def test_inpaint_shows_the_network_the_noised_picture_from_the_first_step(tiny, 
     assert_close(first.z_t[0][:, mask], by_hand[0][:, mask], rtol=1e-4, atol=1e-4)
 
 
-def test_inpainting_everywhere_is_the_fixed_seed_baseline(tiny, picture):
+def test_inpainting_everywhere_is_the_fixed_seed_baseline(model, picture):
     everywhere = torch.ones(16, 16, dtype=torch.bool)
-    z_0 = tiny.encode_pictures(picture[None])
-    *_, painted = inpaint(tiny, [CAT, DOG], z_0, everywhere, seed=3, steps=3)
-    *_, plain = fixed_seed(tiny, [CAT, DOG], seed=3, steps=3)
+    z_0 = model.encode_pictures(picture[None])
+    *_, painted = inpaint(model, [CAT, DOG], z_0, everywhere, seed=3, steps=3)
+    *_, plain = fixed_seed(model, [CAT, DOG], seed=3, steps=3)
     assert torch.equal(painted.z_t, plain.z_t)
 
 
-def test_inpaint_takes_a_latent_of_any_size(tiny):
+def test_inpaint_takes_a_latent_of_any_size(model):
     z_0 = torch.randn(1, 4, 6, 10, generator=torch.Generator().manual_seed(0))
     mask = torch.zeros(6, 10, dtype=torch.bool)
     mask[:, 7:] = True
-    *_, last = inpaint(tiny, [CAT], z_0, mask, seed=3, steps=2)
+    *_, last = inpaint(model, [CAT], z_0, mask, seed=3, steps=2)
     assert torch.equal(last.z_t[..., :7], z_0[..., :7])
 
 
-def test_uncrop_keeps_the_positions_wholly_inside_the_box(tiny, picture):
+def test_uncrop_keeps_the_positions_wholly_inside_the_box(model, picture):
     """By hand: two pixels a position. Columns 5..22 hold positions 3..10 whole, rows 8..23 positions 4..11. There the
     end is the latent of the canvas, where the picture's border is repeated around the box."""
     box, small = Box(5, 8, 23, 24), picture[:16, :18]
     canvas = small[np.clip(np.arange(32) - 8, 0, 15)][:, np.clip(np.arange(32) - 5, 0, 17)]
-    *_, last = uncrop(tiny, [CAT, DOG], small, box, seed=3, steps=2)
-    z_0 = tiny.encode_pictures(canvas[None])
+    *_, last = uncrop(model, [CAT, DOG], small, box, seed=3, steps=2)
+    z_0 = model.encode_pictures(canvas[None])
     kept = (last.z_t == z_0).all(dim=1)
     expected = torch.zeros(16, 16, dtype=torch.bool)
     expected[4:12, 3:11] = True
     assert torch.equal(kept[0], expected) and torch.equal(kept[1], expected)
 
 
-def test_uncrop_scales_the_picture_to_its_box(tiny, picture):
+def test_uncrop_scales_the_picture_to_its_box(model, picture):
     """One colour stays one colour."""
     grey = np.full((7, 50, 3), 90, dtype=np.uint8)
-    *_, last = uncrop(tiny, [CAT], grey, Box(0, 0, 16, 32), seed=3, steps=2)
-    z_0 = tiny.encode_pictures(np.full((1, 32, 32, 3), 90, dtype=np.uint8))
+    *_, last = uncrop(model, [CAT], grey, Box(0, 0, 16, 32), seed=3, steps=2)
+    z_0 = model.encode_pictures(np.full((1, 32, 32, 3), 90, dtype=np.uint8))
     assert torch.equal(last.z_t[..., :8], z_0[..., :8])
 
 
-def test_sdedit_denoises_the_noised_picture_plainly(tiny, picture):
-    """[D6, D17] The steps from t_0 to 0 by hand; from T, and from a fraction of T."""
-    z_0, context = tiny.encode_pictures(picture[None]), tiny.encode_prompts([DOG])
+def test_sdedit_denoises_the_noised_picture_plainly(model, picture):
+    """[D6, D17] The steps from t_0 to the end by hand; from T, and from a fraction of T."""
+    z_0, context = model.encode_pictures(picture[None]), model.encode_prompts([DOG])
     for t_0, t in ((1000, 1000), (0.6, 600), (1.0, 1000)):
-        z_t = tiny.schedule.add_noise(z_0, Noise([3], tiny.latent_shape)(), t)
-        for now, then in pairwise(times(tiny.schedule, 3, t)):
-            z_t = DDIM.step(tiny.schedule, tiny.predict(z_t, now, context, 4.0), z_t, now, then, z_t)
-        *_, last = sdedit(tiny, [DOG], z_0, t_0, seed=3, steps=3)
+        z_t = model.schedule.add_noise(z_0, Noise([3], model.latent_shape)(), t)
+        for now, then in pairwise(times(model.schedule, 3, t)):
+            z_t = DDIM.step(model.schedule, model.predict(z_t, now, context, 4.0), z_t, now, then, z_t)
+        *_, last = sdedit(model, [DOG], z_0, t_0, seed=3, steps=3)
         assert torch.equal(last.z_t, z_t)
+
+
+def test_sdedit_starts_above_where_sampling_ends(tiny, picture):
+    model = ends_at_1(tiny)
+    z_0 = model.encode_pictures(picture[None])
+    *_, last = sdedit(model, [DOG], z_0, 2, seed=3, steps=1)
+    assert last.t == 1
+    with pytest.raises(ValueError, match=r"a time step in 2\.\.1000 or a fraction of T in \[0\.002, 1\], got 1"):
+        sdedit(model, [DOG], z_0, 1, seed=3, steps=1)
+
+
+@pytest.fixture
+def half(tiny) -> LatentDiffusion:
+    parts = (deepcopy(part).bfloat16() for part in (tiny.text_encoder, tiny.unet, tiny.autoencoder))
+    return LatentDiffusion(tiny.config, tiny.tokenizer, *parts)
+
+
+def test_the_kept_picture_of_a_model_in_half_precision_is_that_of_float32(tiny, half, mask, picture):
+    """To the bit at every step: only the networks compute in bfloat16."""
+    z_0, rounded = (model.encode_pictures(picture[None]) for model in (tiny, half))
+    assert rounded.dtype == torch.float32 and not torch.equal(rounded, z_0)
+    runs = [inpaint(model, [CAT, DOG], z_0, mask, seed=3, steps=3) for model in (tiny, half)]
+    for wide, narrow in zip(*runs, strict=True):
+        assert torch.equal(narrow.z_t[..., ~mask], wide.z_t[..., ~mask])
+        assert not torch.equal(narrow.z_t[..., mask], wide.z_t[..., mask])
+    everywhere = torch.ones_like(mask)
+    painted = inpaint(half, [CAT], rounded, everywhere, seed=3, steps=3)
+    for ours, plain in zip(painted, fixed_seed(half, [CAT], seed=3, steps=3), strict=True):
+        assert torch.equal(ours.z_t, plain.z_t)
 
 
 def test_sdedit_returns_the_picture_as_t_0_falls(tiny, picture):

@@ -15,7 +15,9 @@ from safetensors.torch import save_file
 
 import weights.stickers
 from ldm.pipeline import LatentDiffusion
-from p2p.__main__ import main
+from p2p import show_edit
+from p2p.__main__ import main, parser
+from p2p.alpha import Alpha
 
 CAT, DOG = "a photo of a cat on the grass", "a photo of a dog on the grass"
 
@@ -127,6 +129,21 @@ def test_attention_draws_a_map_per_word(p2p):
     assert width > 300 and height > 300
 
 
+def test_a_model_without_layers_of_16_shows_and_blends_by_its_nearest(p2p, folder, tmp_path_factory):
+    """Latents of 24 positions a side, whose layers have 24 and 12, and at once: nothing is refused after a step."""
+    larger = tmp_path_factory.mktemp("larger") / "model"
+    shutil.copytree(folder, larger)
+    config = json.loads((larger / "config.json").read_text()) | {"image_size": 48}
+    (larger / "config.json").write_text(json.dumps(config))
+    p2p("attention", CAT, "--steps", "1", "-o", "m.png", model=str(larger))
+    assert min(picture("m.png").shape[:2]) > 300
+    p2p("edit", CAT, DOG, "--blend", "dog", "--steps", "2", "--save", "s.json", "-o", "e.png", model=str(larger))
+    saved = json.loads(Path("s.json").read_text())
+    assert saved["self_injection"]["layers"]["side"] == 12 and "side" not in saved["blend"]
+    p2p("replay", "s.json", "-o", "again.png", model=str(larger))
+    assert picture("e.png").shape == (48, 96, 3) and (picture("e.png") == picture("again.png")).all()
+
+
 def test_a_generated_picture_holds_the_full_call(p2p, folder):
     p2p("generate", CAT, "--steps", "2", "--seed", "5", "-o", "g.png")
     call = json.loads(Image.open("g.png").text["p2p"])
@@ -212,6 +229,14 @@ def test_the_schema_allows_what_is_saved(p2p, capsys, monkeypatch):
             lambda call: call["targets"][0]["edits"].append({"reweight": {"word": "bird", "factor": 1.0}}),
             "no word 'bird'",
         ),
+        (
+            lambda call: call["targets"][0]["edits"].append({"reweight": {"word": "grass", "factor": float("nan")}}),
+            r"edits\.2\.reweight: .*the weight of 'grass' must be a number, got nan",
+        ),
+        (
+            lambda call: (call["blend"].update(side=7), call["targets"][0].update(region={"words": ["cat"]})),
+            "no attention of tiny has 7 positions a side: give one of 16, 8",
+        ),
         (lambda call: call["targets"][0].update(mask=["01", "0"]), "rows of 0s and 1s, all of one length"),
         (lambda call: call["targets"][0].update(mask=["01", "2x"]), "rows of 0s and 1s"),
         (lambda call: call["targets"][0].update(mask=["01", "10"]), r"the mask is \(2, 2\), the latent \(16, 16\)"),
@@ -264,6 +289,78 @@ def test_figures_are_drawn(p2p, args):
     assert json.loads(Image.open("f.png").text["p2p"])["source"] == CAT
 
 
+CLAIMS, WEIGHTS, TIMES = ("--refine", "--swap", "--preserve"), ("--reweight", "--renormalise"), ("--tau", "--alpha")
+SAMPLED = ("--seed", "--guidance", "--eta")
+USED = {
+    "show mapper": (*CLAIMS, *WEIGHTS, *TIMES),
+    "show schedule": (*CLAIMS, *TIMES, "--self-until"),
+    "sweep tau": (*CLAIMS, *WEIGHTS, *SAMPLED),
+    "sweep window": (*CLAIMS, *WEIGHTS, *SAMPLED),
+    "sweep word": (*TIMES, *SAMPLED),
+}
+VALUES = {
+    "--tau": "0.5",
+    "--alpha": "dog=0.5",
+    "--swap": "cat=dog",
+    "--preserve": "grass",
+    "--reweight": "grass=2",
+    "--self-until": "0.2",
+    "--self-side": "8",
+    "--layers": "up",
+    "--blend": "dog",
+    "--mask": "mask.png",
+    "--blend-from": "0.5",
+    "--seed": "1",
+    "--guidance": "2",
+    "--eta": "0.5",
+    "--steps": "8",
+}
+FLAGS = ("--refine", "--renormalise")
+
+
+@pytest.fixture
+def drawn(tiny, monkeypatch):
+    """What a figure would be drawn from, as text; nothing is sampled or drawn."""
+    seen = []
+
+    def matrices(source, target, M, at):
+        return M.tolist(), {t: (P.tolist(), Q.tolist(), renormalise) for t, (P, Q, renormalise) in at.items()}
+
+    def sweep(model, source, target, edit, taus, seeds, **how):
+        return edit(Alpha(0.5)), seeds, how
+
+    monkeypatch.setattr("p2p.show_edit.timeline", lambda *args: show_edit.shares(*args)[1].tolist())
+    monkeypatch.setattr("p2p.show_edit.matrices", matrices)
+    monkeypatch.setattr("p2p.sweeps.sweep", sweep)
+    monkeypatch.setattr("p2p.sweeps.preserve", lambda model, *args, **how: (args, how))
+    for name in ("tau_sweep", "window_sweep", "preservation"):
+        monkeypatch.setattr(f"p2p.show_sweeps.{name}", lambda found: found)
+    monkeypatch.setattr("p2p.show.as_image", lambda found: seen.append(repr(found)) or Image.new("L", (1, 1)))
+
+    def call(figure: str, *options: str) -> str:
+        prompts = ("a photo of a red cat on the grass", "a photo of a blue dog on the grass")
+        word = ("--word", "grass") if figure == "sweep word" else ()
+        args = parser().parse_args([*figure.split(), *prompts, *word, "--steps", "10", *options, "-o", "x.png"])
+        args.make(tiny, args)
+        return seen.pop()
+
+    return call
+
+
+@pytest.mark.parametrize("figure", USED)
+def test_a_figure_uses_every_option_that_it_takes_and_refuses_the_others(drawn, figure, capsys):
+    plain = drawn(figure)
+    assert drawn(figure) == plain
+    for option in (*FLAGS, *VALUES):
+        words = (option,) if option in FLAGS else (option, VALUES[option])
+        if option in USED[figure] or option == "--steps":
+            assert drawn(figure, *words) != plain, option
+        else:
+            with pytest.raises(SystemExit):
+                drawn(figure, *words)
+            assert f"unrecognized arguments: {option}" in capsys.readouterr().err
+
+
 def test_a_file_that_holds_no_edit_is_refused(p2p):
     p2p("generate", CAT, "--steps", "1", "-o", "g.png")
     Path("junk.json").write_bytes(b"\xff\x00")
@@ -277,6 +374,26 @@ def test_a_file_names_no_path_of_a_model(p2p, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["p2p", "replay", "s.json", "-o", "x.png"])
     with pytest.raises(SystemExit, match="has no name here: give --model"):
         main()
+
+
+def test_the_model_that_a_file_asks_for_is_said_before_it_is_loaded(p2p, monkeypatch, capsys):
+    """It may be gigabytes to download."""
+    p2p("edit", CAT, DOG, "--steps", "1", "--save", "s.json", "-o", "e.png")
+    call = json.loads(Path("s.json").read_text()) | {"model": "sd15"}
+    Path("s.json").write_text(json.dumps(call))
+
+    def load(name, *_, **__):
+        raise ValueError(f"would load {name}")
+
+    monkeypatch.setattr("p2p.__main__.load", load)
+    monkeypatch.setattr(sys, "argv", ["p2p", "replay", "s.json", "-o", "x.png"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="would load sd15"):
+        main()
+    assert capsys.readouterr().err == "s.json asks for the model sd15\n"
+    with pytest.raises(SystemExit, match="would load sd21"):
+        p2p("replay", "s.json", "-o", "x.png", model="sd21")
+    assert not capsys.readouterr().err
 
 
 def test_ddpm_and_eta_run(p2p):
@@ -377,9 +494,24 @@ def test_interrupt_leaves_no_file(p2p, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("ldm.unet.UNet.forward", interrupted)
-    with pytest.raises(SystemExit, match="nothing was written"):
+    with pytest.raises(SystemExit, match=r"^p2p: interrupted$"):
         p2p(*GOOD)
     assert not os.listdir()
+
+
+def test_interrupt_leaves_what_was_written_and_no_half_of_a_file(p2p, monkeypatch):
+    save = Image.Image.save
+
+    def interrupted(self, path, **options):
+        if options["format"] == "GIF":
+            Path(path).write_bytes(b"half")
+            raise KeyboardInterrupt
+        save(self, path, **options)
+
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    with pytest.raises(SystemExit, match=r"^p2p: interrupted$"):
+        p2p("edit", CAT, DOG, "--steps", "1", "--gif", "e.gif", "-o", "e.png")
+    assert os.listdir() == ["e.png"]
 
 
 def test_a_crash_while_writing_leaves_the_old_picture(p2p, monkeypatch):

@@ -46,7 +46,7 @@ def test_tau_out_of_range_is_refused(tau):
         switch_time(tau, T)
 
 
-@pytest.mark.equation("P9")
+@pytest.mark.equation("P4", "P9")
 def test_alpha_switches_words_one_by_one(pair):
     """[P9] A word with its own switch time lets go at that time, all its tokens together; the rest at tau."""
     _, target = pair
@@ -183,6 +183,14 @@ def test_preserve_injects_one_word_alone(tokenizer):
     assert complement.Q.sum() == 3
 
 
+@pytest.mark.equation("P11")
+def test_a_preserved_word_may_stand_elsewhere(tokenizer):
+    """[P11] From where it stands in the source to where it stands in the target."""
+    source, target = map(tokenizer.encode, ("a cat on the grass", "a photo of a red cat on the grass"))
+    P, _, _ = Preserve("cat").matrices(Moment(1, T, source, target))
+    assert P.nonzero().tolist() == [[source.pieces.index("cat"), target.pieces.index("cat")]]
+
+
 def test_a_word_that_the_source_lacks_cannot_be_preserved(tokenizer):
     source, target = map(tokenizer.encode, ("a cat", "a dog"))
     with pytest.raises(ValueError, match="'dog' cannot be preserved"):
@@ -200,6 +208,12 @@ def test_reweight_scales_all_tokens_of_a_word_and_nothing_else(pair, factor):
         expected = used(A, A_own, *base.matrices(Moment(t, T, *pair)))
         expected[:, [5, 6]] *= factor
         assert_close(used(A, A_own, *weighted.matrices(Moment(t, T, *pair))), expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), -float("inf")])
+def test_a_weight_that_is_no_number_is_refused(factor):
+    with pytest.raises(ValueError, match=f"the weight of 'cat' must be a number, got {factor}"):
+        Reweight("cat", factor)
 
 
 def test_reweight_of_what_is_injected_ends_with_the_injection(pair):

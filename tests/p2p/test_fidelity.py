@@ -1,10 +1,13 @@
 """The diffusion classifier, on a network that is the ideal denoiser of two known distributions."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
+from ldm.pipeline import LatentDiffusion
 from p2p.fidelity import fidelity
 
 CAT, DOG = "a photo of a cat", "a photo of a dog"
@@ -12,22 +15,28 @@ SPREAD = 0.5  # standard deviation of the latents of either prompt
 
 
 @pytest.fixture
-def ideal(tiny, monkeypatch):
+def ideal(tiny, request):
     """`tiny` as the ideal denoiser [D14] where a prompt's latents are N(mean, SPREAD^2 I), the mean being the latent of
-    the prompt's picture; and the two pictures, of the cat and of the dog."""
+    the prompt's picture; and the two pictures, of the cat and of the dog. In float32, or in the dtype asked for."""
+    dtype = getattr(request, "param", torch.float32)
+    parts = (deepcopy(part).to(dtype) for part in (tiny.text_encoder, tiny.unet, tiny.autoencoder))
+    model = LatentDiffusion(tiny.config, tiny.tokenizer, *parts)
     pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-    means, contexts = tiny.encode_pictures(pictures), tiny.encode_prompts([CAT, DOG])
+    means, contexts = model.encode_pictures(pictures), model.encode_prompts([CAT, DOG])
 
     def eps(z_t, timestep, context, edit=None):
+        assert z_t.dtype == context.dtype == dtype
+        z_t = z_t.float()
         of_dog = (context - contexts[1]).abs().amax(dim=(1, 2)) < 1e-4  # float32, batches of other sizes
         mean = torch.where(of_dog[:, None, None, None], means[1], means[0])
-        signal, noise = (f(timestep + 1, z_t) for f in (tiny.schedule.signal, tiny.schedule.noise))
-        return noise * (z_t - signal * mean) / (signal**2 * SPREAD**2 + noise**2)
+        signal, noise = (f(timestep + 1, z_t) for f in (model.schedule.signal, model.schedule.noise))
+        return (noise * (z_t - signal * mean) / (signal**2 * SPREAD**2 + noise**2)).to(dtype)
 
-    monkeypatch.setattr(tiny.unet, "forward", eps)
-    return tiny, pictures, means
+    model.unet.forward = eps
+    return model, pictures, means
 
 
+@pytest.mark.parametrize("ideal", [torch.float32, torch.bfloat16], indirect=True)
 def test_each_picture_fits_its_own_prompt(ideal):
     """eps - eps_ideal = s^2 SPREAD^2 / D eps - s n / D (z_0 - mean), with s, n the signal and the noise of z_t and
     D = s^2 SPREAD^2 + n^2: the expected losses follow."""
@@ -42,7 +51,7 @@ def test_each_picture_fits_its_own_prompt(ideal):
     expected = (other / own).log().item()
     found = fidelity(model, pictures, source=CAT, target=DOG)
     assert expected > 0.1
-    # 16 draws of 1024 numbers
+    # 16 draws of 1024 numbers; bfloat16 rounds each of them by 2^-9, this way and that
     assert_close(found, torch.tensor([-expected, expected]), rtol=0.05, atol=0)
 
 

@@ -1,13 +1,17 @@
-"""The two engines compute one thing."""
+"""The two engines compute one thing, and layers are known by their size."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from ldm.attention import Site, attend, attention_map
+from ldm.config import PRESETS, ModelConfig
+from ldm.pipeline import LatentDiffusion
 from p2p.alpha import Alpha
 from p2p.edits import Moment, Renormalise, Reweight, Swap
-from p2p.inject import Injection, Layers, explicit, folded
+from p2p.inject import Injection, Layers, explicit, folded, layout_side, watching
 
 CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
 EDIT = Swap("cat", "bicycle", Alpha(tau=500, words={"bicycle": 800}))
@@ -39,6 +43,7 @@ def test_folded_equals_explicit_in_cross_attention(tokenizer, t, more):
     assert_close(folded(now)(site, *arrays), explicit(now)(site, *arrays), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.equation("P5")
 @pytest.mark.parametrize("engine", [folded, explicit])
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("side", [4, 5])
@@ -74,3 +79,48 @@ def test_folded_builds_no_map(tokenizer, monkeypatch):
     now = injection(tokenizer, EDIT, 700)
     folded(now)(Site("cross", "mid", 0, 4, 4), *qkv(16, 32))
     folded(now)(Site("self", "mid", 0, 4, 4), *qkv(16, 16))
+
+
+def configured(tiny: LatentDiffusion, config: ModelConfig) -> LatentDiffusion:
+    """The tiny model's parts under another configuration."""
+    return LatentDiffusion(config, tiny.tokenizer, tiny.text_encoder, tiny.unet, tiny.autoencoder)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "there"),
+    [
+        ("stickers", 16, (16, 8, 4)),
+        ("sd15", 16, (64, 32, 16, 8)),
+        ("sd21", 24, (96, 48, 24, 12)),  # not the 12 of the middle's one layer
+        ("bk-sdm-small", 16, (64, 32, 16)),  # no middle
+        ("ldm-text2im", 16, (32, 16, 8, 4)),
+    ],
+)
+def test_the_layers_that_tell_where_things_are(tiny, name, side, there):
+    model = configured(tiny, PRESETS[name])
+    assert layout_side(model) == side
+    assert [layout_side(model, wanted) for wanted in there] == list(there)
+    have = ", ".join(map(str, there))
+    for missing in (0, 7, 2 * there[0], there[-1] // 2):
+        with pytest.raises(ValueError, match=f"{name} has {missing} positions a side: give one of {have}$"):
+            layout_side(model, missing)
+
+
+@pytest.mark.parametrize(
+    ("latent", "side", "coarser"),
+    [(17, 17, 9), (21, 11, 11), (24, 12, 12), (10, 10, 5)],  # 21 and 11 are as near to 16
+)
+def test_the_sizes_of_layers_are_those_of_the_network(tiny, latent, side, coarser):
+    model, seen = configured(tiny, replace(tiny.config, image_size=2 * latent)), set()
+    assert layout_side(model) == side
+    watch = watching(lambda site, A: seen.add((site.height, site.width)))
+    model.predict(torch.zeros(1, *model.latent_shape), 500, model.encode_prompts([CAT]), edit=watch)
+    assert seen == {(latent, latent), (coarser, coarser)}
+    assert layout_side(model, latent) == latent and layout_side(model, coarser) == coarser
+
+
+def test_levels_without_attention_are_not_among_the_layers(tiny):
+    coarse = replace(tiny.config.unet, attention=(False, True))
+    assert layout_side(configured(tiny, replace(tiny.config, unet=coarse))) == 8
+    with pytest.raises(ValueError, match=r"give one of 8$"):
+        layout_side(configured(tiny, replace(tiny.config, unet=coarse)), 16)

@@ -41,7 +41,7 @@ def test_orange_becomes_big_tabby_as_the_lecture_prints_it():
     assert torch.equal(LECTURE_A @ M, by_hand)
 
 
-@pytest.mark.equation("P7")
+@pytest.mark.equation("P6", "P7", "P8")
 def test_several_tokens_into_one_are_added_or_averaged():
     """[P7] Back from big tabby to orange: the sum keeps rows distributions, the mean does not."""
     alignment = (Run((0, 1), (0,)), Run((2,), (1,)))
@@ -50,6 +50,7 @@ def test_several_tokens_into_one_are_added_or_averaged():
     assert torch.equal(mean, torch.tensor([[0.5, 0], [0.5, 0], [0, 1]], dtype=torch.float64))
 
 
+@pytest.mark.equation("P6", "P7", "P8")
 def test_three_tokens_facing_two_share_out_equally():
     M = mapper((Run((0, 1, 2), (0, 1)),), 3)
     assert_close(M[:, :2], torch.full((3, 2), 0.5, dtype=torch.float64))

@@ -1,12 +1,16 @@
 """Word maps step by step and layer by layer."""
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from ldm.attention import Site
+from ldm.config import ScheduleConfig
 from ldm.pipeline import State
-from ldm.schedule import Prediction
+from ldm.samplers import SAMPLERS
+from ldm.schedule import Prediction, Schedule
+from p2p import show
 from p2p.algorithm import PromptToPrompt
 from p2p.edits import Swap
 from p2p.maps import Group, MapHistory, WordMaps
@@ -14,7 +18,16 @@ from p2p.maps import Group, MapHistory, WordMaps
 CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
 
 
-def test_the_history_averaged_over_everything_is_the_word_map(tiny):
+@pytest.mark.parametrize(
+    ("schedule", "sampler", "times"),
+    [
+        (ScheduleConfig(), "ddim", [1000, 667, 333]),
+        (ScheduleConfig(spacing="leading", offset=1, last=1), "ddim", [668, 335, 2]),
+        (ScheduleConfig(spacing="leading", offset=1, last=1), "plms", [668, 335, 2]),  # 335 twice
+    ],
+)
+def test_the_history_averaged_over_everything_is_the_word_map(tiny, monkeypatch, schedule, sampler, times):
+    monkeypatch.setattr(tiny, "schedule", Schedule(schedule))
     tokens = tiny.tokenizer.encode(BICYCLE)
     maps, history = WordMaps(side=16), MapHistory(tokens, row=1)
 
@@ -23,8 +36,9 @@ def test_the_history_averaged_over_everything_is_the_word_map(tiny):
         history(site, A)
 
     p2p = PromptToPrompt(tiny, CAT, (BICYCLE,), (Swap("cat", "bicycle"),))
-    states = list(history.along(p2p.denoise(seed=3, watch=both, steps=3), T=1000))
-    assert history.times == [1000, *(state.t for state in states[:-1])]
+    run = p2p.denoise(seed=3, watch=both, steps=3, sampler=SAMPLERS[sampler])
+    list(history.along(run, SAMPLERS[sampler].visit(tiny.schedule, 3, None)))
+    assert history.times == times
     assert history.groups == [Group("down", 16), Group("down", 8), Group("mid", 8), Group("up", 8), Group("up", 16)]
     expected = maps.of_words(1, tokens)
     found = history.mean(history.at_side(16))
@@ -48,7 +62,7 @@ def by_hand(tokenizer) -> MapHistory:
                 history(Site("cross", place, layer, side, side), A)
             yield State(t, nothing, Prediction(nothing, nothing))
 
-    assert len(list(history.along(states(), T=1000))) == 2
+    assert len(list(history.along(states(), [1000, 500, 0]))) == 2
     return history
 
 
@@ -89,6 +103,60 @@ def test_steps_are_filed_under_the_step_that_made_them(by_hand):
 def test_means_of_what_was_not_recorded_are_refused(by_hand, groups, times, message):
     with pytest.raises(ValueError, match=message):
         by_hand.mean([Group(*group) for group in groups], times)
+
+
+def calls(history, times, height=1, width=1):
+    """The states of a run that ends each of its calls at the next of these times; the k-th call's attention is k / 100
+    everywhere."""
+    nothing = torch.zeros(1, 1, 1, 1)
+    for k, t in enumerate(times, start=1):
+        history(Site("cross", "up", 0, height, width), torch.full((1, 3, height * width, 32), k / 100))
+        yield State(t, nothing, Prediction(nothing, nothing))
+
+
+def test_two_calls_at_one_step_are_averaged(tokenizer):
+    history = MapHistory(tokenizer.encode(CAT), ["cat"])
+    assert len(list(history.along(calls(history, [500, 500, 1]), [982, 500, 500, 1]))) == 3
+    assert history.times == [982, 500]
+    for times, expected in (([982], 0.01), ([500], 0.025), (None, 0.02)):  # (2 + 3) / 2; (1 + 2 + 3) / 3
+        assert_close(history.mean([Group("up", 1)], times)["cat"], torch.tensor([[expected]]))
+
+
+@pytest.mark.parametrize("visited", [[1000, 667, 333, 0], [1000, 500]])
+def test_the_times_of_another_run_are_refused(tokenizer, visited):
+    history = MapHistory(tokenizer.encode(CAT))
+    with pytest.raises(ValueError, match="give `along` those of this run"):
+        list(history.along(calls(history, [500, 0]), visited))
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 6), (6, 4)])
+def test_layers_go_by_the_shorter_side(tokenizer, height, width):
+    tokens = tokenizer.encode(CAT)
+    maps, history = WordMaps(side=4), MapHistory(tokens)
+
+    def both(site, A):
+        maps(site, A)
+        history(site, A)
+
+    list(history.along(calls(both, [0], height, width), [1000, 0]))
+    (group,) = history.at_side(4)
+    found = history.mean([group])
+    assert_close(found, maps.of_words(0, tokens))
+    assert found["cat"].shape == (height, width)
+    figure = show.by_layer(history, np.zeros((8, 8, 3), np.uint8))
+    titles = [axis.get_title() for axis in figure.findobj(show.plt.Axes)]
+    show.plt.close(figure)
+    assert f"up\n{height}×{width}" in titles
+
+
+def test_half_precision_is_averaged_in_float32():
+    """What bfloat16 keeps of A, averaged as if it had come in float32."""
+    A = torch.rand(2, 3, 16, 5, generator=torch.Generator().manual_seed(0)).softmax(dim=-1).bfloat16()
+    narrow, wide = WordMaps(side=4), WordMaps(side=4)
+    for _ in range(2):
+        narrow(Site("cross", "up", 0, 4, 4), A)
+        wide(Site("cross", "up", 0, 4, 4), A.float())
+    assert torch.equal(narrow.mean(), wide.mean())
 
 
 def test_words_that_are_not_there_are_refused(tokenizer):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ldm.attention import Site, attend
+from ldm.attention import Site, attend, attention_map
 from p2p.principal import SelfMaps, principal_components
 
 
@@ -50,6 +50,15 @@ def test_self_maps_average_heads_and_layers_and_leave_attention_as_it_is():
         if (kind, side) == ("self", 2):
             seen += [attend(Q, K, torch.eye(4).expand(2, 3, 4, 4))]  # A = A I
     assert_close(maps.mean(), torch.stack(seen).mean(dim=(0, 2)), rtol=1e-5, atol=1e-6)  # as above
+
+
+def test_half_precision_is_averaged_in_float32():
+    """The maps are those of bfloat16, their average over heads is not rounded to it."""
+    Q, K, V = torch.randn(3, 2, 3, 4, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    maps = SelfMaps(side=2)
+    maps(Site("self", "up", 0, 2, 2), Q, K, V)
+    # float32 sums of three; bfloat16 would be off by 2^-9
+    assert_close(maps.mean(), attention_map(Q, K).double().mean(dim=1).float(), rtol=1e-6, atol=0)
 
 
 def test_a_resolution_that_was_not_seen_is_refused(tiny):

@@ -11,7 +11,7 @@ from ldm.pipeline import State
 from ldm.schedule import Prediction
 from p2p import show, show_edit, show_sweeps
 from p2p.alpha import Alpha, Window
-from p2p.edits import Moment, Renormalise, Reweight, Swap
+from p2p.edits import Moment, Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.mapper import align, mapper
 from p2p.maps import MapHistory
 from p2p.principal import Components
@@ -72,23 +72,52 @@ def test_many_tokens_have_colours_without_numbers(tokenizer):
 def test_the_timeline_is_alpha_at_each_step(tokenizer):
     """By hand, on the steps 1000, 750, 500, 250: 'cat' until 0.6 T, 'grass' from 0.8 T on, the rest until 0.3 T."""
     target = tokenizer.encode(CAT)
-    alpha = Alpha(0.3, {"cat": 0.6, "grass": Window(end=0.0, start=0.8)})
-    names, numbers = show_edit.shares(target, alpha, 500, [1000, 750, 500, 250, 0], T=1000)
+    edit = Refine(Alpha(0.3, {"cat": 0.6, "grass": Window(end=0.0, start=0.8)}))
+    names, numbers = show_edit.shares(target, target, edit, 500, [1000, 750, 500, 250, 0], T=1000)
     assert names == [*CAT_TOKENS[:-1], "self-attention"]
     rest, cat, grass, self_attention = [1, 1, 1, 0], [1, 1, 0, 0], [0, 1, 1, 1], [1, 1, 1, 0]
     expected = [rest] * 5 + [cat, rest, rest, grass, rest, rest, self_attention]
     assert_close(numbers, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=0)
 
 
-def test_the_timeline_runs_from_T_on_the_left_to_0(tokenizer):
-    figure = show_edit.timeline(tokenizer.encode(CAT), Alpha(0.5), 0.5, [1000, 500, 0], T=1000)
+KEEP = Refine(Alpha(0.5))
+
+
+@pytest.mark.parametrize(
+    ("edit", "taken"),
+    [
+        (KEEP, {"grass": [1, 0], "cat": [1, 0], "the": [1, 0]}),
+        (KEEP + Preserve("grass"), {"grass": [1, 1], "cat": [1, 0], "the": [1, 0]}),
+        (Preserve("grass"), {"grass": [1, 1]}),
+        (Preserve("grass", Alpha(Window(0.5, level=0.25))), {"grass": [0.25, 0]}),
+        (KEEP + Reweight("cat", -2.0) + Reweight("big", 3.0), {"grass": [1, 0], "cat": [1, 0], "the": [1, 0]}),
+        (KEEP + Reweight("cat", 0.0) + Renormalise(), {"grass": [1, 0], "cat": [1, 0], "the": [1, 0]}),
+        (Reweight("cat", 3.0), {}),
+    ],
+)
+def test_the_timeline_shows_what_the_edit_takes_however_it_is_weighted(tokenizer, edit, taken):
+    """On the steps 1000 and 500, the first of which lies above 0.5 T; 'big' is new and never the source's."""
+    source, target = tokenizer.encode(CAT), tokenizer.encode("a photo of a big cat on the grass")
+    names, numbers = show_edit.shares(source, target, edit, 0.5, [1000, 500, 0], T=1000)
+    rows = dict(zip(names, numbers.tolist()))
+    assert {name: rows[name] for name in ("grass", "cat", "the", "big")} == {
+        name: taken.get(name, [0, 0]) for name in ("grass", "cat", "the", "big")
+    }
+    assert rows["self-attention"] == [1, 0]
+
+
+def test_the_timeline_runs_from_the_first_time_visited_on_the_left_to_the_last(tokenizer):
+    """As Stable Diffusion visits them: it starts below T and ends at 1."""
+    tokens = tokenizer.encode(CAT)
+    figure = show_edit.timeline(tokens, tokens, KEEP, 0.5, [959, 500, 1], T=1000)
     (axis,) = figure.axes
-    assert axis.get_xlim() == (1000, 0)
+    assert axis.get_xlim() == (959, 1)
+    assert "starts at t = 959" in axis.get_xlabel() and axis.get_xlabel().endswith("ends at 1")
     assert words(axis.get_yticklabels()) == [*CAT_TOKENS[:-1], "self-attention"]
     assert axis.yaxis_inverted()  # the first token on top
     heights = [bar.get_paths()[0].get_extents() for bar in axis.collections if len(bar.get_paths()[0].vertices) > 2]
     drawn = [(box.x0, box.x1) for box in heights if box.height > 0]
-    assert drawn == [(500, 1000)] * 12
+    assert drawn == [(500, 959)] * 12
 
 
 @pytest.fixture
@@ -103,7 +132,7 @@ def history(tokenizer) -> MapHistory:
                 history(Site("cross", place, layer, side, side), torch.full((1, 2, side**2, 32), (layer + 1) / 100))
             yield State(t, nothing, Prediction(nothing, nothing))
 
-    list(history.along(states(), T=1000))
+    list(history.along(states(), [1000, 500, 0]))
     return history
 
 

@@ -30,6 +30,7 @@ def diffusers_bert(config: BertConfig) -> LDMBertModel:
 
 
 @torch.no_grad()
+@pytest.mark.equation("C1", "C7", "C9")
 @pytest.mark.parametrize("tokens", [12, 7])
 def test_bert_equals_diffusers(tokens):
     ours = random_network(lambda: BertEncoder(SMALL), torch.float64)

@@ -6,6 +6,7 @@ Single files are recognised by comparing them with the known models, so here the
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,7 +41,9 @@ from torch.testing import assert_close
 
 from ldm.config import AUTOENCODERS, CLIP_PRESETS, PRESETS
 from ldm.pipeline import LatentDiffusion, State
+from weights import load as loading
 from weights import recognise
+from weights.checkpoints import CHECKPOINTS, STABLE_DIFFUSION, Checkpoint
 from weights.load import load, load_autoencoder, load_clip
 from weights.stored import TensorFile
 
@@ -181,11 +184,78 @@ def test_a_folders_plain_weights_are_read_where_they_are_wanted(folder_with_vari
     assert_equal(tensors_of(load(folder_with_variants, ema=False)), public("sd1").tensors() | plain)
 
 
+@pytest.fixture
+def published(monkeypatch) -> Callable[..., None]:
+    """Makes a folder the snapshot of a checkpoint of a name, as the hub's client keeps it."""
+
+    def publish(name: str, folder: Path, files: tuple[str, ...], kind: str = "model") -> None:
+        entry = Checkpoint(about="", hub="maker/it", licence="mit", size=0, files=files, kind=kind)
+        monkeypatch.setitem(CHECKPOINTS, name, entry)
+        monkeypatch.setattr(loading, "fetched", lambda asked: {name: folder}[asked])
+
+    return publish
+
+
+@pytest.mark.parametrize("how", [dict(dtype="float16"), dict(dtype="bfloat16"), dict(ema=False)], ids=str)
+def test_of_a_checkpoint_by_name_only_the_verified_files_are_read(folder_with_variants, published, how):
+    """Other programs leave more in the same snapshot, and nobody has hashed that."""
+    published("sd1", folder_with_variants, STABLE_DIFFUSION)
+    dtype = getattr(torch, how.get("dtype", "float32"))
+    expected = {name: tensor.to(dtype) for name, tensor in public("sd1").tensors().items()}
+    assert_equal(tensors_of(load("sd1", **how)), expected)
+    (folder_with_variants / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    refused("lacks weights", "sd1", **how)
+
+
+def test_of_an_autoencoder_by_name_only_the_verified_file_is_read(folder_with_variants, published):
+    vae = folder_with_variants / "vae"
+    published("kl", vae, ("config.json", "diffusion_pytorch_model.safetensors"), "autoencoder")
+    found = load_autoencoder("kl", dtype="float16")
+    expected = {name: tensor.half() for name, tensor in our_tensors(public("sd1").parts["autoencoder"]).items()}
+    assert_equal(dict(found.state_dict()), expected)
+
+
+def test_a_pickle_in_place_of_a_verified_file_is_read(tmp_path, published):
+    """Some repositories have no other."""
+    published("sd1", write_folder(public("sd1"), tmp_path, suffix=".bin"), STABLE_DIFFUSION)
+    assert_equal(tensors_of(load("sd1")), public("sd1").tensors())
+
+
+def test_a_folder_is_said_to_be_the_preset_that_its_configuration_is(folder, caplog):
+    with caplog.at_level(logging.INFO, "weights"):
+        load(folder("sd1"))
+    assert f"{folder('sd1')}, which is sd1 by its configuration, a diffusers folder (" in caplog.text
+    caplog.clear()
+    PRESETS["sd1"] = replace(PRESETS["sd1"], image_size=64)
+    with caplog.at_level(logging.INFO, "weights"):
+        load(folder("sd1"))
+    assert f"{folder('sd1')}, a diffusers folder (" in caplog.text
+
+
 @pytest.mark.parametrize("file", ["unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"])
 def test_a_folder_without_weights_is_refused(folder, tmp_path, file):
     copy = shutil.copytree(folder("sd1"), tmp_path / "copy")
     (copy / file).unlink()
     assert str((copy / file).parent) in refused("lacks weights", copy)
+
+
+def test_pickled_shards_are_refused_with_what_to_do(folder, tmp_path):
+    copy = shutil.copytree(folder("sd1"), tmp_path / "copy")
+    (copy / "text_encoder" / "model.safetensors").unlink()
+    (copy / "text_encoder" / "pytorch_model.bin.index.json").write_text("{}")
+    refused(
+        "pytorch_model.bin.index.json is an index of pickled shards, which is not supported: .*save_pretrained", copy
+    )
+
+
+@pytest.mark.parametrize(
+    "kind, files", [("sd1", ["merges.txt"]), ("sd1", ["vocab.json", "merges.txt"]), ("text2im", ["vocab.txt"])]
+)
+def test_a_missing_file_of_a_tokenizer_is_named(kind, files, folder, tmp_path):
+    copy = shutil.copytree(folder(kind), tmp_path / "copy")
+    for file in files:
+        (copy / "tokenizer" / file).unlink()
+    assert refused("the model's tokenizer in .*copy/tokenizer lacks", copy).endswith(f"lacks {', '.join(files)}")
 
 
 def test_what_pads_is_an_entry_and_never_a_path(folder, tmp_path):
@@ -261,9 +331,11 @@ def test_a_merged_file_without_text_model_in_its_names(single):
     )
 
 
-def test_models_that_differ_in_name_alone_are_one(single):
+def test_models_that_differ_in_name_alone_are_one(single, caplog):
     PRESETS["sd1-again"] = replace(PRESETS["sd1"], name="sd1-again")
-    assert load(single("sd1")).config == PRESETS["sd1"]
+    with caplog.at_level(logging.INFO, "weights"):
+        assert load(single("sd1")).config == PRESETS["sd1"]
+    assert "sd1 or sd1-again (the same model), a CompVis file: " in caplog.text
 
 
 def test_a_file_that_may_be_several_models_must_be_told(single):
@@ -442,11 +514,71 @@ def test_an_autoencoder_that_is_none_of_the_known_ones_is_refused(tmp_path):
     assert "1 missing:\n    autoencoder.decoder.up_blocks: 2.resnets.1.conv1.weight" in str(error.value)
 
 
+@pytest.fixture
+def clip_folder(tmp_path) -> Callable[..., Path]:
+    """Writes a folder of CLIP as transformers does, with what config.json says of its towers changed."""
+
+    def write(change: dict | None = None, suffix: str = ".safetensors", whole: bool = False) -> Path:
+        _, theirs = clip()
+        write_clip_tokenizer(tmp_path, pad="<|endoftext|>")
+        save(public_names(theirs), tmp_path / (stem(theirs, suffix) + suffix))
+        content = json.loads(theirs.config.to_json_string(use_diff=not whole))
+        for name, values in (change or {}).items():
+            content[name] = content.get(name, {}) | values if isinstance(values, dict) else values
+            if isinstance(values, dict):
+                content[name] = {key: value for key, value in content[name].items() if value is not ...}
+        (tmp_path / "config.json").write_text(json.dumps(content))
+        return tmp_path
+
+    return write
+
+
+TEXT, VISION = "text_config", "vision_config"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {TEXT: {"hidden_act": ..., "layer_norm_eps": ...}, VISION: {"hidden_act": ..., "layer_norm_eps": ...}},
+        # as in OpenAI's file: one copy with all, and one with what is not transformers' default
+        {f"{TEXT}_dict": {"num_attention_heads": 4, "hidden_size": 32}, f"{VISION}_dict": {"patch_size": 8}},
+        {f"{TEXT}_dict": None, f"{VISION}_dict": None},
+    ],
+    ids=["as written", "silent on defaults", "two copies", "no copies"],
+)
+@pytest.mark.parametrize("whole", [False, True], ids=["differences", "all"])
+def test_a_clip_as_transformers_describes_it_is_loaded(change, whole, clip_folder):
+    load_clip(clip_folder(change, whole=whole))
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({TEXT: {"hidden_act": "gelu"}}, "'hidden_act' of text_config is 'gelu'; the CLIP here has 'quick_gelu'"),
+        ({VISION: {"hidden_act": "gelu"}}, "'hidden_act' of vision_config is 'gelu'"),
+        ({f"{TEXT}_dict": {"hidden_act": "gelu"}}, "'hidden_act' of text_config is 'gelu'"),
+        ({VISION: {"layer_norm_eps": 1e-6}}, "'layer_norm_eps' of vision_config is 1e-06; the CLIP here has 1e-05"),
+        ({TEXT: {"num_attention_heads": 2}}, "'num_attention_heads' of text_config is 2; the CLIP here has 4"),
+        ({TEXT: {"num_attention_heads": ...}}, "'num_attention_heads' of text_config is 8; the CLIP here has 4"),
+        ({VISION: {"num_attention_heads": ...}}, "'num_attention_heads' of vision_config is 12; the CLIP here has 6"),
+        ({VISION: {"patch_size": 16}}, "'patch_size' of vision_config is 16; the CLIP here has 8"),
+        ({VISION: {"patch_size": ...}}, "'patch_size' of vision_config is 32; the CLIP here has 8"),
+        ({"model_type": "siglip"}, "'model_type' is 'siglip', not 'clip'"),
+        ({TEXT: [1]}, "'text_config' is [1]"),
+    ],
+)
+def test_a_clip_that_computes_otherwise_is_refused(change, said, clip_folder, nothing_is_read):
+    """Its tensors have the same names and shapes: LAION's ViT-L/14 has another activation."""
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        load_clip(clip_folder(change))
+    assert "config.json: " in str(error.value)
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
-def test_clip_alone(suffix, tmp_path):
+def test_clip_alone(suffix, clip_folder, tmp_path):
     _, theirs = clip()
-    write_clip_tokenizer(tmp_path, pad="<|endoftext|>")
-    save(public_names(theirs), tmp_path / (stem(theirs, suffix) + suffix))
+    clip_folder(suffix=suffix)
     ours, tokenizer = load_clip(tmp_path)
     assert_equal(dict(ours.state_dict()), our_tensors(theirs))
     assert tokenizer.batch(["a cat", "cats on a beach"]).shape == (2, 77)

@@ -30,6 +30,7 @@ def random_ids(config: TextConfig, prompts: int, tokens: int) -> torch.Tensor:
 
 
 @torch.no_grad()
+@pytest.mark.equation("C9")
 @pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
 @pytest.mark.parametrize("tokens", [32, 9])
 def test_text_encoder_equals_transformers(activation, tokens):
