@@ -197,11 +197,14 @@ def test_reading_takes_no_more_memory_than_what_is_read(tmp_path):
     path = safetensors_of(json.dumps(header).encode(), b"", tmp_path)
     os.truncate(path, path.stat().st_size + count * size)  # zeros, which a file system need not store
     command = [sys.executable, "-c", PEAK, str(path), str(tmp_path / "model.ckpt")]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    # what is freed goes back at once: not the allocator's habit is measured, but what reading holds
+    env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)}
+    ran = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=True)
     measured = [json.loads(line) for line in ran.stdout.splitlines()]
     assert [read for _, read in measured] == [size * count // 2] * 2 + [size * count] * 2
     for peak, read in measured:
-        assert 0.9 * read < peak < 1.15 * read, f"{peak / read:.3f} times what was read"
+        print(f"{peak / read:.3f} times what was read")
+        assert 0.9 * read < peak < 1.15 * read
 
 
 # ---------------------------------------------------------------------------------------------------------------------
