@@ -147,7 +147,9 @@ def test_a_recording_of_another_source_or_model_is_refused(tiny, monkeypatch):
     with pytest.raises(ValueError, match="a model with other attention layers"):
         rerun(p2p_of(tiny), dataclasses.replace(recording, about=fewer))
     monkeypatch.setattr(tiny, "schedule", Schedule(STABLE_DIFFUSION))
-    with pytest.raises(ValueError, match=r"visits t = 1000, .* by this model's schedule it would be 802, 602, .*, 2, 1"):
+    with pytest.raises(
+        ValueError, match=r"visits t = 1000, .* by this model's schedule it would be 802, 602, .*, 2, 1"
+    ):
         rerun(p2p_of(tiny), recording)
 
 

@@ -12,6 +12,7 @@ from p2p.algorithm import PromptToPrompt
 from p2p.alpha import Alpha, Window
 from p2p.baselines import fixed_seed
 from p2p.edits import Preserve, Refine, Swap, between
+from p2p.fidelity import fidelity
 from p2p.sweeps import ALWAYS, CROSS_ONLY, NEVER, SLIDING, preserve, sweep
 from weights.load import load
 from weights.stickers.contact_sheet import EDITS
@@ -23,7 +24,7 @@ def swap(alpha):
     return Swap("cat", "bicycle", alpha)
 
 
-@pytest.mark.equation("P12")
+@pytest.mark.equation("P12", "P13")
 def test_the_sweep_begins_at_the_fixed_seed_baseline_bit_for_bit(tiny):
     """tau = 1.0 never injects, even where other rows of its batch do."""
     found = sweep(tiny, CAT, BICYCLE, swap, taus=(NEVER, 0.6, ALWAYS), seeds=(3, 4), steps=2)
@@ -33,6 +34,11 @@ def test_the_sweep_begins_at_the_fixed_seed_baseline_bit_for_bit(tiny):
         assert (found.originals[k] == source).all()
         assert (found.pictures[k, 0] == target).all()
         assert (found.pictures[k, 1] != target).any() and (found.pictures[k, 2] != target).any()
+        of_source, of_target = fidelity(tiny, np.stack([source, target]), CAT, BICYCLE)
+        # float32 in batches of other sizes
+        assert_close(found.fidelity_of_originals[k], of_source, rtol=1e-3, atol=1e-4)
+        assert_close(found.fidelity[k, 0], of_target, rtol=1e-3, atol=1e-4)
+    assert (found.source, found.target, found.T, found.settings) == (CAT, BICYCLE, 1000, (NEVER, 0.6, ALWAYS))
     for measured, measure in ((found.preservation, psnr), (found.structure, structure)):
         expected = [[measure(p, o) for p in row] for o, row in zip(found.originals, found.pictures)]
         assert_close(measured, torch.tensor(expected))
