@@ -40,6 +40,8 @@ ALSO = {
     "D15": ["weights.stickers.train_diffusion.DiffusionLoss.__call__"],  # draws lines 2 to 4
     "C5": ["ldm.attention.SpatialTransformer"],
     "C8": ["ldm.attention.attend"],
+    "P1": ["p2p.algorithm.PromptToPrompt.denoise"],  # with tau above every step
+    "P3": ["p2p.inject.explicit"],
 }
 
 # changes that change nothing, with the reason

@@ -169,7 +169,7 @@ def test_schedulers_as_diffusers_saves_them(scheduler, expected, tmp_path):
     [
         *("DDIMScheduler", "DDPMScheduler", "LCMScheduler", "PNDMScheduler", "TCDScheduler"),
         *("DEISMultistepScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler"),
-        *("EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "LMSDiscreteScheduler"),
+        *("EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler"),
         *("SASolverScheduler", "UniPCMultistepScheduler"),
     ],
 )

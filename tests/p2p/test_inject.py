@@ -43,7 +43,7 @@ def test_folded_equals_explicit_in_cross_attention(tokenizer, t, more):
     assert_close(folded(now)(site, *arrays), explicit(now)(site, *arrays), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.equation("P5")
+@pytest.mark.equation("P3", "P5")
 @pytest.mark.parametrize("engine", [folded, explicit])
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("side", [4, 5])
