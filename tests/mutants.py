@@ -28,8 +28,8 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # as pytest has it
 
-from ldm import index  # noqa: E402
-from ldm.register import FORMULAS  # noqa: E402
+from ldm import index  # noqa: E402 found by the line above
+from ldm.register import FORMULAS  # noqa: E402 likewise
 
 PER_FUNCTION = 10  # mutants of one function, evenly taken from all there are
 SECONDS = 30  # a mutant that runs longer than this is killed by the clock
