@@ -13,7 +13,10 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from ldm.autoencoder import Autoencoder
+from ldm.config import ModelConfig
+from ldm.pipeline import LatentDiffusion
 from ldm.text_encoder import TextEncoder
+from ldm.tokenizer import CLIPTokenizer
 from ldm.unet import UNet
 
 
@@ -22,6 +25,17 @@ def random_network(make: Callable[[], nn.Module], dtype: torch.dtype, seed: int 
     with torch.device("meta"):
         module = make()
     return randomise(module.to_empty(device="cpu"), seed).to(dtype).eval()
+
+
+def random_pipeline(config: ModelConfig, tokenizer: CLIPTokenizer) -> LatentDiffusion:
+    """A whole model in float64, every parameter random."""
+    return LatentDiffusion(
+        config,
+        tokenizer,
+        random_network(lambda: TextEncoder(config.text), torch.float64, seed=1),
+        random_network(lambda: UNet(config.unet), torch.float64, seed=2),
+        random_network(lambda: Autoencoder(config.autoencoder), torch.float64, seed=3),
+    )
 
 
 def number_of_parameters(module: nn.Module) -> int:

@@ -22,17 +22,14 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler
 from torch.testing import assert_close
 
-from ldm.autoencoder import Autoencoder
 from ldm.config import PRESETS, AutoencoderConfig, ModelConfig, ScheduleConfig, UNetConfig
 from ldm.pipeline import LatentDiffusion
-from ldm.text_encoder import TextEncoder
-from ldm.unet import UNet
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Window
 from p2p.edits import Edit, Refine, Reweight, Swap
 from p2p.inject import Layers
 from p2p.local_blend import LocalBlend, Region
-from parity.oracles import diffusers_unet, random_network, transformers_text_encoder
+from parity.oracles import diffusers_unet, random_pipeline, transformers_text_encoder
 
 SEED, GUIDANCE, STEPS, LENGTH, NEVER = 3, 4.0, 5, 32, 1001
 CONVENTIONS = {  # our schedule; theirs; the time steps of the calls, ours
@@ -182,13 +179,7 @@ def small_model(tokenizer, convention: str) -> LatentDiffusion:
         unet=UNetConfig(widths=(16, 32), layers=1, attention=(True, True), heads=(2, 4), context_width=24, groups=8),
         text=dataclasses.replace(PRESETS["stickers"].text, width=24, layers=2, heads=3, hidden=48),
     )
-    return LatentDiffusion(
-        config,
-        tokenizer,
-        random_network(lambda: TextEncoder(config.text), torch.float64, seed=1),
-        random_network(lambda: UNet(config.unet), torch.float64, seed=2),
-        random_network(lambda: Autoencoder(config.autoencoder), torch.float64, seed=3),
-    )
+    return random_pipeline(config, tokenizer)
 
 
 @pytest.fixture(scope="module", params=CONVENTIONS)

@@ -9,12 +9,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ldm.autoencoder import Autoencoder
 from ldm.config import PRESETS, AutoencoderConfig, ModelConfig, ScheduleConfig, UNetConfig
 from ldm.pipeline import LatentDiffusion
-from ldm.text_encoder import TextEncoder
-from ldm.unet import UNet
-from parity.oracles import diffusers_autoencoder, diffusers_unet, random_network, transformers_text_encoder
+from parity.oracles import diffusers_autoencoder, diffusers_unet, random_pipeline, transformers_text_encoder
 
 PROMPTS = ["a photo of a red car on the beach", "a painting of a cat"]
 SEEDS = [3, 4]
@@ -39,13 +36,7 @@ def model(tokenizer, request) -> LatentDiffusion:
         unet=UNetConfig(widths=(16, 32), layers=1, attention=(True, False), heads=(2, 4), context_width=24, groups=8),
         text=dataclasses.replace(PRESETS["stickers"].text, width=24, layers=2, heads=3, hidden=48),
     )
-    return LatentDiffusion(
-        config,
-        tokenizer,
-        random_network(lambda: TextEncoder(config.text), torch.float64, seed=1),
-        random_network(lambda: UNet(config.unet), torch.float64, seed=2),
-        random_network(lambda: Autoencoder(config.autoencoder), torch.float64, seed=3),
-    )
+    return random_pipeline(config, tokenizer)
 
 
 @torch.no_grad()
