@@ -27,10 +27,7 @@ def explanation(id: str) -> str:
     parts.append(f"{home.name}, in {home.path}:\n\n{home.source}")
     if others:
         parts.append("also: " + ", ".join(d.name for d in others))
-    if id in EXAMPLES:
-        parts.append(
-            "in numbers:\n" + "\n".join(f"  {label}: {_shown(value)}" for label, value in EXAMPLES[id]().items())
-        )
+    parts.append("in numbers:\n" + "\n".join(f"  {label}: {_shown(value)}" for label, value in EXAMPLES[id]().items()))
     return "\n\n".join(parts)
 
 

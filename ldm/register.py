@@ -275,7 +275,7 @@ PROMPT_TO_PROMPT = (
         "P2",
         "Mask-based baseline",
         r"z_{t-1} = \mathrm{mask} \odot z^\ast_{t-1} + (1 - \mathrm{mask}) \odot z_{t-1}",
-        "p2p.baselines.blended",
+        "p2p.masks.composite",
         note="Blended Diffusion: outside the mask the source is kept.",
     ),
     Formula(

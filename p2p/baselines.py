@@ -7,7 +7,6 @@ for `LatentDiffusion.denoise`; every call yields the states of the run.
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -16,7 +15,7 @@ from ldm.pipeline import LatentDiffusion, Noise, State
 from ldm.samplers import DDIM, Sampler
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
-from p2p.masks import Box, box_pixels, check_mask, share
+from p2p.masks import Box, box_pixels, check_mask, composite, share
 from p2p.reference import Fraction, Mapper, Reference, cross_replace, self_replace
 
 
@@ -46,8 +45,7 @@ def blended(
         ValueError: the mask does not have the latent's size.
     """
     check_mask(mask, model.latent_shape[1:])
-    blend = lambda state: torch.where(mask.to(model.device), state.z_t, state.z_t[:1])
-    return fixed_seed(model, prompts, seed, blend=blend, **sampling)
+    return fixed_seed(model, prompts, seed, blend=lambda s: composite(mask, s.z_t, s.z_t[:1]), **sampling)
 
 
 def inpaint(
@@ -72,15 +70,15 @@ def inpaint(
         ValueError: the mask does not have the latent's size.
     """
     check_mask(mask, z_0.shape[2:])
-    mask, eps, T = mask.to(model.device), first_noise(model, z_0, seed), model.schedule.T
+    eps, T = first_noise(model, z_0, seed), model.schedule.T
     picture = lambda t: model.schedule.add_noise(z_0, eps, t)
     end = model.schedule.config.last  # what is reached there is decoded as z_0, and the picture's has no noise left
     return fixed_seed(
         model,
         prompts,
         seed,
-        start=State(T, torch.where(mask, eps, picture(T)).expand(len(prompts), -1, -1, -1)),
-        blend=lambda state: torch.where(mask, state.z_t, picture(state.t if state.t > end else 0)),
+        start=State(T, composite(mask, eps, picture(T)).expand(len(prompts), -1, -1, -1)),
+        blend=lambda state: composite(mask, state.z_t, picture(state.t if state.t > end else 0)),
         **sampling,
     )
 

@@ -16,6 +16,7 @@ from p2p.alpha import Alpha, Window
 from p2p.edits import Edit, Matrices, Moment, Preserve, Refine, Reweight, Swap, used
 from p2p.inject import Injection, Layers, explicit, folded
 from p2p.mapper import Merge, align, mapper
+from p2p.masks import composite
 from p2p.sweeps import SLIDING, TAUS
 
 Example = dict[str, float | int | list | Tensor]
@@ -58,6 +59,17 @@ def attention(*row: float) -> Tensor:
 def p1() -> Example:
     first, second = Noise([7, 7], (1, 1, 2))()
     return {"z_T of the source, two numbers": first.flatten(), "z*_T of the target, the same seed": second.flatten()}
+
+
+def p2() -> Example:
+    row = lambda *values: torch.tensor(values, dtype=torch.float64).reshape(1, 1, 1, -1)
+    mask, z_star, z = torch.tensor([[False, True, True]]), row(1.0, 2.0, 3.0), row(-0.1, -0.2, -0.3)
+    return {
+        "mask, of three positions": mask.flatten().int(),
+        "z* of the target": z_star.flatten(),
+        "z of the source": z.flatten(),
+        "z* goes on as": composite(mask, z_star, z).flatten(),
+    }
 
 
 def p3() -> Example:
@@ -165,5 +177,5 @@ def p13() -> Example:
 
 
 EXAMPLES: dict[str, Callable[[], Example]] = {
-    example.__name__.upper(): example for example in (p1, p3, p4, p5, p6, p7, p8, p9, p10, p11, p12, p13)
+    example.__name__.upper(): example for example in (p1, p2, p3, p4, p5, p6, p7, p8, p9, p10, p11, p12, p13)
 }

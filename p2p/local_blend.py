@@ -17,7 +17,7 @@ from ldm.pipeline import State
 from ldm.tokenizer import Tokens
 from p2p.alpha import switch_time
 from p2p.maps import WordMaps
-from p2p.masks import Size, check_mask
+from p2p.masks import Size, check_mask, composite
 from p2p.words import columns, words
 
 
@@ -122,7 +122,7 @@ class LocalBlend:
         if state.t >= self.start:
             return state.z_t
         source, targets = state.z_t[:1], state.z_t[1:]
-        return torch.cat([source, torch.where(masks[:, None].to(targets.device), targets, source)])
+        return torch.cat([source, composite(masks[:, None], targets, source)])
 
 
 def looked(

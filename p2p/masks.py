@@ -103,6 +103,19 @@ def _mask(white: Float[Tensor, "h w"], name: str) -> Bool[Tensor, "h w"]:
     return mask
 
 
+def composite(
+    mask: Bool[Tensor, "... h w"], z_star: Float[Tensor, "b c h w"], z: Float[Tensor, "#b c h w"]
+) -> Float[Tensor, "b c h w"]:
+    """[P2] mask * z* + (1 - mask) * z: the target's latents inside the mask, the source's outside, bit for bit.
+
+    A choice, not a sum: a product would make -0 of 0 and NaN of an infinite latent.
+
+    Args:
+        mask: one for all latents (h w), or one for each (b 1 h w).
+    """
+    return torch.where(mask.to(z.device), z_star, z)
+
+
 def check_mask(mask: Bool[Tensor, "h w"], size: Size) -> None:
     """Raises ValueError unless the mask has the latent's size."""
     if tuple(mask.shape) != tuple(size):

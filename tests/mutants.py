@@ -40,6 +40,7 @@ ALSO = {
     "D15": ["weights.stickers.train_diffusion.DiffusionLoss.__call__"],  # draws lines 2 to 4
     "C5": ["ldm.attention.SpatialTransformer"],
     "C8": ["ldm.attention.attend"],
+    "P2": ["p2p.baselines.blended", "p2p.baselines.inpaint"],
     "P1": ["p2p.algorithm.PromptToPrompt.denoise"],  # with tau above every step
     "P3": ["p2p.inject.explicit"],
 }
@@ -122,6 +123,9 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield "order", new
         case ast.Call(func=ast.Attribute(attr="detach"), args=[]):
             yield "other", node.func.value
+        case ast.Call(func=ast.Attribute(attr="where"), args=[_, _, _]):
+            new.args = [new.args[0], new.args[2], new.args[1]]
+            yield "order", new
         case ast.Call(args=[first, second, *_]) if interchangeable(first, second):
             new.args = [new.args[1], new.args[0], *new.args[2:]]
             yield "order", new

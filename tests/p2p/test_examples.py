@@ -19,6 +19,10 @@ def same(value: torch.Tensor, expected: list) -> None:
     assert_close(value, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-14)
 
 
+def test_p2_the_source_stays_outside_the_mask():
+    same(shown("P2", "z* goes on as")[0], [-0.1, 2, 3])
+
+
 def test_p6_a_word_for_a_word():
     M, product = shown("P6", "cat becomes", "A M")
     same(M, [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
