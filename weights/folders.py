@@ -4,27 +4,14 @@ They are read for what our classes can vary. What these classes do in one way on
 setting that they do not have must be off: a model that we would compute wrongly is refused, never approximated.
 """
 
-import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
-from ldm.config import (
-    DEEPEST,
-    LARGEST,
-    LONGEST,
-    AutoencoderConfig,
-    BertConfig,
-    CLIPConfig,
-    ModelConfig,
-    ScheduleConfig,
-    TextConfig,
-    UNetConfig,
-)
+from ldm.config import AutoencoderConfig, BertConfig, CLIPConfig, ModelConfig, ScheduleConfig, TextConfig, UNetConfig
+from ldm.limits import DEEPEST, LONGEST
+from weights.settings import Settings, cut
 
 log = logging.getLogger(__name__)
-Config = TypeVar("Config")
 
 # The part of ours that each component is; a folder's own name for it may differ.
 PARTS = {
@@ -32,7 +19,6 @@ PARTS = {
     "autoencoder": ("vae", "vqvae"),
     "text_encoder": ("text_encoder", "bert"),
 }
-OFF = (None, False, 0, "", "default", [])
 
 UNET_BLOCKS = {  # (down, up) -> (has attention, to a prompt)
     ("DownBlock2D", "UpBlock2D"): (False, None),
@@ -69,88 +55,15 @@ FIXED_IN_AUTOENCODER = {
     "use_post_quant_conv": True,
     "mid_block_add_attention": True,
 }
-# says how to compute, which does not change what is computed; or describes a setting that is off
-IRRELEVANT = {"sample_size", "upcast_attention", "force_upcast", "dropout", "addition_embed_type_num_heads"}
+
+# What diffusers takes where a file is silent, and writes down when it saves the model again. It is Stable Diffusion's;
+# the public models with a codebook, whose files are silent, were trained without a scale.
+SD_SCALE = 0.18215
 
 # schedulers whose files, where silent on spacing, mean leading; of the others here, and of unknown ones, linspace
 LEADING = ("DDIM", "DDPM", "LCM", "PNDM", "TCD")
 # schedulers that count in sigma, which falls to 0 at the end whatever else their files say
 SIGMAS = ("DEIS", "DPM", "Euler", "Heun", "KDPM2", "LMS", "SASolver", "UniPC")
-
-
-class Settings:
-    """One JSON file, read key by key; `finish` refuses what was not read and is not known to be harmless."""
-
-    def __init__(self, path: Path):
-        self.path, self.read = path, set()
-        try:
-            self.values = json.loads(path.read_bytes())
-        except OSError as e:
-            raise ValueError(f"the model folder lacks {path.name}: could not read {path}: {e.strerror}") from e
-        except (ValueError, RecursionError) as e:
-            raise ValueError(f"{path} is not JSON: {e}") from e
-        if not isinstance(self.values, dict):
-            raise ValueError(f"{path} is not a configuration: it holds no object")
-
-    def __call__(self, key: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
-        """The value of a key. Raises ValueError if it is of another kind, or absent and there is no default."""
-        self.read.add(key)
-        value = self.values.get(key, default)
-        if value is ...:
-            raise ValueError(f"{self.path} lacks {key!r}")
-        # to Python, true and false are numbers
-        if value is not default and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-            raise ValueError(f"{self.path}: {key!r} is {cut(value)}")
-        return value
-
-    def size(self, key: str, default: Any = ..., most: int = LARGEST) -> int:
-        value = self(key, int, default)
-        if not 1 <= value <= most:
-            raise ValueError(f"{self.path}: {key!r} is {cut(value)}, which is not a size from 1 to {most}")
-        return value
-
-    def sizes(self, key: str) -> tuple[int, ...]:
-        values = self(key, list)
-        if not values or not all(type(v) is int and 1 <= v <= LARGEST for v in values):
-            raise ValueError(f"{self.path}: {key!r} is {cut(values)}, which is not a list of sizes to {LARGEST}")
-        return tuple(values)
-
-    def number(self, key: str, default: Any = ...) -> float:
-        value = self(key, (int, float), default)
-        try:
-            return float(value)
-        except OverflowError as e:
-            raise ValueError(f"{self.path}: {key!r} is {cut(value)}, which is too large") from e
-
-    def make(self, kind: Callable[..., Config], **fields) -> Config:
-        """A config of these fields. Raises ValueError, with the file's path, if they do not fit together."""
-        try:
-            return kind(**fields)
-        except ValueError as e:
-            raise ValueError(f"{self.path}: {e}") from e
-
-    def blocks(self, known: dict, levels: int) -> list:
-        """What each level has, by the names of its blocks on the way down and, in reverse, on the way up."""
-        down, up = self("down_block_types", list), self("up_block_types", list)
-        if not len(down) == len(up) == levels:
-            raise ValueError(f"{self.path}: as many blocks down and up as levels are needed, {levels}")
-        try:
-            return [known[tuple(map(str, pair))] for pair in zip(down, reversed(up))]
-        except KeyError as e:
-            raise ValueError(f"{self.path}: no level here has the blocks {cut(e.args[0])}") from None
-
-    def finish(self, fixed: dict) -> None:
-        for key, value in self.values.items():
-            if key in self.read or key in IRRELEVANT or key.startswith("_"):
-                continue
-            if not (value == fixed[key] if key in fixed else value in OFF):
-                raise ValueError(f"{self.path}: {cut(key)} is {cut(value)}, which these classes do not have")
-
-
-def cut(value: object) -> str:
-    """A value as a message has it. A file may hold megabytes of it."""
-    text = repr(value)
-    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def unet_config(path: Path) -> UNetConfig:
@@ -201,8 +114,10 @@ def autoencoder_config(path: Path) -> AutoencoderConfig:
         raise ValueError(
             f"{path}: entries of the codebook have {channels} numbers here, not {ask('vq_embed_dim', int)}"
         )
-    # where a file is silent: Stable Diffusion's, and 1 with a codebook, as those models were trained
-    scale = ask.number("scaling_factor", 1.0 if vq else 0.18215)
+    scale = ask.number("scaling_factor", 1.0 if vq else SD_SCALE)
+    if vq and scale == SD_SCALE:
+        log.info("%s: with a codebook, a scaling_factor of %s is the library's default; 1 is taken", path, SD_SCALE)
+        scale = 1.0
     config = ask.make(
         AutoencoderConfig,
         widths=widths,

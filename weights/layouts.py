@@ -31,14 +31,19 @@ class Source(NamedTuple):
 
 Layout = dict[str, Source]  # our parameter's name -> where it lies
 
+TURBO = "conditioner.embedders.0.model."  # the prompt model in sd-turbo's file, whose trainer was a later one
+OPEN_CLIP = ("cond_stage_model.model.", TURBO)  # where the prompt model of SD 2 lies
+
 # What files hold beyond a model's parameters, and why it is not read.
 DROPPED = {
     r"(^|\.)position_ids$": "a buffer, 0 1 2 ...",
     r"^(betas|alphas_cumprod(_prev)?|sqrt_\w+|log_one_minus_\w+|posterior_\w+|lvlb_weights)$": "the schedule, computed",
+    r"^denoiser\.sigmas$": "the same, in the file of sd-turbo",
     r"^(scale_factor|logvar)$": "the training's",
     r"(^|\.)loss\.": "the first stage's training losses",
     r"^model_ema\.": "the averaged UNet, where it was not asked for, and its counters",
     r"^cond_stage_model\.model\.(text_projection|logit_scale|attn_mask)$": "for comparing with pictures",
+    r"^conditioner\.embedders\.0\.model\.(text_projection|logit_scale|attn_mask)$": "the same, in the file of sd-turbo",
     r"(^|\.)to_logits\.": "the prompt model's training head",
 }
 
@@ -46,8 +51,8 @@ DROPPED = {
 def is_dropped(name: str, text: TextConfig | BertConfig | None = None) -> bool:
     """Whether a tensor is left over by right; `text` is the prompt model's config."""
     # the prompt of SD 2 is what leaves the last layer but one, so its config has one layer less than its CompVis file
-    unused = f"cond_stage_model.model.transformer.resblocks.{text.layers}." if text else None
-    return bool(unused and name.startswith(unused)) or any(re.search(pattern, name) for pattern in DROPPED)
+    unused = tuple(f"{prefix}transformer.resblocks.{text.layers}." for prefix in OPEN_CLIP) if text else ()
+    return name.startswith(unused) or any(re.search(pattern, name) for pattern in DROPPED)
 
 
 def in_diffusers(names: Collection[str], file: Collection[str]) -> Layout:
@@ -98,7 +103,7 @@ PREFIXES = {
     "text_encoder": [
         "cond_stage_model.transformer.text_model.",
         "cond_stage_model.transformer.",  # as some merged files have it; and BERT
-        "cond_stage_model.model.",
+        *OPEN_CLIP,
     ],
 }
 

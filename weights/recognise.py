@@ -12,7 +12,7 @@ from ldm.wordpiece import BertTokenizer
 from weights import folders
 from weights.build import PartConfig, all_shapes, parts_of, shapes
 from weights.fit import Misfit, Piece, misfit
-from weights.layouts import Layout, Source, in_compvis, in_diffusers, is_dropped
+from weights.layouts import TURBO, Layout, Source, in_compvis, in_diffusers, is_dropped
 from weights.public import fetched
 from weights.stored import shown
 from weights.tensors import TensorFile, open_tensors
@@ -113,7 +113,7 @@ def tensor_file(folder: Path, dtype: torch.dtype, ema: bool = True, among: Colle
 
 def compvis_file(path: Path, preset: str | None, ema: bool) -> tuple[Opened, ModelConfig]:
     """A whole model in one file. Which, follows from the shapes, unless models that differ have the same; where it fits
-    none, the nearest.
+    none, the nearest. Of those with SD 2's shapes, sd-turbo's own file is told by its names.
 
     Raises:
         ValueError: it is no whole model, or fits several that compute differently.
@@ -122,6 +122,8 @@ def compvis_file(path: Path, preset: str | None, ema: bool) -> tuple[Opened, Mod
     refuse_parts(path, file)
     known = {name: config for name, config in PRESETS.items() if name != "stickers"}
     found = {name: as_compvis(file, name, config, ema) for name, config in known.items()}
+    if preset is None and any(name.startswith(TURBO) for name in file.shapes):
+        preset = "sd-turbo"
     if preset:
         return found[preset]._replace(otherwise=lambda: found), known[preset]
     misfits = {name: len(opened.misfit()) for name, opened in found.items()}

@@ -1,0 +1,89 @@
+"""A JSON file of settings, read key by key, so that nothing in it goes unnoticed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ldm.limits import LARGEST
+
+Config = TypeVar("Config")
+
+OFF = (None, False, 0, "", "default", [])
+# says how to compute, which does not change what is computed; or describes a setting that is off
+IRRELEVANT = {"sample_size", "upcast_attention", "force_upcast", "dropout", "addition_embed_type_num_heads"}
+
+
+class Settings:
+    """One JSON file, read key by key; `finish` refuses what was not read and is not known to be harmless."""
+
+    def __init__(self, path: Path):
+        self.path, self.read = path, set()
+        try:
+            self.values = json.loads(path.read_bytes())
+        except OSError as e:
+            raise ValueError(f"the model folder lacks {path.name}: could not read {path}: {e.strerror}") from e
+        except (ValueError, RecursionError) as e:
+            raise ValueError(f"{path} is not JSON: {e}") from e
+        if not isinstance(self.values, dict):
+            raise ValueError(f"{path} is not a configuration: it holds no object")
+
+    def __call__(self, key: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
+        """The value of a key. Raises ValueError if it is of another kind, or absent and there is no default."""
+        self.read.add(key)
+        value = self.values.get(key, default)
+        if value is ...:
+            raise ValueError(f"{self.path} lacks {key!r}")
+        # to Python, true and false are numbers
+        if value is not default and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
+            raise ValueError(f"{self.path}: {key!r} is {cut(value)}")
+        return value
+
+    def size(self, key: str, default: Any = ..., most: int = LARGEST) -> int:
+        value = self(key, int, default)
+        if not 1 <= value <= most:
+            raise ValueError(f"{self.path}: {key!r} is {cut(value)}, which is not a size from 1 to {most}")
+        return value
+
+    def sizes(self, key: str) -> tuple[int, ...]:
+        values = self(key, list)
+        if not values or not all(type(v) is int and 1 <= v <= LARGEST for v in values):
+            raise ValueError(f"{self.path}: {key!r} is {cut(values)}, which is not a list of sizes to {LARGEST}")
+        return tuple(values)
+
+    def number(self, key: str, default: Any = ...) -> float:
+        value = self(key, (int, float), default)
+        try:
+            return float(value)
+        except OverflowError as e:
+            raise ValueError(f"{self.path}: {key!r} is {cut(value)}, which is too large") from e
+
+    def make(self, kind: Callable[..., Config], **fields) -> Config:
+        """A config of these fields. Raises ValueError, with the file's path, if they do not fit together."""
+        try:
+            return kind(**fields)
+        except ValueError as e:
+            raise ValueError(f"{self.path}: {e}") from e
+
+    def blocks(self, known: dict, levels: int) -> list:
+        """What each level has, by the names of its blocks on the way down and, in reverse, on the way up."""
+        down, up = self("down_block_types", list), self("up_block_types", list)
+        if not len(down) == len(up) == levels:
+            raise ValueError(f"{self.path}: as many blocks down and up as levels are needed, {levels}")
+        try:
+            return [known[tuple(map(str, pair))] for pair in zip(down, reversed(up))]
+        except KeyError as e:
+            raise ValueError(f"{self.path}: no level here has the blocks {cut(e.args[0])}") from None
+
+    def finish(self, fixed: dict) -> None:
+        for key, value in self.values.items():
+            if key in self.read or key in IRRELEVANT or key.startswith("_"):
+                continue
+            if not (value == fixed[key] if key in fixed else value in OFF):
+                raise ValueError(f"{self.path}: {cut(key)} is {cut(value)}, which these classes do not have")
+
+
+def cut(value: object) -> str:
+    """A value as a message has it. A file may hold megabytes of it."""
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "..."
