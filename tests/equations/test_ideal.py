@@ -1,7 +1,8 @@
 """The ideal denoiser [D14]: against conditioning, a softmax by hand, and the score by autograd; and what it shows."""
 
-from itertools import pairwise
+import re
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
@@ -9,8 +10,9 @@ from torch.testing import assert_close
 
 from ldm.config import ScheduleConfig
 from ldm.ideal import IdealDenoiser, Mixture, data_set, gaussian
-from ldm.samplers import DDIM, times
 from ldm.schedule import Schedule, guided
+from p2p import plane
+from p2p.plane import edited, nearest, walk
 
 SCHEDULE = Schedule(ScheduleConfig())
 ABAR = SCHEDULE.alpha_bar
@@ -104,21 +106,12 @@ def test_called_as_a_network_it_answers_in_the_schedules_parameterisation(parame
 # what can be watched in the plane
 
 
-def walk(believe, z_T: torch.Tensor, steps: int = 100) -> torch.Tensor:
-    """z_0 by DDIM; believe(z_t, t) is the prediction."""
-    z = z_T
-    visited = times(SCHEDULE, steps)
-    for t, t_prev in pairwise(visited):
-        z = DDIM.step(SCHEDULE, believe(z, t), z, t, t_prev, torch.zeros_like(z))
-    return z
-
-
 def test_ddim_ends_on_the_data():
     X = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
-    z_0 = walk(IdealDenoiser(SCHEDULE, data_set(X)).predict, normal(20, 2, 1, 1)).flatten(1)
-    nearest = torch.cdist(z_0, X).min(dim=1)
+    z_0 = walk(IdealDenoiser(SCHEDULE, data_set(X)).predict, normal(20, 2, 1, 1))[-1]
+    found = torch.cdist(z_0, X).min(dim=1)
     # the last step is a belief, a softmax over points that are tens of standard deviations away
-    assert nearest.values.max() < 1e-6 and len(nearest.indices.unique()) == 3
+    assert found.values.max() < 1e-6 and len(found.indices.unique()) == 3
 
 
 @pytest.mark.equation("D18")
@@ -134,7 +127,7 @@ def test_guidance_pushes_away_from_what_the_prompt_does_not_say():
             eps = guided(u.predict(z, t).eps, c.predict(z, t).eps, w)
             return SCHEDULE.predict(eps, z, t)
 
-        ends.append(walk(believe, torch.zeros(1, 2, 1, 1, dtype=torch.float64)).flatten())
+        ends.append(walk(believe, torch.zeros(1, 2, 1, 1, dtype=torch.float64))[-1])
     # the belief is affine in w, and so is the path
     assert_close(ends[2] - ends[0], 3 * (ends[1] - ends[0]), **EXACT)
     assert (ends[2] > ends[1]).all() and (ends[1] > ends[0]).all()
@@ -146,12 +139,20 @@ def test_injected_attention_early_decides_which_mode_late_it_does_not_matter(tau
     end in modes that do not face each other, unless the source's A is used while the mode is still open."""
     source = IdealDenoiser(SCHEDULE, data_set(torch.tensor([[-2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)))
     target = IdealDenoiser(SCHEDULE, data_set(torch.tensor([[2.0, 1.0], [-2.0, 1.0]], dtype=torch.float64)))
-    z = z_star = torch.tensor([-0.7, 0.4], dtype=torch.float64).reshape(1, 2, 1, 1)
-    visited = times(SCHEDULE, 100)
-    for t, t_prev in pairwise(visited):
-        A = source.attention(z, t) if t >= tau else None
-        none = torch.zeros_like(z)
-        beliefs = source.predict(z, t), target.predict(z_star, t, A)
-        z, z_star = (DDIM.step(SCHEDULE, b, x, t, t_prev, none) for b, x in zip(beliefs, (z, z_star)))
-    assert source.attention(z, 1).argmax() == 0  # to the left
-    assert (target.attention(z_star, 1).argmax() == 0) == kept
+    z_T = torch.tensor([-0.7, 0.4], dtype=torch.float64).reshape(1, 2, 1, 1)
+    assert nearest(walk(source.predict, z_T)[-1], source.data.means) == [0]  # to the left
+    assert (nearest(edited(source, target, z_T, tau)[-1], target.data.means) == [0]) == kept
+
+
+def test_an_edit_between_equal_worlds_changes_nothing():
+    denoiser, z_T = IdealDenoiser(SCHEDULE, data_set(normal(4, 2, seed=3))), normal(5, 2, 1, 1)
+    assert torch.equal(edited(denoiser, denoiser, z_T, 0), walk(denoiser.predict, z_T))
+
+
+def test_the_figure_of_the_plane_is_drawn():
+    drawn = plane.figure()
+    titles = [axis.get_title() for axis in drawn.axes]
+    assert [title.split()[0] for title in titles[:3]] == ["DDPM:", "DDIM:", "Guidance"]
+    never, some, long = (int(re.search(r"(\d+) of 18", title)[1]) for title in titles[3:])
+    assert never == 0 < some < long == 18
+    plt.close(drawn)
