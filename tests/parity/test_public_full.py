@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
-from public_files import DDIM_V, FIRST_DDIM, PNDM, WORDPIECES
+from public_json import DDIM_V, FIRST_DDIM, PNDM, WORDPIECES
 from torch import Tensor, nn
 from torch.testing import assert_close
 from transformers import BertTokenizer as TheirBertTokenizer

@@ -1,0 +1,65 @@
+"""The small public models in their folders and files.
+
+Single files are recognised by comparing them with the known models, so here the known models are the small ones.
+"""
+
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from compvis_files import compvis, save_checkpoint
+from public_files import write_folder
+from public_models import MAKERS, clip, public, vq_with_attention
+
+from ldm.config import AUTOENCODERS, CLIP_PRESETS, PRESETS
+from weights import recognise
+from weights.stored import TensorFile
+
+SUFFIX = {"text2im": ".bin", "celebahq": ".bin"}  # these repositories have pickles alone
+
+
+@cache
+def known() -> tuple[dict, dict, dict]:
+    models = {kind: public(kind).config for kind in MAKERS}
+    first_stages = {"kl": models["sd1"].autoencoder, "vq": vq_with_attention()[1]}
+    return models, first_stages, {"clip-vit-l": clip()[0]}
+
+
+@pytest.fixture(autouse=True)
+def small_models_are_known():
+    models, first_stages, clips = known()
+    with (
+        patch.dict(PRESETS, models, clear=True),
+        patch.dict(AUTOENCODERS, first_stages, clear=True),
+        patch.dict(CLIP_PRESETS, clips, clear=True),
+    ):
+        yield
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Callable[[str], Path]:
+    """A public folder; not to be changed."""
+    suffix = lambda kind: SUFFIX.get(kind, ".safetensors")
+    return cache(lambda kind: write_folder(public(kind), tmp_path_factory.mktemp(kind), suffix(kind)))
+
+
+@pytest.fixture(scope="session")
+def single(folder, tmp_path_factory) -> Callable[[str], Path]:
+    """A CompVis file with a tokenizer beside it; not to be changed."""
+
+    def write(kind: str) -> Path:
+        place = tmp_path_factory.mktemp(kind)
+        if public(kind).config.text:
+            shutil.copytree(folder(kind) / "tokenizer", place / "tokenizer")
+        return save_checkpoint(compvis(public(kind)), place / "model.safetensors")
+
+    return cache(write)
+
+
+@pytest.fixture
+def nothing_is_read(monkeypatch):
+    monkeypatch.setattr(TensorFile, "read", lambda *_: pytest.fail("tensors are read"))
+    monkeypatch.setattr(recognise, "fetched", lambda name: pytest.fail(f"{name} is fetched"))

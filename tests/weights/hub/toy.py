@@ -1,0 +1,38 @@
+"""A checkpoint of a few small files, beside others that it does not want, and what a cache holds of it."""
+
+from pathlib import Path
+
+from hub.server import Repository
+from weights.checkpoints import CHECKPOINTS, Checkpoint
+
+UNET, VAE, VOCABULARY = "unet/diffusion_pytorch_model.safetensors", "vae/model.safetensors", "tokenizer/vocab.json"
+CONTENT = {
+    "model_index.json": b'{"a": 1}',
+    VOCABULARY: b'{"a</w>": 0}' * 100,
+    VAE: b"vae" * 1000,
+    UNET: bytes(range(256)) * 100,  # 25,600 bytes
+}
+NOT_WANTED = {
+    "README.md": b"hello",
+    "unet/diffusion_pytorch_model.fp16.safetensors": b"half",
+    "safety_checker/model.safetensors": b"no",
+    "../../../evil": b"evil",
+    "/evil": b"evil",
+}
+REPOSITORY = Repository(CONTENT | NOT_WANTED)
+TOY = Checkpoint(
+    about="a toy", hub="maker/toy", licence="openrail++", size=0, files=tuple(CONTENT), revision=REPOSITORY.commit
+)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def blob(cache: Path, hashed: str) -> Path:
+    return cache / "models--maker--toy" / "blobs" / hashed
+
+
+def add(monkeypatch, **changes) -> None:
+    """Change the pinned checkpoint."""
+    monkeypatch.setitem(CHECKPOINTS, "pinned", Checkpoint(**vars(TOY) | changes))

@@ -1,0 +1,168 @@
+"""Configurations and tokenizers that come with a model: read again as they were written, or refused."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import tokenizers
+from tensor_files import HTML
+
+from ldm.config import PRESETS, ModelConfig
+from own_folder.files import TOKENIZER, refused
+from weights.load import load
+
+# ---------------------------------------------------------------------------------------------------------------------
+# configurations
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_config_survives_the_round_trip_through_json(name):
+    config = PRESETS[name]
+    again = ModelConfig.from_json(config.to_json())
+    assert again == config
+    assert hash(again) == hash(config)  # lists came back as tuples
+    assert config.name == name
+
+
+def test_another_config_is_another_json():
+    config = PRESETS["stickers"]
+    other = dataclasses.replace(config, unet=dataclasses.replace(config.unet, linear_projection=True))
+    assert ModelConfig.from_json(other.to_json()) == other != config
+
+
+def test_a_name_in_a_config_is_escaped(change_config):
+    message = refused("not a model configuration", change_config(lambda fields: fields.update({"\x1b[2J": 1})))
+    assert "\x1b" not in message and r"\x1b[2J: Unexpected" in message
+
+    def edit(fields):
+        del fields["\x1b[2J"]
+        fields["name"], fields["unet"]["mid"] = "\x1b[2J", False
+
+    message = refused("do not fit", change_config(edit))
+    assert "\x1b" not in message
+
+
+def test_a_model_without_prompts_is_none_of_ours(change_config, nothing_is_read):
+    def edit(fields):
+        fields["text"] = fields["unet"]["context_width"] = None
+
+    refused("config.json is no model of ours: they all read prompts by CLIP's text encoder", change_config(edit))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"stickers"', "{}", HTML.decode()])
+def test_a_config_that_is_not_one_is_refused(folder, text):
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    refused("not a model configuration", folder)
+
+
+def test_a_config_that_is_not_text_is_refused(folder):
+    (folder / "config.json").write_bytes(b"\xff\xfe\x00")
+    refused("not a model configuration", folder)
+
+
+@pytest.mark.parametrize(
+    ("edit", "match"),
+    [
+        (lambda fields: fields.update(colour="red"), "colour"),
+        (lambda fields: fields["unet"].update(colour="red"), "colour"),
+        (lambda fields: fields["unet"].update(attention=[True]), "attention names 1 levels, widths 2"),
+        (lambda fields: fields["unet"].update(heads=[2, 2]), "either heads .* or head_size"),
+        (lambda fields: fields.pop("name"), "name"),
+        (lambda fields: fields.pop("text"), "text"),
+        (lambda fields: fields.update(text=None), "not a model configuration"),
+        (lambda fields: fields["schedule"].update(parameterisation="V"), "'eps' or 'v'"),
+        (lambda fields: fields["text"].update(activation="relu"), "quick_gelu"),
+        (lambda fields: fields["text"].update(heads=3), "width 32 cannot have 3 heads"),
+        (lambda fields: fields["schedule"].update(T="x"), "schedule.T"),
+        (lambda fields: fields["unet"].update(widths="ab"), "unet.widths"),
+        (lambda fields: fields["unet"].update(head_size=0), "either heads .* or head_size"),
+        (lambda fields: fields.update(image_size="x"), "image_size"),
+        *(
+            (lambda fields, part=part, change=change: fields[part].update(change), match)
+            for part, change, match in (
+                ("unet", dict(groups=0), "groups must lie in 1..1048576, got 0"),
+                ("unet", dict(groups=-8), "groups must lie in 1..1048576, got -8"),
+                ("unet", dict(groups=24), r"widths of \(32, 64\) cannot all be cut into 24 groups"),
+                ("unet", dict(widths=[], attention=[]), "a model has 1 to 16 levels, widths names 0"),
+                ("unet", dict(widths=[10**30, 64]), "widths must lie in 1..1048576, got"),
+                ("unet", dict(widths=[32] * 17, attention=[True] * 17), "a model has 1 to 16 levels, widths names 17"),
+                ("unet", dict(layers=10**9), "layers must lie in 1..64, got 1000000000"),
+                ("unet", dict(head_size=24), "a level of width 32 cannot have heads of 24"),
+                ("unet", dict(head_size=None, heads=[2, 5]), "a level of width 64 cannot have 5 heads"),
+                ("autoencoder", dict(groups=0), "groups must lie in 1..1048576, got 0"),
+                ("autoencoder", dict(widths=[]), "a model has 1 to 16 levels, widths names 0"),
+                ("autoencoder", dict(layers=0), "layers must lie in 1..64, got 0"),
+                ("autoencoder", dict(latent_channels=10**30), "latent_channels must lie in 1..1048576"),
+                ("autoencoder", dict(scale=0.0), "latents cannot be scaled by 0.0"),
+                ("autoencoder", dict(scale=10**400), "autoencoder"),
+                ("text", dict(heads=0), "heads must lie in 1..1048576, got 0"),
+                ("text", dict(vocabulary=10**30), "vocabulary must lie in 1..1048576"),
+                ("text", dict(layers=10**9), "layers must lie in 1..64"),
+                ("schedule", dict(T=10**12), "a schedule has at most 100000 steps, T is 1000000000000"),
+            )
+        ),
+    ],
+    ids=[
+        *("unknown field", "unknown field of a part", "levels", "heads", "no name", "no part", "null part"),
+        *("parameterisation", "activation", "text heads", "T", "widths", "head size", "image size"),
+        *(f"hostile {i}" for i in range(19)),
+    ],
+)
+def test_a_config_with_fields_that_do_not_fit_is_refused_by_name(change_config, edit, match):
+    refused(match, change_config(edit))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# tokenizers
+
+
+@pytest.mark.parametrize(
+    "junk", [b"", b"junk", b"{}", b"\xff\xfe", HTML, b'{"model": {"type": "BPE", "vocab": {}, "merges": []}}']
+)
+def test_a_damaged_tokenizer_is_refused(folder, junk):
+    (folder / "tokenizer.json").write_bytes(junk)
+    refused(r"tokenizer\.json is not a tokenizer\.json|the tokenizer has no token", folder)
+
+
+@pytest.fixture
+def change_tokenizer(folder):
+    """Writes tokenizer.json again, with its JSON changed."""
+
+    def change(edit) -> Path:
+        path = folder / "tokenizer.json"
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        edit(fields)
+        path.write_text(json.dumps(fields), encoding="utf-8")
+        return folder
+
+    return change
+
+
+def test_a_tokenizer_that_cuts_and_fills_prompts_does_neither(tiny, folder):
+    backend = tokenizers.Tokenizer.from_file(str(TOKENIZER))
+    backend.enable_truncation(4)
+    backend.enable_padding(length=9, pad_id=5)
+    backend.save(str(folder / "tokenizer.json"))
+    prompt = "a photo of a cat"
+    assert len(backend.encode(prompt).ids) == 9  # it does something
+    words = load(folder).tokenizer
+    assert words.encode(prompt) == tiny.tokenizer.encode(prompt)
+    with pytest.raises(ValueError, match="the model's context holds 30"):
+        words.encode("cat " * 31)
+
+
+def test_a_tokenizer_with_an_id_beyond_the_vocabulary_is_refused(change_tokenizer):
+    edit = lambda fields: fields["model"]["vocab"].update({"!": 100_000})
+    refused("has an entry of the id 100000, the config has 723 ids from 0", change_tokenizer(edit))
+
+
+def test_a_tokenizer_that_puts_other_tokens_around_a_prompt_is_refused(change_tokenizer):
+    edit = lambda fields: fields["post_processor"]["sep"].__setitem__(1, 100_000)
+    refused(r"puts the tokens \[721, 100000\] around a prompt, not BOS and EOS: 721, 722", change_tokenizer(edit))
+
+
+def test_a_tokenizer_of_another_vocabulary_is_refused(tiny, change_config, change_tensors):
+    change_config(lambda fields: fields["text"].update(vocabulary=600))
+    name = "text_encoder.embeddings.token_embedding.weight"
+    refused("vocabulary", change_tensors(lambda tensors: tensors.update({name: tensors[name][:600].clone()})))

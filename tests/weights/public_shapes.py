@@ -1,0 +1,129 @@
+"""What the files of the public models hold at full size: names, kinds and shapes, without any numbers.
+
+The modules are diffusers' and transformers' own, made from the numbers of the public JSON files; of CompVis' files the
+names are those that tests/compvis_files.py gives. Nothing here is by the rules of weights/layouts.py.
+"""
+
+import json
+from functools import cache
+from math import prod
+from pathlib import Path
+
+import torch
+from compvis_files import compvis
+from public_json import WITH, WITHOUT, autoencoder_json, bert_json, text_json, unet_json
+from public_models import Public, Tensors, module_of, modules_of
+from torch import nn
+
+from ldm.config import PRESETS
+from weights.stored import Stored, TensorFile
+
+PATH = Path("model.safetensors")
+Shapes = dict[str, tuple[torch.dtype, tuple[int, ...]]]
+
+DOWN, UP = [WITH[0]] * 3 + [WITHOUT[0]], [WITHOUT[1]] + [WITH[1]] * 3
+WIDTHS = [320, 640, 1280, 1280]
+KL = autoencoder_json([128, 256, 512, 512])
+FACES = unet_json(
+    ["DownBlock2D", *["AttnDownBlock2D"] * 3],
+    [*["AttnUpBlock2D"] * 3, "UpBlock2D"],
+    [224, 448, 672, 896],
+    _class_name="UNet2DModel",
+    attention_head_dim=32,
+    in_channels=3,
+    out_channels=3,
+)
+VQ_F4 = autoencoder_json([128, 256, 512], _class_name="VQModel", latent_channels=3, num_vq_embeddings=8192)
+VQ_F8 = autoencoder_json(
+    [128, 256, 256, 512],
+    _class_name="VQModel",
+    down_block_types=[*["DownEncoderBlock2D"] * 3, "AttnDownEncoderBlock2D"],
+    up_block_types=["AttnUpDecoderBlock2D", *["UpDecoderBlock2D"] * 3],
+    num_vq_embeddings=16384,
+    vq_embed_dim=4,
+)
+FIRST_STAGES = {"kl-f8": KL, "vq-f4": VQ_F4, "vq-f8": VQ_F8}
+FILES = {
+    "sd15": {
+        "unet/config.json": unet_json(DOWN, UP, WIDTHS, cross_attention_dim=768),
+        "vae/config.json": KL,
+        "text_encoder/config.json": text_json(
+            vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
+        ),
+    },
+    "sd21": {
+        "unet/config.json": unet_json(
+            DOWN,
+            UP,
+            WIDTHS,
+            attention_head_dim=[5, 10, 20, 20],
+            cross_attention_dim=1024,
+            use_linear_projection=True,
+        ),
+        "vae/config.json": KL,
+        "text_encoder/config.json": text_json(
+            hidden_act="gelu",
+            vocab_size=49408,
+            hidden_size=1024,
+            intermediate_size=4096,
+            num_hidden_layers=23,
+            num_attention_heads=16,
+        ),
+    },
+    "ldm-text2im": {
+        "unet/config.json": unet_json(DOWN, UP, WIDTHS, cross_attention_dim=1280),
+        "vqvae/config.json": KL,
+        "bert/config.json": bert_json(
+            vocab_size=30522, encoder_layers=32, encoder_attention_heads=8, head_dim=64, encoder_ffn_dim=5120
+        ),
+    },
+    "ldm-celebahq": {"unet/config.json": FACES, "vqvae/config.json": VQ_F4},
+}
+
+
+@cache
+def full(preset: str) -> Public:
+    with torch.device("meta"):
+        return Public(FILES[preset], PRESETS[preset], modules_of(FILES[preset]))
+
+
+def first_stage(name: str) -> nn.Module:
+    with torch.device("meta"):
+        return module_of(FIRST_STAGES[name])
+
+
+def shapes_of(tensors: Tensors, dtype: torch.dtype = torch.float32) -> Shapes:
+    """The numbers in this dtype; what is no floating number as it is."""
+    return {
+        name: (dtype if tensor.is_floating_point() else tensor.dtype, tuple(tensor.shape))
+        for name, tensor in tensors.items()
+    }
+
+
+def compvis_file(preset: str, averaged: bool = False) -> Shapes:
+    """As published, which is without the first stage's training losses."""
+    tensors = compvis(full(preset), full(preset).parts["unet"] if averaged else None)
+    return {name: shape for name, shape in shapes_of(tensors).items() if ".loss." not in name}
+
+
+KIND = {torch.int64: "I64", torch.float32: "F32", torch.int32: "I32", torch.float16: "F16"}  # as they are sorted
+
+
+def size(tensors: Shapes, first_version: bool) -> int:
+    """Bytes of a .safetensors file: the header's length in 8 bytes, the header, the numbers.
+
+    Tensors lie by kind, then by name, and spaces fill the header up to a multiple of 8 bytes. The library's first
+    versions, which wrote many of the public files, sorted by name alone and filled nothing up.
+    """
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name in sorted(tensors, key=lambda name: (0 if first_version else list(KIND).index(tensors[name][0]), name)):
+        dtype, shape = tensors[name]
+        start, end = end, end + prod(shape) * dtype.itemsize
+        header[name] = {"dtype": KIND[dtype], "shape": shape, "data_offsets": [start, end]}
+    length = len(json.dumps(header, separators=(",", ":")))
+    return 8 + (length if first_version else -(-length // 8) * 8) + end
+
+
+def as_file(tensors: Shapes) -> TensorFile:
+    stored = {name: Stored(PATH, dtype, shape, (1,) * len(shape), 0) for name, (dtype, shape) in tensors.items()}
+    return TensorFile(PATH, stored)

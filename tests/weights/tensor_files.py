@@ -1,0 +1,183 @@
+"""Files of tensors in every kind that is read, whole or with a lie in them, and the one error that refuses them."""
+
+import io
+import json
+import os
+import pickle
+import subprocess
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from weights.tensors import open_tensors
+
+CPU = torch.device("cpu")
+KINDS = ("safetensors", "shards", "zip", "legacy")
+PICKLED = ("zip", "legacy")
+HTML = b"<!DOCTYPE html><html><head><title>404 Not Found</title></head><body>Not Found</body></html>"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 123\n"
+
+
+def some_tensors(seed: int = 0) -> dict[str, torch.Tensor]:
+    """Of every dtype that public files hold, and of every number of axes that networks have."""
+    generator = torch.Generator().manual_seed(seed)
+    randn = lambda *shape: torch.randn(*shape, generator=generator)
+    return {
+        "conv.weight": randn(4, 3, 3, 3),
+        "conv.bias": randn(4),
+        "half": randn(5, 6).half(),
+        "brain": randn(7).bfloat16(),
+        "double": randn(2, 3).double(),
+        "position_ids": torch.arange(10)[None],
+        "num_updates": torch.tensor(12345, dtype=torch.int32),
+        "bytes": torch.arange(5, dtype=torch.uint8),
+        "flags": torch.tensor([True, False, True]),
+        "decay": torch.tensor(0.9999),
+        "nothing": torch.zeros(0, 3),
+    }
+
+
+def write(kind: str, tensors: dict[str, torch.Tensor], folder: Path) -> Path:
+    """A file of a kind; returns what is to be opened."""
+    if kind == "safetensors":
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        return folder / "model.safetensors"
+    if kind == "shards":
+        names = list(tensors)
+        halves = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+        for shard, its_names in halves.items():
+            save_file({name: tensors[name] for name in its_names}, folder / shard)
+        index = {"metadata": {"total_size": 1}, "weight_map": {n: shard for shard, ns in halves.items() for n in ns}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        return folder / "model.safetensors.index.json"
+    return save(kind, {"state_dict": tensors}, folder)
+
+
+def save(kind: str, checkpoint, folder: Path) -> Path:
+    """A pickled file that holds this and nothing else."""
+    torch.save(checkpoint, folder / "model.ckpt", _use_new_zipfile_serialization=kind == "zip")
+    return folder / "model.ckpt"
+
+
+def read_all(path: Path, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+    file = open_tensors(path)
+    return dict(file.read(file.shapes, CPU, dtype))
+
+
+def refused(match: str, path: Path) -> str:
+    """The message of the one ValueError: a plain one, and not a subclass that slipped through."""
+    with pytest.raises(ValueError, match=match) as error:
+        read_all(path)
+    assert error.type is ValueError
+    assert str(path) in str(error.value)
+    return str(error.value)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# pickles that run code
+
+
+class Call:
+    """Unpickled, it calls a function."""
+
+    def __init__(self, function, *arguments):
+        self.reduced = function, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+class ByState:
+    """Unpickled, it is given a state that it runs."""
+
+    def __init__(self, code: str):
+        self.code = code
+
+    def __setstate__(self, state):
+        exec(state["code"])
+
+
+def traps(sentinel: Path) -> dict[str, object]:
+    """Objects that create a file when they are unpickled, by the function that does so."""
+    code = f"open({str(sentinel)!r}, 'w').close()"
+    return {
+        "os.system": Call(os.system, f"touch '{sentinel}'"),
+        "eval": Call(eval, code),
+        "exec": Call(exec, code),
+        "open": Call(open, str(sentinel), "w"),
+        "subprocess": Call(subprocess.check_call, ["touch", str(sentinel)]),
+        "method": Call(Path.touch, sentinel),
+        "state": ByState(code),
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# pickles that lie about their tensors
+
+
+class Identifier:
+    """What a pickle says of a storage."""
+
+    def __init__(self, *fields):
+        self.fields = fields
+
+
+def pickled(checkpoint, kind: str = "zip") -> bytes:
+    """As torch.save would, with what it would not say."""
+    view = {"zip": (), "legacy": (None,)}[kind]
+    stream = io.BytesIO()
+    pickler = pickle.Pickler(stream, protocol=2)
+    pickler.persistent_id = lambda obj: obj.fields + view if isinstance(obj, Identifier) else None
+    pickler.dump(checkpoint)
+    return stream.getvalue()
+
+
+def claim(numel=6, offset=0, shape=(2, 3), stride=(3, 1), key="0", storage=torch.FloatStorage) -> Call:
+    """What a pickle says of a tensor; by default the truth about `CONTENT`."""
+    identifier = Identifier("storage", storage, key, "cpu", numel)
+    return Call(torch._utils._rebuild_tensor_v2, identifier, offset, shape, stride, False, OrderedDict())
+
+
+CONTENT = np.arange(6, dtype="<f4").tobytes()
+
+
+def zip_of(program: bytes, path: Path, content: bytes = CONTENT, **options) -> Path:
+    """A checkpoint in torch.save's zip format, with one storage."""
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        archive.writestr("archive/data.pkl", program)
+        archive.writestr("archive/byteorder", b"little")
+        archive.writestr("archive/data/0", content)
+        archive.writestr("archive/version", b"3\n")
+    return path
+
+
+def legacy_of(program: bytes, path: Path, content: bytes = CONTENT, numel: int = 6, keys: tuple = ("0",)) -> Path:
+    """A checkpoint in torch.save's older format, with one storage, unless it says otherwise."""
+    magic, version = 0x1950A86A20F9469CFC6C, 1001
+    system = {"protocol_version": version, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    header = [pickle.dumps(value, 2) for value in (magic, version, system)]
+    path.write_bytes(b"".join([*header, program, pickle.dumps(list(keys), 2), numel.to_bytes(8, "little"), content]))
+    return path
+
+
+CHECKPOINTS = {"zip": zip_of, "legacy": legacy_of}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# headers of safetensors
+
+
+def safetensors_of(header: bytes, content: bytes, folder: Path) -> Path:
+    path = folder / "lies.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content)
+    return path
+
+
+def entry(name: str = "a", dtype: str = "F32", shape: str = "[6]", offsets: str = "[0,24]") -> str:
+    """A tensor in a safetensors header; by default the truth about `CONTENT`."""
+    return f'"{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}'
