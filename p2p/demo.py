@@ -12,9 +12,8 @@ from tqdm import tqdm
 from ldm.files import save_atomically
 from p2p import show
 from p2p.algorithm import PromptToPrompt
-from p2p.alpha import Alpha
 from p2p.baselines import fixed_seed
-from p2p.edits import between
+from p2p.edits import Edit
 from p2p.inject import watching
 from p2p.maps import WordMaps
 from weights.load import load
@@ -26,7 +25,8 @@ OUTPUT = Path("out/demo.png")
 
 def main() -> None:
     model = load("stickers")
-    p2p = PromptToPrompt(model, SOURCE, (TARGET,), (between(*map(model.tokenizer.encode, (SOURCE, TARGET)), Alpha()),))
+    edit = Edit.between(*map(model.tokenizer.encode, (SOURCE, TARGET)))
+    p2p = PromptToPrompt(model, SOURCE, (TARGET,), (edit,))
     plain_maps, edited_maps = WordMaps(), WordMaps()
     plain_run = fixed_seed(model, p2p.prompts, SEED, steps=STEPS, edit=lambda t: watching(plain_maps))
     *_, plain = tqdm(plain_run, "same seed", total=STEPS, unit="step", file=sys.stderr)

@@ -25,6 +25,8 @@ from p2p.alpha import Alpha, Time, Window, window
 from p2p.mapper import Merge, align, aligned_columns, mapper
 from p2p.words import columns, names, words
 
+ALPHA = Alpha()
+
 
 class Moment(NamedTuple):
     """A step of the sampling, and the pair of prompts it edits between."""
@@ -71,6 +73,27 @@ class Edit(ABC):
         if found.renormalise and (found.P.min() < 0 or found.Q.min() < 0):
             raise ValueError("rows with a negative weight can't be renormalised: drop one of the two")
         return found
+
+    @staticmethod
+    def between(source: Tokens, target: Tokens, alpha: Alpha = ALPHA) -> "Edit":
+        """The edit that two prompts suggest; `str` of it says what it does.
+
+        Words that both have are kept. Where other words stand in the same gap they are swapped: one by one if they are
+        as many, else the last of each, as a rule the noun.
+        """
+        names_of = lambda tokens: dict(zip((w.columns for w in words(tokens)), names(tokens)))
+        ours, theirs = names_of(source), names_of(target)
+        edit: Edit = Refine(alpha)
+        for run in align(source, target):
+            if run.aligned:
+                continue
+            left = [name for cols, name in ours.items() if set(cols) <= set(run.source)]
+            new = [name for cols, name in theirs.items() if set(cols) <= set(run.target)]
+            if len(left) != len(new):
+                left, new = left[-1:], new[-1:]
+            for word, other in zip(left, new):
+                edit += Swap(word, other, alpha)
+        return edit
 
     @property
     def parts(self) -> tuple["Edit", ...]:
@@ -216,27 +239,6 @@ class Renormalise(Edit):
 
     def __str__(self) -> str:
         return "renormalise the rows"
-
-
-def between(source: Tokens, target: Tokens, alpha: Alpha) -> Edit:
-    """The edit that two prompts suggest; `str` of it says what it does.
-
-    Words that both have are kept. Where other words stand in the same gap they are swapped: one by one if they are as
-    many, else the last of each, as a rule the noun.
-    """
-    names_of = lambda tokens: dict(zip((w.columns for w in words(tokens)), names(tokens)))
-    ours, theirs = names_of(source), names_of(target)
-    edit: Edit = Refine(alpha)
-    for run in align(source, target):
-        if run.aligned:
-            continue
-        left = [name for cols, name in ours.items() if set(cols) <= set(run.source)]
-        new = [name for cols, name in theirs.items() if set(cols) <= set(run.target)]
-        if len(left) != len(new):
-            left, new = left[-1:], new[-1:]
-        for word, other in zip(left, new):
-            edit += Swap(word, other, alpha)
-    return edit
 
 
 def used(

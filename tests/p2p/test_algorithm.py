@@ -11,7 +11,7 @@ from ldm.samplers import SAMPLERS, Sampler, ddim_step, times
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
 from p2p.baselines import fixed_seed
-from p2p.edits import Moment, Refine, Swap, between
+from p2p.edits import Edit, Moment, Refine, Swap
 from p2p.inject import Layers
 from p2p.maps import WordMaps
 
@@ -21,7 +21,7 @@ ALWAYS, NEVER = 0, 1001
 
 
 def swap(model, target, alpha):
-    return between(*map(model.tokenizer.encode, (CAT, target)), alpha)
+    return Edit.between(*map(model.tokenizer.encode, (CAT, target)), alpha)
 
 
 def run(model, targets, tau, self_until, steps=4, **more):

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from ldm.tokenizer import CLIPTokenizer
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Window
-from p2p.edits import Edit, Moment, Preserve, Refine, Renormalise, Reweight, Swap, between
+from p2p.edits import Edit, Moment, Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.mapper import align, aligned_columns, mapper
 from p2p.words import columns, names
 from weights.stickers.world import COLOURS, NOUNS
@@ -51,11 +51,14 @@ def moment(tokenizer: CLIPTokenizer, source: str, target: str, t: int) -> Moment
     return Moment(t, T, tokenizer.encode(source), tokenizer.encode(target))
 
 
+@pytest.mark.equation("P8")
 @given(PROMPTS, PROMPTS)
 def test_rows_of_every_mapper_sum_to_1_and_no_word_flows_into_padding(tokenizer, source, target):
-    """[P8] Whatever the prompts' numbers of words and tokens, whether refined or with a word swapped."""
+    """[P8] Whatever the prompts' numbers of words and tokens, whether refined or with one word or all of them swapped:
+    rows of A M stay distributions."""
     source, target = map(tokenizer.encode, (source, target))
-    for pairs in ((), ((names(source)[0], names(target)[-1]),)):
+    facing = tuple(zip(names(source), names(target)))
+    for pairs in ((), ((names(source)[0], names(target)[-1]),), facing):
         M = mapper(align(source, target, pairs), 32)
         assert_close(M.sum(dim=1), torch.ones(32, dtype=torch.float64), rtol=0, atol=1e-14)  # rounding of shares
         assert not M[: source.count, target.count :].any()
@@ -66,7 +69,7 @@ def test_rows_of_every_mapper_sum_to_1_and_no_word_flows_into_padding(tokenizer,
 def test_an_edit_between_equal_prompts_is_the_identity(tokenizer, prompt, t, tau):
     """A and A* are then one matrix, so P + Q = I means A_used = A."""
     tokens = tokenizer.encode(prompt)
-    P, Q, _ = between(tokens, tokens, Alpha(tau)).matrices(Moment(t, T, tokens, tokens))
+    P, Q, _ = Edit.between(tokens, tokens, Alpha(tau)).matrices(Moment(t, T, tokens, tokens))
     assert torch.equal(P + Q.diag(), I)
 
 
@@ -89,7 +92,7 @@ def test_without_alpha_nothing_is_injected(tokenizer, source, target, t, k):
     """P_t = 0 and Q_t = I for alpha = 0."""
     now, never = moment(tokenizer, source, target, t), Alpha(T + 1)
     word, other = (names(tokens)[k % len(names(tokens))] for tokens in (now.source, now.target))
-    for edit in (Refine(never), Swap(word, other, never), between(now.source, now.target, never)):
+    for edit in (Refine(never), Swap(word, other, never), Edit.between(now.source, now.target, never)):
         P, Q, _ = edit.matrices(now)
         assert not P.any() and torch.equal(Q, torch.ones(32, dtype=torch.float64))
 
@@ -133,7 +136,7 @@ HOW = dict(steps=2, guidance=3.0)
 
 def last(model, targets: tuple[str, ...], tau: float, until: float) -> torch.Tensor:
     encode = model.tokenizer.encode
-    edits = tuple(between(encode(CAT), encode(y), Alpha(tau)) for y in targets)
+    edits = tuple(Edit.between(encode(CAT), encode(y), Alpha(tau)) for y in targets)
     *_, state = PromptToPrompt(model, CAT, targets, edits, SelfInjection(until)).denoise(7, **HOW)
     return state.z_t
 

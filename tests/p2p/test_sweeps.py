@@ -11,7 +11,7 @@ from ldm.likeness import psnr, structure
 from p2p.algorithm import PromptToPrompt
 from p2p.alpha import Alpha, Window
 from p2p.baselines import fixed_seed
-from p2p.edits import Preserve, Refine, Swap, between
+from p2p.edits import Edit, Preserve, Refine, Swap
 from p2p.fidelity import fidelity
 from p2p.sweeps import ALWAYS, CROSS_ONLY, NEVER, SLIDING, preserve, sweep
 from weights.load import load
@@ -62,7 +62,7 @@ def test_early_steps_fix_the_structure():
     model, kept = load("stickers"), []
     early, late = Window(end=0.5, start=1.0), Window(end=0.0, start=0.5)
     for source, target, seed in EDITS:
-        edit = partial(between, *map(model.tokenizer.encode, (source, target)))
+        edit = partial(Edit.between, *map(model.tokenizer.encode, (source, target)))
         edits = tuple(edit(Alpha(tau)) for tau in (NEVER, early, late))
         *_, last = PromptToPrompt(model, source, (target,) * 3, edits, CROSS_ONLY).denoise(seed, steps=10)
         original, *pictures = model.decode(last.z_t)

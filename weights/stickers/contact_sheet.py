@@ -13,9 +13,8 @@ from tqdm import tqdm
 from ldm.files import save_atomically
 from p2p import show
 from p2p.algorithm import PromptToPrompt
-from p2p.alpha import Alpha
 from p2p.baselines import fixed_seed
-from p2p.edits import between
+from p2p.edits import Edit
 from weights.load import load
 from weights.stickers.data import held_out_scenes
 from weights.stickers.world import caption
@@ -49,9 +48,8 @@ def main() -> None:
 
     rows = []
     for source, target, seed in tqdm(EDITS, "edits", unit="edit", file=sys.stderr):
-        p2p = PromptToPrompt(
-            model, source, (target,), (between(*map(model.tokenizer.encode, (source, target)), Alpha()),)
-        )
+        edit = Edit.between(*map(model.tokenizer.encode, (source, target)))
+        p2p = PromptToPrompt(model, source, (target,), (edit,))
         *_, plain = fixed_seed(model, p2p.prompts, seed, steps=STEPS)
         *_, edited = p2p.denoise(seed, steps=STEPS)
         pictures = np.concatenate([model.decode(plain.z_t), model.decode(edited.z_t[1:])])
