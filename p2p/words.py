@@ -6,17 +6,19 @@ the word, however many there are; nothing is guessed from the tokens' text.
 
 import difflib
 import re
+import unicodedata
 from typing import NamedTuple
 
 from ldm.tokenizer import Tokens
 
-WORD = re.compile(r"\w+(?:['’-]\w+)*")  # letters and digits, with apostrophes and hyphens inside
+LETTER = r"[\w\u0300-\u036f]"  # or digit; an accent may be a character of its own, behind its letter
+WORD = re.compile(rf"\w{LETTER}*(?:['’-]{LETTER}+)*")  # with apostrophes and hyphens inside
 
 
 class Word(NamedTuple):
     """One word of a prompt and where it stands."""
 
-    text: str
+    text: str  # its accents composed with their letters
     start: int  # characters [start, end) of the prompt
     end: int
     columns: tuple[int, ...]  # its tokens
@@ -24,21 +26,24 @@ class Word(NamedTuple):
 
 def words(tokens: Tokens) -> list[Word]:
     """The words of a prompt, in order."""
-    found = [(m.group(), m.start(), m.end()) for m in WORD.finditer(tokens.prompt)]
-    return [Word(text, start, end, _columns(tokens, start, end)) for text, start, end in found]
+    return [
+        Word(unicodedata.normalize("NFC", m.group()), m.start(), m.end(), _columns(tokens, m.start(), m.end()))
+        for m in WORD.finditer(tokens.prompt)
+    ]
 
 
 def names(tokens: Tokens) -> list[str]:
     """What `columns` knows each word of the prompt by, in order: the word; `cat#1`, `cat#2` where it stands twice."""
-    texts = [word.text.lower() for word in words(tokens)]
-    return [
-        f"{word.text}#{texts[: i + 1].count(text)}" if texts.count(text) > 1 else word.text
-        for i, (word, text) in enumerate(zip(words(tokens), texts))
-    ]
+    found = []
+    for word in words(tokens):
+        starts = [place.start() for place in _places(tokens, word.text)]
+        found.append(f"{word.text}#{starts.index(word.start) + 1}" if len(starts) > 1 else word.text)
+    return found
 
 
 def columns(tokens: Tokens, word: str) -> tuple[int, ...]:
-    """The columns of a word, or of a phrase of several words, of the prompt; upper and lower case are one.
+    """The columns of a word, or of a phrase of several words, of the prompt; upper and lower case are one, and so are
+    the two ways to write an accent.
 
     Where the word stands more than once, `cat#2` names its second place.
 
@@ -46,8 +51,7 @@ def columns(tokens: Tokens, word: str) -> tuple[int, ...]:
         ValueError: the prompt does not have the word (the error says which it has), or has it several times.
     """
     name, _, which = word.partition("#")
-    pattern = r"(?<!\w)" + r"\s+".join(map(re.escape, name.split())) + r"(?!\w)"
-    places = list(re.finditer(pattern, tokens.prompt, re.IGNORECASE)) if name.strip() else []
+    places = _places(tokens, name)
     if not places:
         have = list(dict.fromkeys(w.text for w in words(tokens)))
         near = difflib.get_close_matches(name.lower(), [w.lower() for w in have], n=1)
@@ -62,6 +66,18 @@ def columns(tokens: Tokens, word: str) -> tuple[int, ...]:
         raise ValueError(f"{name!r} stands {len(places)} times in {tokens.prompt!r}: say {choices}")
     place = places[int(which) - 1 if which else 0]
     return _columns(tokens, place.start(), place.end())
+
+
+def _places(tokens: Tokens, name: str) -> list[re.Match]:
+    """Where a word or phrase stands: between letters it does not, but beside a hyphen it may."""
+    pattern = rf"(?<!{LETTER})" + r"\s+".join(map(_spellings, name.split())) + rf"(?!{LETTER})"
+    return list(re.finditer(pattern, tokens.prompt, re.IGNORECASE)) if name.strip() else []
+
+
+def _spellings(name: str) -> str:
+    """A pattern of a name that takes each accent composed with its letter or behind it."""
+    forms = ({c, unicodedata.normalize("NFD", c)} for c in unicodedata.normalize("NFC", name))
+    return "".join(f"(?:{'|'.join(map(re.escape, sorted(form)))})" for form in forms)
 
 
 def _columns(tokens: Tokens, start: int, end: int) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from p2p.words import columns, words
+from p2p.edits import Edit
+from p2p.words import columns, names, words
 
 
 def test_columns_of_words_of_one_and_of_several_tokens(tokenizer):
@@ -24,6 +25,22 @@ def test_case_spaces_and_punctuation_do_not_move_columns(tokenizer, prompt):
     tokens = tokenizer.encode(prompt)
     (column,) = columns(tokens, "cat")
     assert tokens.pieces[column].lower() == "cat"
+
+
+@pytest.mark.parametrize("word", ["décoré", "de\u0301core\u0301", "DÉCORÉ", "de\u0301coré"])
+@pytest.mark.parametrize("prompt", ["a décoré cat", "a de\u0301core\u0301 cat"])
+def test_an_accent_is_part_of_its_word_however_it_is_written(tokenizer, prompt, word):
+    """Composed with its letter or as a character of its own, in the prompt and in what names its word."""
+    tokens = tokenizer.encode(prompt)
+    assert names(tokens) == ["a", "décoré", "cat"]
+    assert columns(tokens, word) == tuple(range(2, tokens.count - 2))  # between "a" and "cat"
+    with pytest.raises(ValueError, match="no word 'd'"):
+        columns(tokens, "d")
+
+
+def test_accents_written_in_two_ways_make_one_word_of_two_prompts(tokenizer):
+    edit = Edit.between(*map(tokenizer.encode, ("a café on a table", "a cafe\u0301 on the grass")))
+    assert str(edit) == "keep the words that both prompts have; swap 'a#2' for 'the'; swap 'table' for 'grass'"
 
 
 def test_a_word_inside_another_is_not_found(tokenizer):
@@ -60,3 +77,10 @@ def test_a_word_that_stands_twice_asks_which(tokenizer):
     for wrong in ("cat#0", "cat#3", "cat#x"):
         with pytest.raises(ValueError, match="has 2 of them"):
             columns(tokens, wrong)
+
+
+@pytest.mark.parametrize("prompt", ["a cat next to a Cat", "a cat-like cat", "a dog's dog", "ca-ca ca", "a cat_ cat"])
+def test_every_word_is_found_by_its_name(tokenizer, prompt):
+    """A word may stand in a longer one too, beside a hyphen or an apostrophe."""
+    tokens = tokenizer.encode(prompt)
+    assert [columns(tokens, name) for name in names(tokens)] == [word.columns for word in words(tokens)]
