@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -18,6 +19,7 @@ from ldm.register import listing
 from ldm.samplers import SAMPLERS
 from p2p import commands
 from p2p.call import CALL, Call
+from p2p.masks import decoding
 from p2p.options import add_claims, add_places, add_self_times, add_times, add_weights, call_of, finite, sampling_of
 from weights.checkpoints import CHECKPOINTS
 from weights.load import DTYPES, SHIPPED, load
@@ -32,6 +34,7 @@ Make a picture from a prompt, edit it by editing the prompt, and see where each 
   p2p edit "a photo of a cat in fog" "a photo of a dog in fog" --save dog.json -o dog.png
   p2p replay dog.json -o again.png
   p2p attention "a photo of a cat next to a castle" --seed 7 -o maps.png
+  p2p attention "a photo of a cat next to a castle" --seed 7 --by step -o steps.png
   p2p show mapper "a photo of a cat" "a photo of an elephant" -o mapper.png
   p2p sweep tau "a photo of a cat on the grass" "a photo of a dog on the grass" -o tau.png
   p2p download sd15
@@ -46,6 +49,10 @@ how a step is made of what the network says: ddim follows its latest word in a s
 own, one network call more than steps) and dpm++ also look back, and need fewer steps; ddpm adds fresh noise at every
 step, and needs more of them; euler is ddim by its other name, and ends at the clean latent even where the model's
 settings let ddim stop a step short. Default %(default)s"""
+BY = """\
+what to show beside the picture. word: where each word looks, over all steps. step: the same at eight of the steps.
+layer: the same in each part and at each resolution of the UNet. component: what self-attention sees, words aside, as
+its principal components: positions of one colour look at the same places. Default %(default)s"""
 FIGURES = {  # of an edit, and of experiments: what makes each, what it shows, and which options of an edit it uses
     "show": {
         "mapper": (
@@ -127,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
         description="Each target of a saved call may have edits of its own; `p2p schema` tells what a file may hold.",
     )
     replay.add_argument("file", type=Path, help="a .json file that --save wrote, or a .png that `p2p edit` made")
-    replay.add_argument("--model", help="instead of the file's; needed where that is no model by name")
+    replay.add_argument("--model", help="instead of the file's; needed where that is a path, which is never followed")
 
     download = subcommands.add_parser(
         "download",
@@ -142,9 +149,10 @@ def parser() -> argparse.ArgumentParser:
     subcommands.add_parser("equations", help="list the lecture's formulas; `python -m ldm.explain ID` shows one")
 
     attention = subcommands.add_parser(
-        "attention", parents=[common], help="a picture and the attention map of each word"
+        "attention", parents=[common], help="a picture and what its attention sees: the map of each word, and more"
     )
     attention.add_argument("prompt")
+    attention.add_argument("--by", choices=commands.ATTENTION, default="word", help=BY)
     attention.set_defaults(make=commands.attention)
 
     show = subcommands.add_parser("show", help="figures of an edit itself")
@@ -203,14 +211,14 @@ def read_call(path: Path) -> Call:
     Raises:
         ValueError: the file can't be read, or holds no edit.
     """
-    try:
-        if path.suffix.lower() == ".png":
-            with Image.open(path) as picture:
-                text = picture.info.get("p2p", "")
-        else:
+    if path.suffix.lower() == ".png":
+        with decoding(str(path)), Image.open(path) as picture:
+            text = picture.info.get("p2p", "")
+    else:
+        try:
             text = path.read_bytes()
-    except OSError as e:
-        raise ValueError(f"could not read {path}: {e}") from e
+        except OSError as e:
+            raise ValueError(f"could not read {path}: {e}") from e
     try:
         return Call.from_json(text)
     except ValueError as e:
@@ -239,7 +247,8 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError(f"{args.file} was made by the model {call.model!r}, which has no name here: give --model")
         if args.model is None:  # a file from elsewhere may name a model that is gigabytes to download
             print(f"{args.file} asks for the model {call.model}", file=sys.stderr)
-        picture, _ = commands.edit(load_model(args, args.model or call.model), call)
+        call = replace(call, model=args.model or call.model, ema=call.ema and not args.no_ema)
+        picture, _ = commands.edit(load(call.model, args.device, args.dtype, ema=call.ema), call)
         save(picture, args.output, call.to_json())
         return
     sampling = sampling_of(args)
@@ -248,14 +257,14 @@ def run(args: argparse.Namespace) -> None:
         return
     if getattr(args, "seeds", 1) < 1:
         raise ValueError(f"--seeds must be at least 1, got {args.seeds}")
-    model = load_model(args, args.model)
+    model = load_model(args)
     sampling.times(model.schedule)
     said = {k: v for k, v in vars(args).items() if k != "make"}
     save(args.make(model, args), args.output, json.dumps(said, default=str, ensure_ascii=False))
 
 
-def load_model(args: argparse.Namespace, name: str) -> LatentDiffusion:
-    return load(name, args.device, args.dtype, ema=not args.no_ema)
+def load_model(args: argparse.Namespace) -> LatentDiffusion:
+    return load(args.model, args.device, args.dtype, ema=not args.no_ema)
 
 
 def edit(args: argparse.Namespace) -> None:
@@ -263,7 +272,7 @@ def edit(args: argparse.Namespace) -> None:
     for path, ending in ((args.save, ".json"), (args.gif, ".gif")):
         if path:
             check_output(path, ending)
-    model = load_model(args, args.model)
+    model = load_model(args)
     call = call_of(args, model)
     picture, states = commands.edit(model, call)
     save(picture, args.output, call.to_json())

@@ -144,7 +144,11 @@ class Blend:
 
 @dataclass(frozen=True)
 class Call:
-    """Everything that one picture and its edits were made from."""
+    """Everything that one picture and its edits were made from.
+
+    The model is written down as it was asked for: by name, or by a path. A path says to people what was used; whoever
+    makes the call again says where the model is.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -155,6 +159,7 @@ class Call:
     blend: Blend = Blend()
     sampling: Sampling = Sampling()
     model: str = "stickers"
+    ema: bool = True  # the model's averaged weights, where its file has both
 
     def p2p(self, model: LatentDiffusion) -> PromptToPrompt:
         """Raises ValueError if the edits do not fit the prompts."""

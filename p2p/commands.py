@@ -2,21 +2,23 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from ldm.attention import AttentionEdit
 from ldm.pipeline import LatentDiffusion, State
 from ldm.tokenizer import Tokens
 from p2p.call import Call, Sampling
-from p2p.edits import Matrices, Moment, Swap, between
+from p2p.edits import Edit, Matrices, Moment, Swap
 from p2p.inject import layout_side, watching
 from p2p.mapper import align, mapper
-from p2p.maps import WordMaps
+from p2p.maps import MapHistory
 from p2p.options import alpha_of, claims_of, edit_of, sampling_of
-from p2p.words import words
+from p2p.principal import SelfMaps, principal_components
 
 # matplotlib takes a second to load, so what draws is imported by the commands that draw
 
@@ -28,9 +30,20 @@ def with_progress(states: Iterator[State], model: LatentDiffusion, sampling: Sam
 
 def generate(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
     """The picture of a prompt."""
+    return Image.fromarray(_sampled(model, args))
+
+
+def _sampled(
+    model: LatentDiffusion,
+    args: argparse.Namespace,
+    look: AttentionEdit | None = None,
+    along: Callable[[Iterator[State]], Iterator[State]] = lambda states: states,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture of a prompt, with something that looks at its attention, or goes along with its states."""
     sampling = sampling_of(args)
-    states = model.denoise(model.encode_prompts([args.prompt]), [sampling.seed], **sampling.options())
-    return Image.fromarray(model.decode(with_progress(states, model, sampling)[-1].z_t)[0])
+    context = model.encode_prompts([args.prompt])
+    states = model.denoise(context, [sampling.seed], edit=lambda t: look, **sampling.options())
+    return model.decode(with_progress(along(states), model, sampling)[-1].z_t)[0]
 
 
 def edit(model: LatentDiffusion, call: Call) -> tuple[Image.Image, list[State]]:
@@ -42,18 +55,25 @@ def edit(model: LatentDiffusion, call: Call) -> tuple[Image.Image, list[State]]:
     return Image.fromarray(np.concatenate(list(model.decode(states[-1].z_t)), axis=1)), states
 
 
+ATTENTION = ("word", "step", "layer", "component")
+
+
 def attention(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
-    """The picture of a prompt, and under it where each word was looked at."""
+    """The picture of a prompt, and where each of its words looks, or what its self-attention sees."""
     from p2p import show
 
-    sampling = sampling_of(args)
-    tokens, maps = model.tokenizer.encode(args.prompt), WordMaps(layout_side(model))
-    if not words(tokens):
-        raise ValueError(f"the prompt {args.prompt!r} has no words to show the attention of")
-    context = model.encode_prompts([args.prompt])
-    states = model.denoise(context, [sampling.seed], edit=lambda t: watching(maps), **sampling.options())
-    picture = model.decode(with_progress(states, model, sampling)[-1].z_t)[0]
-    return show.as_image(show.attention([(args.prompt, picture, maps.of_words(0, tokens))]))
+    side = layout_side(model)
+    if args.by == "component":
+        seen = SelfMaps(side)
+        picture = _sampled(model, args, seen)
+        return show.as_image(show.components(picture, principal_components(seen.mean()[0])))
+    history, visited = MapHistory(model.tokenizer.encode(args.prompt)), sampling_of(args).times(model.schedule)
+    picture = _sampled(model, args, watching(history), lambda states: history.along(states, visited))
+    if args.by == "step":
+        return show.as_image(show.by_step(history, picture, side))
+    if args.by == "layer":
+        return show.as_image(show.by_layer(history, picture))
+    return show.as_image(show.attention([(args.prompt, picture, history.mean(history.at_side(side)))]))
 
 
 def matrices(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
@@ -119,6 +139,6 @@ def sweep_word(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
 
     sampling, encode = sampling_of(args), model.tokenizer.encode
     source, alpha = encode(args.source), alpha_of(args)
-    edits = [between(source, encode(y), alpha) for y in args.targets]
+    edits = [Edit.between(source, encode(y), alpha) for y in args.targets]
     found = preserve(model, args.source, args.targets, args.word, edits, args.seed, **sampling.options())
     return show.as_image(show_sweeps.preservation(found))

@@ -1,5 +1,8 @@
 """Masks: where a picture may change. One truth value per latent position, from a picture that a user drew or a box."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +62,18 @@ def box_mask(box: Box, size: Size, factor: int) -> Bool[Tensor, "h w"]:
     return _mask(share(pixels, size), f"the box {tuple(box)}")
 
 
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Around what PIL does to a file from elsewhere: what it finds wrong, whether damage or a small file that would
+    unpack to more pixels or text than PIL holds safe, is a ValueError that names the file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except Exception as e:  # decoders raise a dozen kinds, with nothing in common
+        raise ValueError(f"{name} can't be read as a picture: {e}") from e
+
+
 def read_mask(path: Path, size: Size, factor: int) -> Bool[Tensor, "h w"]:
     """The mask that a picture file draws: white may change, black stays.
 
@@ -73,19 +88,19 @@ def read_mask(path: Path, size: Size, factor: int) -> Bool[Tensor, "h w"]:
     Raises:
         ValueError: the file is no picture, has another size, or lets nothing change.
     """
-    try:
-        with Image.open(path) as image:
+    name, (h, w) = f"the mask {str(path)!r}", size
+    H, W = factor * h, factor * w
+    with decoding(name):
+        image = Image.open(path)
+    with image:
+        width, height = image.size
+        if (height, width) not in ((H, W), (h, w)):  # known before a pixel is decoded
+            raise ValueError(
+                f"{name} is {width}x{height} pixels; it must have the picture's size, {W}x{H}, or the latent's, {w}x{h}"
+            )
+        with decoding(name):
             white = torch.from_numpy(_brightness(image))
-    except OSError as e:
-        raise ValueError(f"the mask {str(path)!r} can't be read as a picture: {e}") from e
-    picture = (factor * size[0], factor * size[1])
-    if tuple(white.shape) not in (picture, size):
-        (H, W), (h, w), (height, width) = picture, size, white.shape
-        raise ValueError(
-            f"the mask {str(path)!r} is {width}x{height} pixels; it must have the picture's size, {W}x{H}, "
-            f"or the latent's, {w}x{h}"
-        )
-    return _mask(share(white, size), f"the mask {str(path)!r}")
+    return _mask(share(white, size), name)
 
 
 def _brightness(image: Image.Image) -> Float[np.ndarray, "H W"]:

@@ -12,7 +12,7 @@ from ldm.tokenizer import Tokens
 from p2p.algorithm import SelfInjection
 from p2p.alpha import Alpha, Time, Window
 from p2p.call import Blend, Call, Sampling, Target
-from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap, between
+from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.inject import Layers, layout_side
 from p2p.local_blend import Region
 from p2p.masks import read_mask
@@ -20,7 +20,7 @@ from p2p.masks import read_mask
 TAU = """\
 when the edit lets go: the source's attention is used while t >= TAU, the target's own once t < TAU (t counts down, so
 injection comes first). A fraction is of T: 0.2 means 0.2 T, so the first 80%% of the steps inject; 1.0 never injects.
-A whole number is a time step, 0 (always) to T+1 (never). Default %(default)s"""
+A whole number is a time step, 0 (always) to T+1 (never). Default 0.2"""
 
 
 def finite(text: str) -> float:
@@ -78,7 +78,7 @@ def places(text: str) -> tuple[str, ...]:
 
 def add_times(parser: argparse.ArgumentParser) -> None:
     """When the source's attention is used."""
-    parser.add_argument("--tau", type=time, default=0.2, help=TAU)
+    parser.add_argument("--tau", type=time, help=TAU)
     parser.add_argument(
         "--alpha",
         type=word_window,
@@ -100,7 +100,8 @@ def add_claims(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="WORD",
-        help="take the source's attention for this word, at every step; alone, for no other",
+        help="take the source's attention for this word, at every step (--alpha gives it another time); alone, for no "
+        "other",
     )
 
 
@@ -163,19 +164,27 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--blend-from",
         type=time,
-        default=Blend().start,
         metavar="TAU",
-        help="regions and masks hold once t < TAU (default %(default)s)",
+        help=f"regions and masks hold once t < TAU (default {Blend().start})",
     )
 
 
 def claims_of(args: argparse.Namespace, source: Tokens, target: Tokens, alpha: Alpha) -> Edit:
     """The edit of one target but for its weights: what the options say, or what the prompts suggest if they say
-    nothing."""
+    nothing.
+
+    Raises:
+        ValueError: a tau is said that no word would heed.
+    """
     said: list[Edit] = [Refine(alpha)] if args.refine else []
     said += [Swap(word, other, alpha) for word, other in args.swap]
-    said += [Preserve(word) for word in args.preserve]
-    return reduce(add, said) if said else between(source, target, alpha)
+    if "tau" not in args:  # a sweep, whose own alpha is that of every word
+        said += [Preserve(word, alpha) for word in args.preserve]
+    else:
+        if args.preserve and not said and args.tau is not None:
+            raise ValueError("--preserve alone holds at every step, whatever --tau: give --alpha WORD=TAU instead")
+        said += [Preserve(word, Alpha(0, alpha.words)) for word in args.preserve]
+    return reduce(add, said) if said else Edit.between(source, target, alpha)
 
 
 def edit_of(args: argparse.Namespace, source: Tokens, target: Tokens, alpha: Alpha) -> Edit:
@@ -185,7 +194,16 @@ def edit_of(args: argparse.Namespace, source: Tokens, target: Tokens, alpha: Alp
 
 
 def alpha_of(args: argparse.Namespace) -> Alpha:
-    return Alpha(args.tau, dict(args.alpha))
+    return Alpha(Alpha().tau if args.tau is None else args.tau, dict(args.alpha))
+
+
+def blend_of(args: argparse.Namespace) -> Blend:
+    """Raises ValueError for a start of nothing."""
+    if args.blend_from is None:
+        return Blend()
+    if args.blend is None and not args.mask:
+        raise ValueError("--blend-from says when --blend or --mask begins to hold: give one of them too")
+    return Blend(start=args.blend_from)
 
 
 def region_of(args: argparse.Namespace) -> Region | None:
@@ -226,7 +244,8 @@ def call_of(args: argparse.Namespace, model: LatentDiffusion) -> Call:
         tuple(targets),
         self_injection_of(args, model),
         Layers(places=args.layers),
-        Blend(start=args.blend_from),
+        blend_of(args),
         sampling_of(args),
         args.model,
+        not args.no_ema,
     )

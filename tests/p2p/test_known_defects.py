@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from ldm.attention import Site
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
 from p2p.edits import Moment, Refine, Reweight, Swap, used
@@ -199,6 +200,17 @@ def test_widening_has_no_effect(tiny):
     _, (bare, wide) = blended(tiny, (CAT, CAT), (Refine(),) * 2, regions)
     neighbours = torch.nn.functional.max_pool2d(bare[None].float(), 3, 1, 1)[0].bool()
     assert torch.equal(wide, neighbours) and not torch.equal(wide, bare)
+
+
+def test_only_square_pictures_of_512_pixels_can_be_blended(tokenizer):
+    """Their maps are read as 16 x 16, whatever the picture. Ours have the shape of the layer that made them."""
+    source, target = tokenizer.encode(CAT), tokenizer.encode(DOG)
+    local = LocalBlend(source, [target], [Region(("dog",), threshold=0.5, widen=0)], T=1000)
+    A = torch.zeros(2, 1, 16, 24, 32)
+    A[1, :, :8, :, columns(target, "dog")[0]] = 1  # the upper half of the target looks at its dog
+    local.maps(Site("cross", "up", 0, 16, 24), A.flatten(2, 3))
+    (mask,) = local.masks((64, 96))
+    assert mask[:32].all() and not mask[32:].any()
 
 
 def test_the_maps_of_one_run_leak_into_the_next(tiny):

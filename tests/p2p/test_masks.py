@@ -99,6 +99,23 @@ def test_a_file_that_is_missing_or_no_picture_is_refused(tmp_path):
             read_mask(tmp_path / name, SIZE, FACTOR)
 
 
+@pytest.mark.filterwarnings("default")  # as it is for users: of PIL's two limits the lower one only warns
+@pytest.mark.parametrize("limit", [90, 40])
+def test_a_file_of_too_many_pixels_is_refused(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(ValueError, match=r"the mask .* can't be read as a picture: .* decompression bomb"):
+        read_mask(saved(tmp_path, Image.new("L", (12, 8), 255)), SIZE, FACTOR)
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    path = saved(tmp_path, Image.effect_noise((12, 8), 100))
+    for end in range(1, len(path.read_bytes()) - 24):  # without the last bytes of its pixels, which the end follows
+        damaged = tmp_path / "damaged.png"
+        damaged.write_bytes(path.read_bytes()[:end])
+        with pytest.raises(ValueError, match=r"the mask .*damaged\.png' can't be read as a picture"):
+            read_mask(damaged, SIZE, FACTOR)
+
+
 def test_a_black_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="lets nothing change"):
         read_mask(saved(tmp_path, Image.new("RGB", (12, 8))), SIZE, FACTOR)

@@ -1,0 +1,141 @@
+"""What the command line refuses, each in one line that names the fix, and what a run that fails leaves behind."""
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cli.conftest import CAT, DOG
+
+
+@pytest.mark.parametrize(
+    "option", [("--swap", "cat"), ("--reweight", "cat=much"), ("--alpha", "=0.5"), ("--alpha", "cat=1.0:x")]
+)
+def test_an_option_of_the_wrong_form_is_refused(p2p, capsys, option):
+    with pytest.raises(SystemExit):
+        p2p("edit", CAT, DOG, *option, "-o", "x.png")
+    assert "is not" in capsys.readouterr().err
+
+
+GOOD = ("generate", CAT, "-o", "x.png")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("generate", CAT, "-o", "x.jpg"), "must be a .png file"),
+        (("generate", CAT, "-o", "nowhere/x.png"), "folder 'nowhere' does not exist"),
+        (("generate", "cat " * 40, "-o", "x.png"), "40 tokens, the model's context holds 30"),
+        ((*GOOD, "--steps", "0"), r"steps must lie in 1\.\.1000, got 0"),
+        ((*GOOD, "--steps", "1001"), r"steps must lie in 1\.\.1000, got 1001"),
+        ((*GOOD, "--eta", "2"), r"eta must lie in \[0, 1\], got 2.0"),
+        ((*GOOD, "--eta", "0.5", "--sampler", "ddpm"), "eta belongs to the ddim sampler: leave it out for ddpm"),
+        ((*GOOD, "--eta", "0.5", "--sampler", "euler"), "eta belongs to the ddim sampler: leave it out for euler"),
+        ((*GOOD, "--steps", "1001", "--sampler", "plms"), r"steps must lie in 1\.\.1000, got 1001"),
+        ((*GOOD, "--device", "nonsense"), "no device 'nonsense'"),
+        (("edit", CAT, DOG, "--tau", "1.5", "-o", "x.png"), r"tau as a fraction of T must lie in \[0, 1\], got 1.5"),
+        (("edit", CAT, DOG, "--tau", "2000", "-o", "x.png"), r"time step must lie in 0\.\.1001, got 2000"),
+        (("edit", CAT, DOG, "--tau", "-1", "-o", "x.png"), r"must lie in 0\.\.1001, got -1"),
+        (("attention", " ", "-o", "x.png"), "no words to show the attention of"),
+        ((*GOOD, "--seed", "-1"), r"seed must lie in 0\.\.2\^63-1, got -1"),
+        (("edit", CAT, DOG, "--swap", "bird=dog", "-o", "x.png"), "no word 'bird'.*photo, of, cat"),
+        (("edit", CAT, DOG, "--reweight", "a=2", "-o", "x.png"), "say a#1 or a#2"),
+        (("edit", CAT, DOG, "--preserve", "dog", "-o", "x.png"), "'dog' cannot be preserved"),
+        (("edit", CAT, DOG, "--alpha", "dig=0.5", "-o", "x.png"), "Did you mean 'dog'"),
+        (("edit", CAT, DOG, "--blend", "bird", "-o", "x.png"), "neither prompt has 'bird'"),
+        (("edit", CAT, DOG, "--blend=-cat", "-o", "x.png"), "at least one word"),
+        (("edit", CAT, DOG, "--alpha", "dog=0.2:0.5", "-o", "x.png"), "after its end"),
+        (("edit", CAT, DOG, "--reweight", "dog=-1", "--renormalise", "-o", "x.png"), "negative weight"),
+        (("edit", CAT, DOG, "--mask", "none.png", "-o", "x.png"), "mask 'none.png' can't be read"),
+        (("edit", CAT, DOG, "--preserve", "grass", "--tau", "0.5", "-o", "x.png"), "give --alpha WORD=TAU instead"),
+        (("edit", CAT, DOG, "--preserve", "grass", "--alpha", "dig=0.5", "-o", "x.png"), "Did you mean 'dog'"),
+        (
+            ("edit", CAT, DOG, "--blend-from", "0.5", "-o", "x.png"),
+            "--blend or --mask begins to hold: give one of them",
+        ),
+        (("edit", CAT, DOG, "--gif", "x.png", "-o", "x.png"), r"must be a \.gif file"),
+        (("sweep", "tau", CAT, DOG, "--seeds", "0", "-o", "x.png"), "--seeds must be at least 1"),
+        (("sweep", "word", CAT, DOG, "--word", "dog", "-o", "x.png"), "'dog' cannot be preserved"),
+        (("show", "mapper", CAT, DOG, "--swap", "bird=dog", "-o", "x.png"), "no word 'bird'"),
+        (("edit", CAT, DOG, "--self-side", "0", "-o", "x.png"), "at least 1 position a side, got a limit of 0"),
+        (("edit", CAT, DOG, "--save", "call.txt", "-o", "x.png"), r"must be a \.json file"),
+        (("edit", CAT, "dog " * 31, "-o", "x.png"), "31 tokens, the model's context holds 30"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_the_fix(p2p, args, message, monkeypatch):
+    monkeypatch.setattr("ldm.unet.UNet.forward", lambda *_, **__: pytest.fail("sampling began"))
+    with pytest.raises(SystemExit, match=message) as stopped:
+        p2p(*args)
+    assert str(stopped.value).startswith("p2p: error: ")
+    assert not os.listdir()
+
+
+def test_a_mask_of_another_size_is_refused_before_sampling(p2p, monkeypatch):
+    monkeypatch.setattr("ldm.unet.UNet.forward", lambda *_, **__: pytest.fail("sampling began"))
+    Image.new("L", (31, 32), 255).save("mask.png")
+    with pytest.raises(
+        SystemExit, match=r"error: the mask 'mask\.png' is 31x32 pixels; it must have .* 32x32, or .* 16x16"
+    ):
+        p2p("edit", CAT, DOG, "--mask", "mask.png", "-o", "x.png")
+    assert os.listdir() == ["mask.png"]
+
+
+@pytest.mark.parametrize("word", ["abc", "nan", "inf", ""])
+def test_a_tau_that_is_no_number_is_refused(p2p, word, capsys):
+    with pytest.raises(SystemExit):
+        p2p("edit", CAT, DOG, "--tau", word, "-o", "x.png")
+    assert "is not a number" in capsys.readouterr().err
+
+
+def test_unknown_model_is_told_the_known_ones(p2p):
+    with pytest.raises(SystemExit, match=r"no model 'stickerz': give stickers, which ships; one to download .*sd15"):
+        p2p(*GOOD, model="stickerz")
+
+
+def test_output_that_may_not_be_written_is_refused_first(p2p, monkeypatch):
+    os.mkdir("taken.png")
+    with pytest.raises(SystemExit, match="is a folder"):
+        p2p("generate", CAT, "-o", "taken.png")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(SystemExit, match="may not be written"):
+        p2p(*GOOD)
+
+
+def test_interrupt_leaves_no_file(p2p, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ldm.unet.UNet.forward", interrupted)
+    with pytest.raises(SystemExit, match=r"^p2p: interrupted$"):
+        p2p(*GOOD)
+    assert not os.listdir()
+
+
+def test_interrupt_leaves_what_was_written_and_no_half_of_a_file(p2p, monkeypatch):
+    save = Image.Image.save
+
+    def interrupted(self, path, **options):
+        if options["format"] == "GIF":
+            Path(path).write_bytes(b"half")
+            raise KeyboardInterrupt
+        save(self, path, **options)
+
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    with pytest.raises(SystemExit, match=r"^p2p: interrupted$"):
+        p2p("edit", CAT, DOG, "--steps", "1", "--gif", "e.gif", "-o", "e.png")
+    assert os.listdir() == ["e.png"]
+
+
+def test_a_crash_while_writing_leaves_the_old_picture(p2p, monkeypatch):
+    p2p(*GOOD, "--steps", "1")
+    before = Path("x.png").read_bytes()
+
+    def disk_full(self, path, **_):
+        Path(path).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", disk_full)
+    with pytest.raises(SystemExit, match=r"could not write x\.png: No space left on device"):
+        p2p(*GOOD, "--steps", "1")
+    assert Path("x.png").read_bytes() == before and os.listdir() == ["x.png"]
