@@ -1,0 +1,94 @@
+"""The single file that sd-turbo is published as: the tensors of SD 2.1, those of the prompt model under other names."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+from compvis_files import SCHEDULE_BUFFERS, compvis, save_checkpoint
+from public_files import write_tokenizer
+from public_models import public
+from public_shapes import Shapes, compvis_file
+
+from ldm.config import PRESETS, ScheduleConfig
+from weights import recognise
+from weights.layouts import is_dropped
+from weights.load import load
+from weights.stored import Stored, TensorFile
+
+
+def in_turbo(compvis: Mapping, sigmas: object) -> dict:
+    """What stands under which name, given a CompVis file of SD 2.1: another prefix of the prompt model's, one buffer of
+    noise levels in place of the schedule's twelve, no averages and nothing of the training."""
+    left_out = (*SCHEDULE_BUFFERS, "model_ema.", "first_stage_model.loss.")
+    kept = {name: tensor for name, tensor in compvis.items() if not name.startswith(left_out)}
+    renamed = {name.replace("cond_stage_model.", "conditioner.embedders.0."): kept[name] for name in kept}
+    return renamed | {"denoiser.sigmas": sigmas}
+
+
+def public_shapes() -> Shapes:
+    return in_turbo(compvis_file("sd21"), (torch.float32, (1000,)))
+
+
+def test_the_names_make_a_file_of_the_size_that_the_hub_records():
+    """To the byte, as those of the other models: see test_file_sizes. This file has no metadata."""
+    header, end = {}, 0
+    for name, (dtype, shape) in sorted(public_shapes().items()):
+        start, end = end, end + prod(shape) * dtype.itemsize
+        header[name] = {"dtype": {torch.float32: "F32"}[dtype], "shape": shape, "data_offsets": [start, end]}
+    length = len(json.dumps(header, separators=(",", ":")))
+    assert 8 + -(-length // 8) * 8 + end == 5_214_561_328
+
+
+def test_it_is_told_by_its_names_from_the_models_of_the_same_shapes(monkeypatch):
+    path = Path("sd_turbo.safetensors")
+    stored = {
+        name: Stored(path, dtype, shape, (1,) * len(shape), 0) for name, (dtype, shape) in public_shapes().items()
+    }
+    monkeypatch.setattr(recognise, "open_tensors", lambda path: TensorFile(path, stored))
+    opened, config = recognise.compvis_file(path, None, ema=True)
+    assert (opened.what, config) == ("sd-turbo, a CompVis file", PRESETS["sd-turbo"])
+    assert not opened.misfit(), str(opened.misfit())
+
+
+@pytest.fixture
+def small_models_are_known():
+    sd2 = public("sd2").config
+    with patch.dict(PRESETS, {"sd2": sd2, "sd-turbo": replace(sd2, name="sd-turbo", schedule=ScheduleConfig())}):
+        yield
+
+
+@pytest.mark.parametrize("said", ["", "sd2="])
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+def test_the_same_tensors_load_as_from_a_compvis_file(small_models_are_known, tmp_path, said, suffix):
+    write_tokenizer(public("sd2"), tmp_path / "tokenizer")
+    tensors = compvis(public("sd2"))
+    turbo = save_checkpoint(in_turbo(tensors, torch.full((1000,), float("nan"))), tmp_path / f"turbo{suffix}")
+    model = load(f"{said}{turbo}")  # what it is said to be counts before what its names say
+    assert model.config == PRESETS["sd2" if said else "sd-turbo"]
+    other = load(f"sd2={save_checkpoint(tensors, tmp_path / 'sd2.safetensors')}")
+    for name, expected in public("sd2").tensors().items():
+        part, _, rest = name.partition(".")
+        for loaded in (model, other):
+            assert torch.equal(getattr(loaded, part).state_dict()[rest], expected), name
+
+
+@pytest.mark.parametrize(
+    "name, dropped",
+    [
+        ("denoiser.sigmas", True),
+        ("denoiser.weight", False),
+        ("conditioner.embedders.0.model.text_projection", True),
+        ("conditioner.embedders.0.model.logit_scale", True),
+        ("conditioner.embedders.0.model.transformer.resblocks.23.ln_1.weight", True),
+        ("conditioner.embedders.0.model.transformer.resblocks.22.ln_1.weight", False),
+        ("conditioner.embedders.0.model.ln_final.weight", False),
+        ("conditioner.embedders.1.model.text_projection", False),  # SDXL's second prompt model
+    ],
+)
+def test_what_is_no_part_of_the_model_is_dropped_and_nothing_else(name, dropped):
+    assert is_dropped(name, PRESETS["sd-turbo"].text) is dropped
