@@ -66,19 +66,19 @@ def memory(what):  # not getrusage, whose peak includes that of the process that
 
 
 before = memory("VmRSS")
-model = load(*sys.argv[1:2], dtype=sys.argv[2])
+model = load(sys.argv[1], dtype="float16")
 parts = (model.text_encoder, model.unet, model.autoencoder)
 print(memory("VmHWM") - before, sum(p.nbytes for part in parts for p in part.parameters()))
 """
 
 
 @pytest.mark.parametrize("write", [in_compvis, in_diffusers])
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_loading_takes_no_more_memory_than_its_limit(write: Callable[[Path], Path], dtype: str, tmp_path):
+def test_loading_takes_little_more_memory_than_the_parameters(write: Callable[[Path], Path], tmp_path):
+    """In half precision, where what is held besides weighs most: 1.09 and 1.06 are usual. The one file is in half
+    precision itself, the others are not and are converted as they are read."""
     (tmp_path / "tokenizer").mkdir()
     write_stable_diffusion(tmp_path / "tokenizer", PRESETS["sd15"].text.pad)
-    command = [sys.executable, "-c", PEAK, str(write(tmp_path)), dtype]
+    command = [sys.executable, "-c", PEAK, str(write(tmp_path))]
     peak, size = map(int, subprocess.run(command, capture_output=True, check=True, text=True).stdout.split())
-    assert size == 1_066_235_307 * getattr(torch, dtype).itemsize  # or it is not the whole model that is measured
-    print(f"{write.__name__}, {dtype}: {peak / size:.3f}")
+    assert size == 2 * 1_066_235_307  # or it is not the whole model that is measured
     assert size < peak < 1.15 * size
