@@ -132,7 +132,10 @@ def lying_pickle(rng: Random, whole: Whole) -> Case:
     }
     told = set(rng.sample(sorted(lies), rng.randint(1, 3)))
     told |= {"shape", "stride"} if told & {"shape", "stride"} else set()
-    program = pickled({"state_dict": {"a": claim(**{what: lies[what]() for what in told}), "b": 1}}, whole.kind)
+    said = {what: lies[what]() for what in sorted(told)}
+    if "stride" in said:  # along an axis of one element it may be any number, though torch gives up on large ones
+        said["stride"] = tuple(s if n > 1 else 1 for n, s in zip(said["shape"], said["stride"]))
+    program = pickled({"state_dict": {"a": claim(**said), "b": 1}}, whole.kind)
     CHECKPOINTS[whole.kind](program, whole.path)
     return Case(whole.path, "either", {}, whole.library)
 
