@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -118,7 +119,8 @@ def parser() -> argparse.ArgumentParser:
         parents=[common],
         help="a picture and its edits, side by side",
         description="Source and edits side by side. Words that a target shares with the source keep their attention, "
-        "words in the place of others are swapped, words that are new have their own.",
+        "words in the place of others are swapped, words that are new have their own. The options below say otherwise, "
+        "and hold for every target; in a file that --save writes each may have its own.",
     )
     edit.add_argument("source", help="the prompt of the picture")
     edit.add_argument("targets", nargs="+", metavar="target", help="the edited prompt, or several")
@@ -213,7 +215,11 @@ def read_call(path: Path) -> Call:
     """
     if path.suffix.lower() == ".png":
         with decoding(str(path)), Image.open(path) as picture:
-            text = picture.info.get("p2p", "")
+            text = str(picture.info.get("p2p", ""))
+        if not text:
+            raise ValueError(f"{path} holds no edit to replay: `p2p edit` did not make it, or its metadata is gone")
+        if other := re.search(r'"command": "(\w+)"', text):
+            raise ValueError(f"{path} was made by `p2p {other[1]}`: only what `p2p edit` made can be replayed")
     else:
         try:
             text = path.read_bytes()

@@ -153,7 +153,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--blend",
         metavar="WORD,...",
-        help="keep the source outside the region where these words look; -WORD cuts a word's region out",
+        help="keep the source outside the region where these words look; -WORD behind them cuts a word's region out",
     )
     parser.add_argument(
         "--mask",

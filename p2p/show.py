@@ -77,12 +77,15 @@ def attention(
         axis.imshow(picture)
         axis.set_title(wrap(caption), fontsize=10, color=INK)
         axis.axis("off")
-        for i, (word, word_map) in enumerate(maps.items()):
+        named = list(maps.items())
+        for i in range(lines * across):  # places that stay empty too: the colour bar is under all of them
             axis = figure.add_subplot(cells[1 + i // across, left + i % across])
-            image = axis.imshow(upsample(word_map, picture.shape[0]).numpy(), cmap=MAP, vmin=0, vmax=top)
-            axis.set_title(word, fontsize=8, color=INK, pad=2)
             axis.axis("off")
             axes.append(axis)
+            if i < len(named):
+                word, word_map = named[i]
+                image = axis.imshow(upsample(word_map, picture.shape[0]).numpy(), cmap=MAP, vmin=0, vmax=top)
+                axis.set_title(word, fontsize=8, color=INK, pad=2)
     colour_bar(figure, image, axes, "share of attention")
     if title:
         figure.suptitle(title, fontsize=12, color=INK)
@@ -138,7 +141,8 @@ def _map_table(
         raise ValueError("no step was recorded: take the run's states through the history's `along`")
     rows, columns = len(history.words), len(maps)
     top = max(float(m.max()) for column in maps.values() for m in column.values())
-    figure = plt.figure(figsize=(3.4 + 0.95 * columns, max(0.95 * rows, 2.6) + 1.4), layout="constrained")
+    width = 3.4 + 0.95 * columns
+    figure = plt.figure(figsize=(width, max(0.95 * rows, 2.6) + 1.4), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     left, right = figure.subfigures(1, 2, width_ratios=(2.6, 0.8 + 0.95 * columns))
     axis = left.subplots()
@@ -153,8 +157,8 @@ def _map_table(
             axes[i, j].set(xticks=[], yticks=[], frame_on=False)
             if j == 0:
                 axes[i, j].set_ylabel(word, fontsize=9, color=INK, rotation=0, ha="right", va="center")
-    colour_bar(right, image, axes, "share of attention")
-    figure.suptitle(f"{title}\n", fontsize=12, color=INK)
+    colour_bar(right, image, axes, "share of attention", shrink=min(1.0, 3.2 / columns))
+    figure.suptitle(wrap(title, int(11 * width)) + "\n", fontsize=12, color=INK)  # 11 letters an inch
     return figure
 
 
@@ -183,12 +187,12 @@ def components(picture: UInt8[np.ndarray, "H W 3"], found: Components) -> Figure
     return figure
 
 
-def colour_bar(figure: FigureBase, image: AxesImage, axes, label: str) -> Colorbar:
-    """One colour bar below the axes that share its scale."""
-    bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.02)
+def colour_bar(figure: FigureBase, image: AxesImage, axes, label: str, shrink: float = 0.4) -> Colorbar:
+    """One colour bar below the axes that share its scale; `shrink` is its share of their width."""
+    bar = figure.colorbar(image, ax=axes, location="bottom", shrink=shrink, aspect=40, pad=0.02)
     bar.set_label(label, fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=7, color=INK)
-    bar.ax.locator_params(axis="x", nbins=6)
+    bar.ax.locator_params(axis="x", nbins=4)
     return bar
 
 

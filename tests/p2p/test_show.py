@@ -1,5 +1,7 @@
 """What figures say: labels are tokens, numbers are the edit's, panels share one colour scale."""
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -153,6 +155,27 @@ def test_map_tables_have_words_in_rows_and_one_colour_scale(history, draw, colum
     assert [cell.get_ylabel() for cell in cells if cell.get_ylabel()] == ["cat", "grass"]
     assert len({cell.images[0].get_clim() for cell in cells}) == 1
     assert cells[0].images[0].get_clim()[0] == 0
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda history: show.by_step(history, PICTURE, side=4, times=[500]),
+        lambda history: show.by_step(history, PICTURE, side=4),
+        lambda history: show.by_layer(history, PICTURE),
+        lambda history: show.attention([("a cat", PICTURE, {"cat": torch.full((4, 4), 0.27)})]),
+        lambda history: show.attention([("a cat", PICTURE, {word: torch.ones(4, 4) for word in "abcdef"})] * 2),
+    ],
+)
+def test_nothing_is_cut_off_or_overlaps_where_there_is_little_to_show(history, draw):
+    figure = draw(history)
+    figure.canvas.draw()
+    if figure._suptitle:
+        title = figure._suptitle.get_window_extent()
+        assert title.x0 >= 0 and title.x1 <= figure.bbox.width
+    scale = next(axis for axis in figure.axes if axis.get_xlabel() == "share of attention")
+    numbers = [label.get_window_extent() for label in scale.get_xticklabels()]
+    assert len(numbers) > 1 and all(a.x1 < b.x0 for a, b in pairwise(numbers))
 
 
 def test_components_are_shown_together_and_singly():

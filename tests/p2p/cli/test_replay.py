@@ -149,8 +149,15 @@ def test_a_mask_travels_with_the_call(p2p):
 
 def test_a_file_that_holds_no_edit_is_refused(p2p):
     p2p("generate", CAT, "--steps", "1", "-o", "g.png")
+    Image.new("L", (8, 8)).save("plain.png")
     Path("junk.json").write_bytes(b"\xff\x00")
-    for file, message in (("g.png", "holds no edit"), ("junk.json", "holds no edit"), ("none.json", "could not read")):
+    for file, message in (
+        ("g.png", r"g\.png was made by `p2p generate`: only what `p2p edit` made can be replayed$"),
+        ("plain.png", "holds no edit to replay: `p2p edit` did not make it"),
+        ("junk.json", "holds no edit"),
+        ("none.json", "could not read"),
+        ("none.png", r"none\.png can't be read"),
+    ):
         with pytest.raises(SystemExit, match=message):
             p2p("replay", file, "-o", "x.png")
 
