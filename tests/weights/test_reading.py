@@ -147,7 +147,7 @@ def test_reading_takes_no_more_memory_than_what_is_read(tmp_path):
     for peak, read in measured:
         print(f"{peak / read:.3f} times what was read")
         # measured 1.056 in half precision and 1.028 in full: 8 MiB more than what is read, 4 of them the piece that is
-        # read at a time. A second copy of everything makes it 2, a mapped file 1.5; below 1 it was not measured.
+        # read at a time. A second copy of everything would make it 2; below 1 the measurement is wrong.
         assert 0.9 * read < peak < 1.15 * read
 
 
