@@ -5,6 +5,7 @@ VQ-f8 first stages are published as archives outside the hub: give the .ckpt in 
 
 A repository is pinned to a commit in public use where one is known. Of sd21-base, sd21, small-sd, tiny-sd, the bk-sdm
 and ldm-celebahq none is known here, so the branch main counts; what is known of their files' sha256 is checked anyway.
+None of the repositories is known to be gated; of one that is, the error says how to be let in.
 """
 
 import re

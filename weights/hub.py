@@ -31,18 +31,17 @@ class Gone(ValueError):
     """There is no such repository, or none that may be seen."""
 
 
-def places(name: str, endpoint: str | None, cache_dir: str | Path | None) -> list[Place]:
+def places(name: str) -> list[Place]:
     """Where a checkpoint may be, best first."""
     if name not in CHECKPOINTS:
         raise ValueError(f"no checkpoint {name!r}: give one of {', '.join(CHECKPOINTS)}")
     checkpoint = CHECKPOINTS[name]
-    endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
-    cache = Path(cache_dir or constants.HF_HUB_CACHE).expanduser().resolve()
+    endpoint, cache = constants.ENDPOINT.rstrip("/"), Path(constants.HF_HUB_CACHE).expanduser().resolve()
     revisions = {checkpoint.hub: checkpoint.revision} | dict.fromkeys(checkpoint.mirrors, "main")
     return [Place(name, checkpoint, hub, revision, endpoint, cache) for hub, revision in revisions.items()]
 
 
-def local(name: str, *, cache_dir: str | Path | None = None) -> Path | None:
+def local(name: str) -> Path | None:
     """The folder of a checkpoint if all of it is in the cache, verified; else None. Uses no network.
 
     Files that other programs fetched into the same cache count too, and are verified here for the first time.
@@ -50,7 +49,7 @@ def local(name: str, *, cache_dir: str | Path | None = None) -> Path | None:
     Raises:
         ValueError: no such checkpoint, or a file whose content is not what it should be.
     """
-    for place in places(name, None, cache_dir):
+    for place in places(name):
         folder = place.cached()
         if folder is not None:
             files, lacking = held(place, folder)
@@ -61,9 +60,7 @@ def local(name: str, *, cache_dir: str | Path | None = None) -> Path | None:
     return None
 
 
-def download(
-    name: str, *, endpoint: str | None = None, cache_dir: str | Path | None = None, offline: bool = False
-) -> Path:
+def download(name: str) -> Path:
     """The folder of a checkpoint, fetched unless all of it is in the cache, every file's content verified.
 
     What has come whole stays in the cache when something fails, so the same call again goes on from there.
@@ -72,11 +69,11 @@ def download(
         ValueError: there is no such checkpoint, it could not be fetched, or its content is wrong; says which and what
             to do.
     """
-    folder = local(name, cache_dir=cache_dir)
+    folder = local(name)
     if folder is not None:
         return folder
-    options = places(name, endpoint, cache_dir)
-    if offline or is_offline_mode():
+    options = places(name)
+    if is_offline_mode():
         raise ValueError(offline_problem(options))
     for place, mirror in zip(options, [*options[1:], None]):
         try:

@@ -1,7 +1,9 @@
 """Tensors that lie in files, and reading them from there.
 
-A tensor is read into memory of its own, never mapped, so that reading costs no more memory than what is read, and what
-becomes of the file afterwards does not matter.
+A tensor is read into memory of its own, in pieces, and the file is never mapped: pages of a mapped file count as memory
+too as long as it is open. Parameters copied out of a mapping hold 2.0 times their size at once, and 1.5 times if the
+file has half the precision; read in pieces, 1.02 times. Parameters left in a mapping would hold no more, but be in one
+dtype and on one device only, and end the process if the file became shorter under it.
 """
 
 import functools

@@ -16,7 +16,15 @@ from weights.hub import download
 
 
 @pytest.fixture
-def hub(monkeypatch):
+def cache(monkeypatch, tmp_path) -> Path:
+    """The client's, empty, as HF_HOME would have it; the client reads that when it is imported."""
+    folder = tmp_path / "deep" / "cache"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def hub(monkeypatch, cache):
     """A hub with a toy, pinned under the name `pinned` and as a branch with two mirrors under the name `branch`."""
     for variable in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(variable, "127.0.0.1,localhost")
@@ -28,6 +36,14 @@ def hub(monkeypatch):
     monkeypatch.setitem(CHECKPOINTS, "branch", branch)
     huggingface_hub.close_session()  # the client read the proxies when it opened it
     with Hub() as server:
+        # as the variable HF_ENDPOINT has it, from which the client makes both when it is imported
+        template = huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE
+        monkeypatch.setattr(
+            huggingface_hub.constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            template.replace(huggingface_hub.constants.ENDPOINT, server.url),
+        )
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
         server.state.repositories["maker/toy"] = REPOSITORY
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -38,14 +54,9 @@ def hub(monkeypatch):
 
 
 @pytest.fixture
-def cache(tmp_path) -> Path:
-    return tmp_path / "deep" / "cache"
-
-
-@pytest.fixture
-def get(hub, cache):
+def get(hub):
     """Download from the local hub into an empty cache."""
-    return lambda name="pinned", **options: download(name, endpoint=hub.url, cache_dir=cache, **options)
+    return lambda name="pinned": download(name)
 
 
 @pytest.fixture

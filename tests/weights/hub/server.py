@@ -117,6 +117,8 @@ class Handler(BaseHTTPRequestHandler):  # HTTP/1.0: one request a connection
             what = "api"
         elif found := re.fullmatch(r"/([^/]+/[^/]+)/(?:resolve|large)/([^/]+)/(.+)", path):
             name, revision, what = found.groups()
+        elif path.startswith("/api/"):  # of its own accord the client asks for more, which no download needs
+            return self.refuse(Refusal(404))
         else:
             raise AssertionError(f"the hub has no {path}")
         state.requests.append(Request(self.command, what, self.headers["Range"], name))

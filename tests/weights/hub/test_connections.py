@@ -9,7 +9,7 @@ import huggingface_hub.file_download
 import pytest
 
 from hub.server import Fault, Refusal, Repository, Silence, sha256
-from hub.toy import CONTENT, REPOSITORY, UNET, VAE, VOCABULARY, add, blob, content
+from hub.toy import CONTENT, REPOSITORY, UNET, VAE, VOCABULARY, add, blob, content, offline
 from weights import hub as ours
 from weights.checkpoints import CHECKPOINTS
 from weights.hub import local
@@ -36,7 +36,7 @@ def test_what_does_not_come_whole_is_tried_a_few_times_and_leaves_nothing(get, h
     with pytest.raises(ValueError, match=text):
         get()
     assert len([r for r in hub.state.requests if r.what == UNET]) <= 16
-    assert local("pinned", cache_dir=cache) is None
+    assert local("pinned") is None
     blobs = {path.name for path in blob(cache, "").iterdir()}
     assert blobs == {REPOSITORY.etag(file) for file in CONTENT if file != UNET}  # no part of a file either
     hub.state.faults.clear()
@@ -55,20 +55,20 @@ def test_an_interrupted_download_leaves_nothing_that_counts(get, hub, cache, mon
             get()
     assert not list(cache.rglob("*.incomplete"))
     assert not blob(cache, REPOSITORY.etag(UNET)).exists()
-    assert local("pinned", cache_dir=cache) is None
-    with pytest.raises(ValueError, match=f"snapshots/{REPOSITORY.commit} lacks {UNET}\\."):
-        get(offline=True)
+    assert local("pinned") is None
+    with offline(), pytest.raises(ValueError, match=f"snapshots/{REPOSITORY.commit} lacks {UNET}\\."):
+        get()
     assert content(get()) == CONTENT
 
 
-def test_no_network(get, hub, cache):
+def test_no_network(get, hub):
     hub.shutdown()
     hub.server_close()
     with pytest.raises(ValueError, match=f"could not reach {hub.url} for .*maker/toy.*run `p2p download pinned`"):
         get()
 
 
-def test_no_network_when_it_is_a_file_s_turn(get, hub, cache, monkeypatch):
+def test_no_network_when_it_is_a_file_s_turn(get, hub, monkeypatch):
     unreachable = huggingface_hub.utils.httpx.ConnectError("refused")
 
     def head(*_, **__):
@@ -147,7 +147,7 @@ def test_a_missing_repository(get, hub):
         get()
 
 
-def test_a_mirror_of_a_missing_repository(get, hub, cache, capfd):
+def test_a_mirror_of_a_missing_repository(get, hub, capfd):
     hub.state.repositories["archive/toy"] = hub.state.repositories.pop("maker/toy")
     folder = get("branch")
     assert content(folder) == CONTENT
@@ -156,7 +156,7 @@ def test_a_mirror_of_a_missing_repository(get, hub, cache, capfd):
     assert "trying its mirror copier/toy" in said
     assert "trying its mirror archive/toy" in said
     hub.state.requests.clear()
-    assert get("branch") == folder == local("branch", cache_dir=cache)
+    assert get("branch") == folder == local("branch")
     assert hub.state.requests == []
 
 
@@ -169,7 +169,7 @@ def test_a_mirror_of_a_pinned_repository_is_asked_for_its_own_main(get, hub, cac
     folder = get()
     assert content(folder) == CONTENT and folder.name == "d" * 40
     hub.state.requests.clear()
-    assert get() == folder == local("pinned", cache_dir=cache)
+    assert get() == folder == local("pinned")
     assert hub.state.requests == []
     shutil.rmtree(cache)
     hub.state.repositories["copier/toy"] = Repository(CONTENT | {UNET: b"another"}, commit="e" * 40)

@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 
 from hub.server import Fault, git_name, sha256
-from hub.toy import CONTENT, REPOSITORY, UNET, VAE, VOCABULARY, add, blob, content
+from hub.toy import CONTENT, REPOSITORY, UNET, VAE, VOCABULARY, add, blob, content, offline
 from weights import cache as cached
 from weights.checkpoints import CHECKPOINTS
 from weights.hub import local
@@ -26,7 +26,7 @@ def test_content_of_the_right_size_that_is_corrupted(get, hub, cache, file):
     with pytest.raises(ValueError, match=f"content of {file} of maker/toy is corrupted: {hashes}"):
         get()
     assert not blob(cache, hashed(CONTENT[file])).exists()
-    assert local("pinned", cache_dir=cache) is None
+    assert local("pinned") is None
     hub.state.faults.clear()
     assert content(get()) == CONTENT
 
@@ -40,43 +40,43 @@ def test_hashes_are_those_of_git_and_sha256sum(tmp_path):
     )
 
 
-def test_what_was_verified_is_not_hashed_again_until_it_changes(get, cache, hashed):
+def test_what_was_verified_is_not_hashed_again_until_it_changes(get, hashed):
     folder = get()
     assert len(hashed) == len(CONTENT)
     hashed.clear()
-    assert local("pinned", cache_dir=cache) == folder
+    assert local("pinned") == folder
     assert hashed == []
     os.utime(folder / UNET, (1, 1))  # as after a copy
     for _ in range(2):
-        assert local("pinned", cache_dir=cache) == folder
+        assert local("pinned") == folder
     assert hashed == [Path(UNET).name]
 
 
-def test_a_file_changed_in_the_cache_is_found_and_fetched_afresh(get, hub, cache):
+def test_a_file_changed_in_the_cache_is_found_and_fetched_afresh(get, hub):
     folder = get()
     (folder / UNET).resolve().write_bytes(b"x" + CONTENT[UNET][1:])
     with pytest.raises(ValueError, match=f"content of {UNET} of maker/toy is corrupted"):
-        local("pinned", cache_dir=cache)
+        local("pinned")
     assert content(get()) == CONTENT
 
 
-def test_a_file_of_another_size_is_found_even_if_its_time_is_the_same(get, cache):
+def test_a_file_of_another_size_is_found_even_if_its_time_is_the_same(get):
     path = (get() / UNET).resolve()
     time_ns = path.stat().st_mtime_ns
     path.write_bytes(CONTENT[UNET] + b"!")
     os.utime(path, ns=(time_ns, time_ns))
     with pytest.raises(ValueError, match="corrupted"):
-        local("pinned", cache_dir=cache)
+        local("pinned")
 
 
-def test_a_snapshot_that_links_out_of_the_cache_does_not_cost_the_file_there(get, hub, cache, tmp_path):
+def test_a_snapshot_that_links_out_of_the_cache_does_not_cost_the_file_there(get, hub, tmp_path):
     folder = get()
     mine = tmp_path / sha256(CONTENT[UNET])
     mine.write_bytes(b"my own model")
     (folder / UNET).unlink()
     (folder / UNET).symlink_to(mine)
     with pytest.raises(ValueError, match="corrupted"):
-        local("pinned", cache_dir=cache)
+        local("pinned")
     assert mine.read_bytes() == b"my own model"
     assert content(get()) == CONTENT
 
@@ -87,7 +87,7 @@ def test_a_damaged_note_is_as_good_as_none(get, cache, hashed, note):
     hashed.clear()
     (found,) = cache.glob("models--maker--toy/verified/*")
     found.write_bytes(note)
-    assert local("pinned", cache_dir=cache) == folder
+    assert local("pinned") == folder
     assert len(hashed) == len(CONTENT)
 
 
@@ -102,7 +102,7 @@ def test_a_cache_that_may_only_be_read_is_verified_each_time(get, cache, hashed,
 
     monkeypatch.setattr(cached, "save_atomically", refuse)
     for _ in range(2):
-        assert local("pinned", cache_dir=cache) == folder
+        assert local("pinned") == folder
     assert len(hashed) == 2 * len(CONTENT)
 
 
@@ -115,7 +115,7 @@ def test_a_corrupted_file_that_may_not_be_removed(get, cache, monkeypatch):
 
     monkeypatch.setattr(cached, "discard", refuse)
     with pytest.raises(ValueError, match=r"is corrupted: .* could not be removed from the cache: .*read-only"):
-        local("pinned", cache_dir=cache)
+        local("pinned")
 
 
 @pytest.mark.parametrize("name", ["pinned", "branch"])
@@ -125,7 +125,8 @@ def test_what_another_program_fetched_counts_and_is_verified(get, hub, cache, na
             "maker/toy", file, revision=CHECKPOINTS[name].revision, endpoint=hub.url, cache_dir=cache
         )
     hub.state.requests.clear()
-    assert content(get(name, offline=True)) == CONTENT
+    with offline():
+        assert content(get(name)) == CONTENT
     assert hub.state.requests == []
     assert len(hashed) == len(CONTENT)
 
@@ -143,7 +144,7 @@ def test_what_another_program_took_corrupted_is_found(hub, get, cache):
 def test_a_repository_with_another_model_under_the_name_is_refused_before_it_is_fetched(get, hub, cache, monkeypatch):
     get()
     add(monkeypatch, sha256={UNET: "a" * 64})
-    assert local("pinned", cache_dir=cache) is None
+    assert local("pinned") is None
     with pytest.raises(ValueError, match=f"{UNET} of maker/toy is not the published file: .*one {'a' * 64}"):
         get()
     assert blob(cache, REPOSITORY.etag(UNET)).exists()  # it is as the hub has it, and may be another program's
@@ -180,6 +181,6 @@ def test_a_branch_s_commit_in_the_cache_is_no_path(get, cache):
     for file in CONTENT:
         (elsewhere / file).parent.mkdir(parents=True, exist_ok=True)
         (elsewhere / file).symlink_to((folder / file).resolve())
-    assert local("branch", cache_dir=cache) == folder
+    assert local("branch") == folder
     (cache / "models--maker--toy/refs/main").write_text("../../elsewhere")
-    assert local("branch", cache_dir=cache) is None
+    assert local("branch") is None

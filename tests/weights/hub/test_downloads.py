@@ -17,15 +17,15 @@ from weights.hub import download, local
 
 
 @pytest.mark.parametrize("name", ["pinned", "branch"])
-def test_the_files_come_byte_for_byte_and_no_others_and_are_not_asked_for_again(get, hub, cache, name):
-    assert local(name, cache_dir=cache) is None
+def test_the_files_come_byte_for_byte_and_no_others_and_are_not_asked_for_again(get, hub, name):
+    assert local(name) is None
     folder = get(name)
     assert content(folder) == CONTENT
     assert folder.name == REPOSITORY.commit
     assert {r.what for r in hub.state.requests} == {"api", *CONTENT}
     assert sum(r.what == "api" for r in hub.state.requests) == 1
     hub.state.requests.clear()
-    assert get(name) == folder == local(name, cache_dir=cache)
+    assert get(name) == folder == local(name)
     assert hub.state.requests == []
 
 
@@ -103,7 +103,7 @@ def test_a_branch_stays_at_the_commit_that_was_fetched(get, hub, cache):
     assert Path(found).read_bytes() == CONTENT[VAE]
 
 
-def test_a_system_without_links(get, hub, cache, monkeypatch):
+def test_a_system_without_links(get, hub, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_SYMLINKS", True)
     folder = get()
     assert not (folder / UNET).is_symlink()
@@ -113,12 +113,12 @@ def test_a_system_without_links(get, hub, cache, monkeypatch):
     assert hub.state.requests == []
     (folder / UNET).write_bytes(b"x" + CONTENT[UNET][1:])
     with pytest.raises(ValueError, match="corrupted"):
-        local("pinned", cache_dir=cache)
+        local("pinned")
     assert content(get()) == CONTENT
 
 
-def test_no_such_checkpoint(cache):
+def test_no_such_checkpoint():
     with pytest.raises(ValueError, match="no checkpoint 'sd3': give one of sd14, sd15"):
-        download("sd3", cache_dir=cache)
+        download("sd3")
     with pytest.raises(ValueError, match="no checkpoint 'sd3'"):
-        local("sd3", cache_dir=cache)
+        local("sd3")

@@ -8,21 +8,21 @@ import huggingface_hub.constants
 import huggingface_hub.file_download
 import pytest
 
-from hub.toy import CONTENT, UNET, VAE, VOCABULARY, content
+from hub.toy import CONTENT, UNET, VAE, VOCABULARY, content, offline
 
 
-@pytest.mark.parametrize("how", ["argument", "environment"])
-def test_offline_with_nothing_there(get, hub, cache, monkeypatch, how):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", how == "environment")
-    with pytest.raises(ValueError, match=f"branch may not be fetched offline, and nothing of it is in {cache}"):
-        get("branch", offline=how == "argument")
+def test_offline_with_nothing_there(get, hub, cache):
+    match = f"branch may not be fetched offline, and nothing of it is in {cache}"
+    with offline(), pytest.raises(ValueError, match=match):
+        get("branch")
     assert hub.state.requests == []
 
 
 def test_offline_with_all_there(get, hub):
     folder = get("branch")
     hub.state.requests.clear()
-    assert get("branch", offline=True) == folder
+    with offline():
+        assert get("branch") == folder
     assert hub.state.requests == []
 
 
@@ -30,14 +30,15 @@ def test_offline_with_a_part_there(get):
     folder = get()
     (folder / UNET).unlink()
     (folder / VOCABULARY).unlink()
-    with pytest.raises(ValueError, match=f"lacks {VOCABULARY}, {UNET}\\. Where there is a network, run `p2p download"):
-        get(offline=True)
+    match = f"lacks {VOCABULARY}, {UNET}\\. Where there is a network, run `p2p download"
+    with offline(), pytest.raises(ValueError, match=match):
+        get()
 
 
 Usage = namedtuple("Usage", "total used free")
 
 
-def test_a_full_disk_is_found_before_anything_is_fetched(get, hub, cache, monkeypatch):
+def test_a_full_disk_is_found_before_anything_is_fetched(get, hub, monkeypatch):
     total = sum(map(len, CONTENT.values()))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9, total - 1))
     with pytest.raises(ValueError, match=r"no space for pinned in .*: 0\.0 MB are to be fetched, 0\.0 MB are free"):

@@ -1,6 +1,10 @@
 """A checkpoint of a few small files, beside others that it does not want, and what a cache holds of it."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
+from unittest.mock import patch
+
+import huggingface_hub.constants
 
 from hub.server import Repository
 from weights.checkpoints import CHECKPOINTS, Checkpoint
@@ -36,3 +40,8 @@ def blob(cache: Path, hashed: str) -> Path:
 def add(monkeypatch, **changes) -> None:
     """Change the pinned checkpoint."""
     monkeypatch.setitem(CHECKPOINTS, "pinned", Checkpoint(**vars(TOY) | changes))
+
+
+def offline() -> AbstractContextManager:
+    """As the variable HF_HUB_OFFLINE has it, which the client reads when it is imported."""
+    return patch.object(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
