@@ -204,8 +204,8 @@ def _record_start(file: BinaryIO, record: zipfile.ZipInfo) -> int:
 
 def _place(path: Path, view: pickled.View, start: int, record: Record | None) -> Stored:
     """A view of a storage that lies at byte `start`."""
-    # along an axis of one element a stride has no meaning, and may be any number
-    stride = tuple(s if n > 1 else 1 for n, s in zip(view.shape, view.stride))
+    # along an axis of one element, and of a tensor without any, a stride has no meaning, and may be any number
+    stride = tuple(s if n > 1 and 0 not in view.shape else 1 for n, s in zip(view.shape, view.stride))
     dtype = view.storage.dtype
     stored = Stored(path, dtype, view.shape, stride, start + view.offset * dtype.itemsize, record)
     if view.offset + stored.span > view.storage.numel:

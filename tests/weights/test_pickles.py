@@ -137,6 +137,11 @@ def test_a_stride_along_an_axis_of_one_may_be_any(tmp_path):
     assert torch.equal(read_all(path)["a"], torch.arange(6.0)[None])
 
 
+def test_a_stride_of_a_tensor_without_elements_may_be_any(tmp_path):
+    path = zip_of(pickled({"a": claim(shape=(0, 7), stride=(1, 2**63))}), tmp_path / "ckpt")
+    assert read_all(path)["a"].shape == (0, 7)
+
+
 @pytest.mark.parametrize("kind", PICKLED)
 @pytest.mark.parametrize(
     ("program", "match"),
