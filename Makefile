@@ -58,6 +58,7 @@ train-stickers: $(READY) ## train the shipped model from nothing (hours; goes on
 	$(FAST) $(RUN) -m weights.stickers.train autoencoder
 	$(FAST) $(RUN) -m weights.stickers.train diffusion
 	$(FAST) $(RUN) -m weights.stickers.train decoder
+	$(FAST) $(RUN) -m weights.stickers.train vq
 	$(RUN) -m weights.stickers.train export
 
 contact-sheet: $(READY) ## 100 held-out prompts and ten edits, by the shipped model: weights/stickers/contact_sheet.png

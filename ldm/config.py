@@ -265,6 +265,7 @@ SD2_UNET = UNetConfig(heads=(5, 10, 20, 20), context_width=1024, linear_projecti
 OPEN_CLIP = TextConfig(width=1024, layers=23, heads=16, hidden=4096, activation="gelu", pad="!")
 BK_BASE = UNetConfig(layers=1)
 BK_TINY = UNetConfig(widths=(320, 640, 1280), layers=1, attention=(True, True, True), heads=(8, 8, 8), mid=False)
+STICKERS_KL = AutoencoderConfig(widths=(16, 48, 96, 128), layers=1, latent_channels=8, groups=8, scale=1.0)
 VQ_F4 = AutoencoderConfig(widths=(128, 256, 512), latent_channels=3, codebook=8192, scale=1.0)
 
 PRESETS = {
@@ -273,7 +274,7 @@ PRESETS = {
         image_size=128,
         # v: on 16x16 latents the prompt decides at noise levels where the loss in eps is a hundredth and teaches little
         schedule=ScheduleConfig(parameterisation="v"),
-        autoencoder=AutoencoderConfig(widths=(16, 48, 96, 128), layers=1, latent_channels=8, groups=8, scale=1.0),
+        autoencoder=STICKERS_KL,
         unet=UNetConfig(
             widths=(64, 128, 192),
             layers=1,
@@ -333,6 +334,7 @@ PRESETS = {
 }
 
 AUTOENCODERS = {  # first stages on their own
+    "stickers-vq": replace(STICKERS_KL, codebook=1024),  # 10 bits at each of 16x16 positions
     "kl-f8": AutoencoderConfig(),
     "vq-f4": VQ_F4,
     "vq-f8": AutoencoderConfig(widths=(128, 256, 256, 512), codebook=16384, scale=1.0, attention=(3,)),

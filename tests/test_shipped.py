@@ -10,11 +10,14 @@ import torch
 from PIL import Image
 
 from ldm.config import PRESETS, ModelConfig
+from ldm.quantize import usage
 from p2p import demo
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
 from p2p.edits import Swap
-from weights.load import SHIPPED, load
+from weights.load import SHIPPED, load, load_autoencoder
+from weights.stickers.data import to_tensor
+from weights.stickers.train_autoencoder import mean_psnr
 
 ROOT = Path(__file__).parents[1]
 CAT, DOG = "a photo of a cat on the beach", "a photo of a dog on the beach"
@@ -26,7 +29,8 @@ def model():
 
 
 def test_it_is_small():
-    files = [SHIPPED["stickers"] / name for name in ("config.json", "tokenizer.json", "model.safetensors")]
+    files = [file for kind in ("*.json", "*.safetensors") for file in SHIPPED["stickers"].glob(kind)]
+    assert {"config.json", "tokenizer.json", "model.safetensors", "vq.safetensors"} == {file.name for file in files}
     assert sum(file.stat().st_size for file in files) < 40e6
 
 
@@ -41,6 +45,15 @@ def test_its_latents_have_about_unit_variance(model):
     """Of pictures it makes itself; what the scale is for."""
     pictures = model.generate([CAT, DOG], [1, 2], steps=5)
     assert 0.3 < model.encode_pictures(pictures).std() < 3
+
+
+def test_either_bottleneck_brings_pictures_back(model):
+    """[B2, B3] Of pictures that the model makes itself; on scenes as they are rendered see the model card."""
+    pictures = model.generate([CAT, DOG], [1, 2], steps=5)
+    codebook = load_autoencoder("stickers-vq")
+    for autoencoder in (model.autoencoder, codebook):
+        assert mean_psnr(autoencoder, pictures) > 25  # a mean colour for each picture gives 10 to 15
+    assert usage(codebook.quantize.indices(codebook.latent(to_tensor(pictures))), 1024) > 0.1
 
 
 def test_an_edit_into_itself_changes_nothing_and_another_does(model):

@@ -41,6 +41,7 @@ from weights.tensors import open_tensors
 log = logging.getLogger(__name__)
 
 SHIPPED = {"stickers": Path(__file__).parent / "stickers"}
+SHIPPED_AUTOENCODERS = {"stickers-vq": Path(__file__).parent / "stickers" / "vq.safetensors"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -106,9 +107,10 @@ def find(name: str | Path, kind: str) -> Found:
         OSError: the file system does not say.
     """
     if isinstance(name, str):
-        if name in SHIPPED:
-            refuse_other_kind(name, "model", kind)
-            return Found(SHIPPED[name])
+        for ships, its_kind in ((SHIPPED, "model"), (SHIPPED_AUTOENCODERS, "autoencoder")):
+            if name in ships:
+                refuse_other_kind(name, its_kind, kind)
+                return Found(ships[name])
         if name in CHECKPOINTS:
             refuse_other_kind(name, CHECKPOINTS[name].kind, kind)
             folder = fetched(name)
@@ -122,7 +124,8 @@ def find(name: str | Path, kind: str) -> Found:
         if Path(rest).is_dir():
             raise ValueError(f"{rest!r} is a folder, which says itself what it is: give it without {preset}=")
         return Found(Path(rest), preset)
-    ships = f"{' or '.join(SHIPPED)}, which ships; " if kind == "model" else ""
+    ours = {"model": SHIPPED, "autoencoder": SHIPPED_AUTOENCODERS}.get(kind, ())
+    ships = f"{' or '.join(ours)}, which ships; " if ours else ""
     paths = {
         "model": "a diffusers folder; a CompVis file; or PRESET=FILE, where a file may be of several models",
         "autoencoder": "or the path of a diffusers folder or of a file",
@@ -163,7 +166,8 @@ def own_config(folder: Path) -> ModelConfig:
 
 
 def load_autoencoder(name: str | Path, device: str = "cpu", dtype: str = "float32") -> Autoencoder:
-    """A first stage on its own, by name (sd-vae-ft-mse), from a diffusers folder of one, or from a file of one.
+    """A first stage on its own, by name (stickers-vq, which ships; sd-vae-ft-mse), from a diffusers folder of one, or
+    from a file of one.
 
     Raises:
         ValueError: as for `load`.

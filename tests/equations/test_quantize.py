@@ -10,7 +10,7 @@ from conftest import randomise
 from torch.testing import assert_close
 
 from ldm.autoencoder import Autoencoder
-from ldm.config import PRESETS, AutoencoderConfig, ModelConfig
+from ldm.config import AUTOENCODERS, PRESETS, AutoencoderConfig, ModelConfig
 from ldm.quantize import (
     IDLE,
     Codebook,
@@ -22,9 +22,9 @@ from ldm.quantize import (
     usage,
 )
 from weights.load import SHIPPED
-from weights.stickers.train import VQ
 from weights.stickers.train_autoencoder import mean_psnr, reconstructions, vq_loss
 
+VQ = AUTOENCODERS["stickers-vq"]
 # float64 sums of at most a few dozen terms
 EXACT = dict(rtol=1e-12, atol=1e-12)
 

@@ -5,9 +5,9 @@ import torch
 from torch.testing import assert_close
 
 from ldm.autoencoder import Autoencoder
+from ldm.config import AUTOENCODERS
 from ldm.quantize import codebook_loss, commitment_loss
 from parity.oracles import diffusers_vq, random_network
-from weights.stickers.train import VQ
 
 # float64 and outputs of order 1. Rounding is 1e-16 a term, sums have a few hundred terms and there are some thirty
 # layers: about 1e-13. An index that differs shows at 1e-1.
@@ -15,7 +15,7 @@ EXACT = dict(rtol=0, atol=1e-11)
 
 
 def random_vq() -> Autoencoder:
-    return random_network(lambda: Autoencoder(VQ), torch.float64)
+    return random_network(lambda: Autoencoder(AUTOENCODERS["stickers-vq"]), torch.float64)
 
 
 def picture(height: int, width: int) -> torch.Tensor:

@@ -1,8 +1,7 @@
 """A Gaussian [B2] or a codebook [B3] between encoder and decoder: `python -m weights.stickers.compare_bottlenecks`.
 
-Measures both autoencoders on held-out scenes [B1], prints a table, and writes out/bottlenecks.png: scenes and what each
-makes of them. The first is the one trained here, else the shipped one; the second is there once the stage `vq` of
-`python -m weights.stickers.train` has run.
+Measures both shipped autoencoders on held-out scenes [B1], prints a table, and writes out/bottlenecks.png: scenes and
+what each makes of them. (The scenes are drawn with art that npm fetches once.)
 """
 
 import argparse
@@ -17,23 +16,12 @@ from ldm.autoencoder import Autoencoder
 from ldm.files import save_atomically
 from ldm.quantize import perplexity, usage
 from p2p import show
-from weights.load import load
-from weights.stickers.art import cache_dir
+from weights.load import load, load_autoencoder
 from weights.stickers.data import held_out_scenes, render_all, to_tensor
-from weights.stickers.train import averaged_autoencoder
 from weights.stickers.train_autoencoder import mean_psnr, reconstructions
 
 SHOWN = 6  # scenes in the picture
 OUTPUT = Path("out/bottlenecks.png")
-
-
-def autoencoders(runs: Path) -> dict[str, Autoencoder]:
-    """The autoencoders that there are, by the name of their bottleneck."""
-    trained = lambda name: (runs / name / "state.pt").exists()
-    models = {"KL": averaged_autoencoder(runs, "autoencoder") if trained("autoencoder") else load().autoencoder}
-    if trained("vq"):
-        models["codebook"] = averaged_autoencoder(runs, "vq")
-    return models
 
 
 @torch.no_grad()
@@ -62,15 +50,13 @@ def figures(model: Autoencoder, pictures: UInt8[np.ndarray, "n H W 3"]) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=cache_dir() / "runs", help="where runs are kept (%(default)s)")
-    models = autoencoders(parser.parse_args().runs)
+    parser.parse_args()
+    models = {"KL": load().autoencoder, "codebook": load_autoencoder("stickers-vq")}
     pictures = render_all(held_out_scenes(500), "held-out")
     columns = {name: figures(model, pictures) for name, model in models.items()}
     print(f"{f'on {len(pictures)} held-out scenes':48}" + "".join(f"{name:>14}" for name in columns))
     for row in dict.fromkeys(row for column in columns.values() for row in column):
         print(f"{row:48}" + "".join(f"{column.get(row, ''):>14}" for column in columns.values()))
-    if "codebook" not in models:
-        print("no autoencoder with a codebook yet: python -m weights.stickers.train vq")
 
     shown = pictures[:SHOWN]
     panels = {"original": shown} | {name: reconstructions(model, shown) for name, model in models.items()}

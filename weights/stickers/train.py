@@ -14,13 +14,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ldm.autoencoder import Autoencoder
-from ldm.config import PRESETS
+from ldm.config import AUTOENCODERS, PRESETS
 from ldm.files import save_atomically
 from ldm.pipeline import LatentDiffusion
 from ldm.quantize import CodebookAverages
 from ldm.tokenizer import CLIPTokenizer
 from ldm.train import Recipe, Trainer
-from weights.load import load
+from weights.load import load, load_autoencoder
 from weights.stickers.art import cache_dir
 from weights.stickers.data import held_out_scenes, render_all, training_scenes
 from weights.stickers.train_autoencoder import CROP, autoencoder_loss, latent_scale, mean_psnr, random_crops, vq_loss
@@ -29,7 +29,6 @@ from weights.stickers.world import caption
 
 SHIPPED = Path(__file__).parent
 CONFIG = PRESETS["stickers"]  # but for the latent scale, which is measured
-VQ = dataclasses.replace(CONFIG.autoencoder, codebook=1024)  # 10 bits at each of 16x16 positions
 
 RECIPES = {
     "autoencoder": Recipe(steps=3600, batch=16, lr=2e-3, warmup=100, decay=0.5, ema=0.998),
@@ -66,9 +65,8 @@ goes on from the shipped weights):
   autoencoder   encoder and decoder, on crops of rendered scenes
   diffusion     text encoder and UNet on the autoencoder's latents (Algorithm 1)
   decoder       the decoder alone for longer; the latents, and so the diffusion model, stay valid
+  vq            the autoencoder again with a codebook in place of the KL, to compare; it stands beside the others
   export        write config, tokenizer and half-precision weights into the package
-And beside them:
-  vq            the autoencoder with a codebook in place of the KL, for `python -m weights.stickers.compare_bottlenecks`
 """
 
 
@@ -97,21 +95,8 @@ def train_autoencoder(runs: Path, name: str, steps: int | None, from_shipped: bo
         print(f"\nstep {step}: {mean_psnr(trainer.averaged, held_out[:100]):.2f} dB on 100 held-out scenes")
 
 
-def new_vq() -> nn.ModuleDict:
-    """The autoencoder with a codebook, and the averages that train the codebook in place of its gradient."""
-    autoencoder = Autoencoder(VQ).to(memory_format=torch.channels_last)
-    autoencoder.quantize.requires_grad_(False)
-    return nn.ModuleDict({"autoencoder": autoencoder, "averages": CodebookAverages(autoencoder.quantize)})
-
-
 def train_vq(runs: Path, steps: int | None, from_shipped: bool) -> None:
-    """The stage `vq`.
-
-    Raises:
-        ValueError: it is to begin from shipped weights.
-    """
-    if from_shipped:
-        raise ValueError("no autoencoder with a codebook is shipped: leave --from-shipped out")
+    """The stage `vq`: averages train the codebook in place of its gradient."""
     recipe = dataclasses.replace(RECIPES["vq"], steps=steps or RECIPES["vq"].steps)
     pictures = np.array(render_all(training_scenes(SCENES), "training"))
     held_out = render_all(held_out_scenes(500), "held-out")
@@ -121,7 +106,10 @@ def train_vq(runs: Path, steps: int | None, from_shipped: bool) -> None:
         return vq_loss(model["autoencoder"], model["averages"], x, generator)
 
     torch.manual_seed(recipe.seed)
-    trainer = Trainer(new_vq(), loss, recipe, runs / "vq")
+    model = load_autoencoder("stickers-vq") if from_shipped else Autoencoder(AUTOENCODERS["stickers-vq"])
+    model.requires_grad_(True).to(memory_format=torch.channels_last).quantize.requires_grad_(False)
+    both = nn.ModuleDict({"autoencoder": model, "averages": CodebookAverages(model.quantize)})
+    trainer = Trainer(both, loss, recipe, runs / "vq")
     for step in trainer.run():
         found = mean_psnr(trainer.averaged["autoencoder"], held_out[:100])
         print(f"\nstep {step}: {found:.2f} dB on 100 held-out scenes")
@@ -130,20 +118,27 @@ def train_vq(runs: Path, steps: int | None, from_shipped: bool) -> None:
 def trained_autoencoder(runs: Path, *stages: str) -> Autoencoder:
     """The averaged autoencoder of the first of these stages that has run, its scale measured; else the shipped one."""
     for name in stages:
-        if (runs / name / "state.pt").exists():
-            return averaged_autoencoder(runs, name)
+        if ran(runs, name):
+            model = Autoencoder(CONFIG.autoencoder).to(memory_format=torch.channels_last)
+            model.load_state_dict(state_of(runs, name)["averaged"])
+            scale = latent_scale(model, render_all(training_scenes(SCENES), "training")[:500])
+            model.config = dataclasses.replace(model.config, scale=round(scale, 4))
+            return model
     print("going on from the shipped autoencoder")
     return load("stickers").autoencoder.requires_grad_(True)
 
 
-def averaged_autoencoder(runs: Path, name: str) -> Autoencoder:
-    """The averaged autoencoder of the stage `name`, its scale measured."""
-    network = new_vq() if name == "vq" else Autoencoder(CONFIG.autoencoder).to(memory_format=torch.channels_last)
-    network.load_state_dict(torch.load(runs / name / "state.pt", weights_only=True)["averaged"])
-    model = network["autoencoder"] if name == "vq" else network
-    scale = latent_scale(model, render_all(training_scenes(SCENES), "training")[:500])
-    model.config = dataclasses.replace(model.config, scale=round(scale, 4))
-    return model
+def ran(runs: Path, name: str) -> bool:
+    return (runs / name / "state.pt").exists()
+
+
+def state_of(runs: Path, name: str) -> dict:
+    """What the trainer of the stage `name`, which has run, saved."""
+    return torch.load(runs / name / "state.pt", weights_only=True)
+
+
+def halves(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.half().contiguous() for name, tensor in tensors.items()}
 
 
 def networks(from_shipped: bool) -> nn.ModuleDict:
@@ -185,24 +180,26 @@ def train_diffusion(runs: Path, steps: int | None, from_shipped: bool) -> None:
 
 
 def export(runs: Path) -> None:
-    """The stage `export`: config.json, tokenizer.json, model.safetensors and the logs, each whole or not at all."""
+    """The stage `export`: config.json, tokenizer.json, model.safetensors and the logs, each whole or not at all; and
+    vq.safetensors, if the stage `vq` has run."""
     autoencoder = trained_autoencoder(runs, "decoder", "autoencoder")
-    if not (runs / "diffusion" / "state.pt").exists():
+    if not ran(runs, "diffusion"):
         raise SystemExit(f"no run in {runs / 'diffusion'}: run the stage 'diffusion' first")
-    state = torch.load(runs / "diffusion" / "state.pt", weights_only=True)
-    model = new_model(CONFIG)
-    model.load_state_dict(state["averaged"])
-    parts = {"autoencoder": autoencoder, **model}
-    tensors = {
-        f"{part}.{name}": tensor.half().contiguous()
-        for part, module in parts.items()
-        for name, tensor in module.state_dict().items()
-    }
+    tensors = {f"autoencoder.{name}": tensor for name, tensor in autoencoder.state_dict().items()}
+    state = state_of(runs, "diffusion")
+    tensors |= state["averaged"]
     config, tokenizer = dataclasses.replace(CONFIG, autoencoder=autoencoder.config), make_tokenizer()
-    save_atomically(lambda part: save_file(tensors, part), SHIPPED / "model.safetensors")
+    save_atomically(lambda part: save_file(halves(tensors), part), SHIPPED / "model.safetensors")
     save_atomically(tokenizer.save, SHIPPED / "tokenizer.json")
     save_atomically(lambda part: part.write_text(config.to_json() + "\n"), SHIPPED / "config.json")
-    for name in ("autoencoder", "decoder", "diffusion"):
+    if ran(runs, "vq"):
+        tensors_vq = {
+            name.removeprefix("autoencoder."): tensor
+            for name, tensor in state_of(runs, "vq")["averaged"].items()
+            if name.startswith("autoencoder.")
+        }
+        save_atomically(lambda part: save_file(halves(tensors_vq), part), SHIPPED / "vq.safetensors")
+    for name in ("autoencoder", "decoder", "diffusion", "vq"):
         log = runs / name / "log.csv"
         if log.exists():
             save_atomically(lambda part: part.write_text(log.read_text()), SHIPPED / f"log-{name}.csv")
@@ -211,7 +208,7 @@ def export(runs: Path) -> None:
         "diffusion_steps": state["step"],
         "images_seen": state["step"] * RECIPES["diffusion"].batch,
         "psnr_db_500_held_out": round(mean_psnr(shipped.autoencoder, held_out), 2),
-        "megabytes": round((SHIPPED / "model.safetensors").stat().st_size / 1e6, 1),
+        "megabytes": round(sum(file.stat().st_size for file in SHIPPED.glob("*.safetensors")) / 1e6, 1),
     }
     print(json.dumps(figures, indent=2))
 
