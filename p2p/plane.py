@@ -32,26 +32,26 @@ ANGLES = torch.tensor([0.5, 7 / 6, 11 / 6], dtype=torch.float64) * torch.pi
 SOURCE = 2 * torch.stack([ANGLES.cos(), ANGLES.sin()], dim=1)
 TARGET = 1.6 * SOURCE.roll(-1, dims=0)
 
-Path2 = Float[Tensor, "s n 2"]  # of n latents, at the times that are visited
+Paths = Float[Tensor, "s n 2"]  # of n latents, at the times that are visited
 
 
-def walk(believe: Callable[[Tensor, int], Prediction], z_T: Float[Tensor, "n 2 1 1"], sampler: Sampler = DDIM) -> Path2:
+def walk(believe: Callable[[Tensor, int], Prediction], z_T: Float[Tensor, "n 2 1 1"], sampler: Sampler = DDIM) -> Paths:
     """The latents from z_T to z_0.
 
     Args:
         believe: (z_t, t) -> what the denoiser thinks of it.
         z_T: where they begin.
-        sampler: takes the steps.
+        sampler: takes the steps; one that looks at no earlier calls.
     """
     z, path, generator = z_T, [z_T], torch.Generator().manual_seed(SEED)
     for t, t_prev in pairwise(sampler.visit(SCHEDULE, STEPS, None)):
         noise = torch.randn(z.shape, generator=generator, dtype=z.dtype)
-        z = sampler.step(SCHEDULE, believe(z, t), z, t, t_prev, noise, ())
+        z = sampler.step(SCHEDULE, believe(z, t), z, t, t_prev, noise)
         path.append(z)
     return torch.stack(path).flatten(2)
 
 
-def edited(source: IdealDenoiser, target: IdealDenoiser, z_T: Float[Tensor, "n 2 1 1"], tau: Time) -> Path2:
+def edited(source: IdealDenoiser, target: IdealDenoiser, z_T: Float[Tensor, "n 2 1 1"], tau: Time) -> Paths:
     """Prompt-to-Prompt without a network: the target's latents from z_T to z_0, that use the source's attention over
     its data for their own [P4] while t >= tau.
 
@@ -77,7 +77,7 @@ def nearest(z_0: Float[Tensor, "n 2"], data: Float[Tensor, "k 2"]) -> list[int]:
     return torch.cdist(z_0, data).argmin(dim=1).tolist()
 
 
-def _draw(axis: Axes, path: Path2, modes: list[int]) -> None:
+def _draw(axis: Axes, path: Paths, modes: list[int]) -> None:
     for line, mode in zip(path.unbind(1), modes):
         axis.plot(*line.T.tolist(), color=COLOURS[mode], linewidth=0.7, alpha=0.7)
         axis.plot(*line[0].tolist(), ".", color="#888888", markersize=3)

@@ -79,6 +79,8 @@ def test_folded_builds_no_map(tokenizer, monkeypatch):
     now = injection(tokenizer, EDIT, 700)
     folded(now)(Site("cross", "mid", 0, 4, 4), *qkv(16, 32))
     folded(now)(Site("self", "mid", 0, 4, 4), *qkv(16, 16))
+    with pytest.raises(pytest.fail.Exception, match="a map was built"):
+        explicit(now)(Site("cross", "mid", 0, 4, 4), *qkv(16, 32))
 
 
 def configured(tiny: LatentDiffusion, config: ModelConfig) -> LatentDiffusion:

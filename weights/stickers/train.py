@@ -20,7 +20,7 @@ from ldm.pipeline import LatentDiffusion
 from ldm.quantize import CodebookAverages
 from ldm.tokenizer import CLIPTokenizer
 from ldm.train import Recipe, Trainer
-from weights.load import load, load_autoencoder
+from weights.load import load
 from weights.stickers.art import cache_dir
 from weights.stickers.data import held_out_scenes, render_all, training_scenes
 from weights.stickers.train_autoencoder import CROP, autoencoder_loss, latent_scale, mean_psnr, random_crops, vq_loss
@@ -96,7 +96,13 @@ def train_autoencoder(runs: Path, name: str, steps: int | None, from_shipped: bo
 
 
 def train_vq(runs: Path, steps: int | None, from_shipped: bool) -> None:
-    """The stage `vq`: averages train the codebook in place of its gradient."""
+    """The stage `vq`: averages train the codebook in place of its gradient.
+
+    Raises:
+        ValueError: it is to begin from shipped weights.
+    """
+    if from_shipped:  # without its averages every entry would be drawn anew at the first step
+        raise ValueError("the averages that train the codebook are not shipped: leave --from-shipped out")
     recipe = dataclasses.replace(RECIPES["vq"], steps=steps or RECIPES["vq"].steps)
     pictures = np.array(render_all(training_scenes(SCENES), "training"))
     held_out = render_all(held_out_scenes(500), "held-out")
@@ -106,8 +112,8 @@ def train_vq(runs: Path, steps: int | None, from_shipped: bool) -> None:
         return vq_loss(model["autoencoder"], model["averages"], x, generator)
 
     torch.manual_seed(recipe.seed)
-    model = load_autoencoder("stickers-vq") if from_shipped else Autoencoder(AUTOENCODERS["stickers-vq"])
-    model.requires_grad_(True).to(memory_format=torch.channels_last).quantize.requires_grad_(False)
+    model = Autoencoder(AUTOENCODERS["stickers-vq"]).to(memory_format=torch.channels_last)
+    model.quantize.requires_grad_(False)
     both = nn.ModuleDict({"autoencoder": model, "averages": CodebookAverages(model.quantize)})
     trainer = Trainer(both, loss, recipe, runs / "vq")
     for step in trainer.run():

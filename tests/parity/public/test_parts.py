@@ -115,7 +115,8 @@ TEXT, VISION = "text_config", "vision_config"
 )
 @pytest.mark.parametrize("whole", [False, True], ids=["differences", "all"])
 def test_a_clip_as_transformers_describes_it_is_loaded(change, whole, clip_folder):
-    load_clip(clip_folder(change, whole=whole))
+    ours, _ = load_clip(clip_folder(change, whole=whole))
+    assert_equal(dict(ours.state_dict()), our_tensors(clip()[1]))
 
 
 @pytest.mark.parametrize(
