@@ -6,10 +6,8 @@ READY := $(VENV)/.ready
 # options of pip for torch, which alone comes with what it depends on: a GPU build has libraries of its own
 TORCH ?=
 
-# The training's large, short-lived tensors want huge pages and an allocator that keeps its memory, and threads that
-# wait without spinning.
-FAST := OMP_WAIT_POLICY=PASSIVE \
-	GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
+# The training's large, short-lived tensors want huge pages and an allocator that keeps its memory.
+FAST := GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo gallery test test-full equations mutants lint format train-stickers contact-sheet clean

@@ -124,6 +124,8 @@ class UNetConfig:
             raise ValueError(f"heads names {len(self.heads)} levels, widths {len(self.widths)}")
         check_sizes(self)
         check_levels(self.widths, self.groups)
+        if self.widths[0] % 2:
+            raise ValueError(f"the first width must be even, for the sines and cosines of t, got {self.widths[0]}")
         attends = *self.attention[:-1], self.attention[-1] or self.mid  # the middle is as wide as the last level
         for level in (i for i, has in enumerate(attends) if has):
             width, by = self.widths[level], f"{self.heads[level]} heads" if self.heads else f"heads of {self.head_size}"
@@ -235,6 +237,11 @@ class ModelConfig:
 
     def __post_init__(self):
         check_sizes(self)
+        if self.image_size % self.autoencoder.factor:
+            raise ValueError(
+                f"pictures of {self.image_size} pixels a side are no multiple of the autoencoder's "
+                f"{self.autoencoder.factor} to a latent position"
+            )
         if self.autoencoder.latent_channels != self.unet.latent_channels:
             raise ValueError(
                 f"the autoencoder's latents have {self.autoencoder.latent_channels} channels, "

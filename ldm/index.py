@@ -26,8 +26,8 @@ HEAD = """\
 
 Made by `make equations` from [`ldm/register.py`](ldm/register.py), the ids in docstrings and the marks of tests; a test
 fails when it is stale, when a row lacks its function or its test, or when a formula is stated in two places. Where the
-slide has a slip the row has the corrected form, and its test shows that the printed one fails, by how much, and that
-the corrected one holds. `python -m ldm.explain D7` shows a row with its source and numbers.
+slide has a slip the row has the corrected form, which its test shows to hold, and where the slip changes a number that
+the printed one fails, and by how much. `python -m ldm.explain D7` shows a row with its source and numbers.
 
 | id | as printed | corrected, and why | functions | tests | notebook |
 |---|---|---|---|---|---|

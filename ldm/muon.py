@@ -21,7 +21,7 @@ def orthogonal(G: Float[Tensor, "k n m"]) -> Float[Tensor, "k n m"]:
     """For each matrix U S V^T of at most as many rows as columns about U V^T: singular values between 0.7 and 1.2.
 
     A Newton-Schulz step X <- a X + b (X X^T) X + c (X X^T)^2 X is a polynomial P of X X^T times X. The products are
-    taken among the small matrices, X X^T <- P X X^T P, and meet G once at the end: m is up to nine times n.
+    taken among the small matrices, X X^T <- P X X^T P, and meet G once at the end: m is up to 27 times n.
     """
     a, b, c = NEWTON_SCHULZ
     X = G / G.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
@@ -48,7 +48,7 @@ class Muon(torch.optim.Optimizer):
         """Move every parameter by its gradient. A closure, which other optimisers may be given, is not used."""
         for group in self.param_groups:
             by_shape = defaultdict(list)  # matrices of one shape are worked on together
-            for p in group["params"]:
+            for p in (p for p in group["params"] if p.grad is not None):
                 gradient = p.grad.flatten(1)
                 momentum = self.state[p].setdefault("momentum_buffer", torch.zeros_like(gradient))
                 momentum.lerp_(gradient, 1 - MOMENTUM)

@@ -14,6 +14,7 @@ from ldm.attention import AttentionEdit, Site, attend
 from ldm.autoencoder import Autoencoder
 from ldm.bert import BertEncoder
 from ldm.config import ModelConfig
+from ldm.pictures import to_bytes, to_tensor
 from ldm.samplers import DDIM, REMEMBERED, Sampler, Visit
 from ldm.schedule import Prediction, Schedule, guided
 from ldm.text_encoder import TextEncoder
@@ -47,7 +48,8 @@ class LatentDiffusion:
     Args:
         config: what the parts were built from.
         tokenizer, text_encoder: None for a model without prompts, whose only prompt is the empty one.
-        unet, autoencoder: with the text encoder on one device and in one dtype.
+        unet, autoencoder: with the text encoder on one device and in one dtype. All three are frozen from here on:
+            `requires_grad_` makes them trainable again.
     """
 
     def __init__(
@@ -108,16 +110,13 @@ class LatentDiffusion:
     @torch.no_grad()
     def encode_pictures(self, pictures: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b c h w"]:
         """z_0 of pictures: the mean of the encoder's Gaussian [B2], or its output where a codebook follows [B3]."""
-        x = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
-        return self.autoencoder.encode((x.float() / 127.5 - 1).to(self.device, self.dtype)).to(self.latent_dtype)
+        return self.autoencoder.encode(to_tensor(pictures).to(self.device, self.dtype)).to(self.latent_dtype)
 
     @torch.no_grad()
     def decode(self, z_0: Float[Tensor, "b c h w"]) -> UInt8[np.ndarray, "b H W 3"]:
         """The pictures of latents, as bytes."""
         # one at a time: at Stable Diffusion's size a decoder's features fill more memory than the whole UNet
-        x = torch.cat([self.autoencoder.decode(z) for z in z_0.to(self.dtype).split(1)])
-        x = ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        return x.permute(0, 2, 3, 1).cpu().numpy()
+        return to_bytes(torch.cat([self.autoencoder.decode(z) for z in z_0.to(self.dtype).split(1)]))
 
     @torch.no_grad()
     def predict(
@@ -182,8 +181,10 @@ class LatentDiffusion:
                 steps are evenly spread, and a multistep sampler remembers nothing of what led there.
 
         Raises:
-            ValueError: as many steps can't be taken, or the start has not one row per prompt.
+            ValueError: as many steps can't be taken, or there is not one seed, and one row of a start, per prompt.
         """
+        if len(seeds) != len(context):
+            raise ValueError(f"there are {len(context)} prompts and {len(seeds)} seeds: each picture has one of each")
         if start and len(start.z_t) != len(context):
             raise ValueError(f"the start has {len(start.z_t)} rows, the prompts are {len(context)}")
         visited = sampler.visit(self.schedule, steps, start.t if start else None)

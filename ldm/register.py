@@ -122,7 +122,8 @@ DIFFUSION = (
         "ldm.schedule.Schedule.predict",
         r"x_\theta^{(0)} = (x_t - \sqrt{1 - \bar\alpha_t} \epsilon_\theta) / \sqrt{\bar\alpha_t}",
         r"Option C inherits D9's slip, and prints $x_0$ where $x_t$ is what is known. A is the mean, B $x_0$, C the "
-        r"noise; $v = \sqrt{\bar\alpha_t} \epsilon - \sqrt{1 - \bar\alpha_t} x_0$ is a fourth.",
+        r"noise; $v = \sqrt{\bar\alpha_t} \epsilon - \sqrt{1 - \bar\alpha_t} x_0$ is a fourth. $\alpha^{(0)}$ and "
+        r"$\alpha^{(t)}$ are the factors of $x_0$ and $x_t$ in D7.",
     ),
     Formula(
         "D13",
@@ -157,8 +158,8 @@ DIFFUSION = (
         "DDIM sampling",
         r"z_{t'} = \sqrt{\bar\alpha_{t'}} \hat z_0 + \sqrt{1 - \bar\alpha_{t'} - \sigma^2} \hat\epsilon + \sigma n",
         "ldm.samplers.ddim_step",
-        note=r"$\sigma = \eta \sigma_t$ (D8 for the stride). $\eta = 1$ is D16. Every number of steps from 1 to $T$ "
-        r"gives exactly that many.",
+        note=r"$\sigma = \eta \sigma_t$ (D8 for the stride). $\eta = 1$ is D16. Trailing spacing gives exactly as "
+        r"many steps as asked for, from 1 to $T$.",
     ),
     Formula(
         "D18",
@@ -353,9 +354,10 @@ PROMPT_TO_PROMPT = (
     Formula(
         "P13",
         "Why the source's attention first?",
-        r"\text{early steps fix the layout, late ones the detail}",
+        r"\text{why the source's attention first, and the own later?}",
         "p2p.sweeps.sweep",
-        note="The slide's open question; the answer is measured.",
+        note="The slide's open question. Measured on the shipped model, injection in the first half of the steps keeps "
+        "more of the source's layout than injection in the second.",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""The forward process and everything that follows from it in closed form [D2-D13, D18].
+"""The forward process and everything that follows from it in closed form [D2, D4-D10, D12, D13, D18].
 
 No network here. t is the lecture's: it runs 1..T, `alpha_bar[0] = 1` stands for the clean latent. (Stable Diffusion's
 files call alpha_bar "alphas_cumprod" and count from 0: their index is t - 1.) Coefficients are computed in float64 and
@@ -27,7 +27,8 @@ class Prediction(NamedTuple):
 class Schedule:
     """alpha_t, alpha_bar_t and the Gaussians they define.
 
-    Latents are (b, c, h, w); every method takes t in 1..T unless it says otherwise and raises ValueError outside.
+    Latents are (b, c, h, w); every method takes t in 0..T and raises ValueError outside. At t = 0 there is no noise to
+    divide by: eps_from_z_0, mean_from_eps and eps_from_mean give no numbers there.
     """
 
     def __init__(self, config: ScheduleConfig):
@@ -58,7 +59,7 @@ class Schedule:
         return self.alpha.cumprod(0)
 
     def at(self, coefficient: Float[Tensor, " T1"], t: Time, like: Float[Tensor, "b c h w"]) -> Tensor:
-        """The coefficient at t, shaped and cast to multiply `like`; t may be 0.
+        """The coefficient at t, shaped and cast to multiply `like`.
 
         Raises:
             ValueError: t is outside 0..T.

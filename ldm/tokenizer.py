@@ -90,7 +90,8 @@ class PromptTokenizer:
         ids, spans = list(encoding.ids), list(encoding.offsets)
         room = self.config.length
         if len(ids) > room:
-            cuts = [m.start() for m in re.finditer(r"\s+|$", prompt)]
+            end = spans[room - 2][1]  # of the last token that has room, beside BOS and EOS
+            cuts = [m.start() for m in re.finditer(r"\s+|$", prompt) if m.start() <= end]
             fits = (prompt[:cut] for cut in reversed(cuts) if len(self._backend.encode(prompt[:cut]).ids) <= room)
             raise ValueError(
                 f"the prompt has {len(ids) - 2} tokens, the model's context holds {room - 2}: "

@@ -1,6 +1,6 @@
 """Training: Algorithm 1 [D15] for the latent diffusion model, and the loop that any of the models here trains in.
 
-What happens at step k depends on the seed and on k alone, so a run that was interrupted and resumed gives the same
+What happens at step k depends on the recipe and on k alone, so a run that was interrupted and resumed gives the same
 losses as one that was not.
 """
 
@@ -48,11 +48,11 @@ class Recipe:
 
 def hidden_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
     """The trainable weights from features to features: no biases, norms or embeddings, no first or last layer."""
-    outer = ("conv_in", "conv_out", "token_embedding", "position_embedding")
+    tables = {id(table.weight) for table in model.modules() if isinstance(table, nn.Embedding)}
     return {
         name: p
         for name, p in model.named_parameters()
-        if p.requires_grad and p.ndim > 1 and not any(part in outer for part in name.split("."))
+        if p.requires_grad and p.ndim > 1 and id(p) not in tables and not {"conv_in", "conv_out"} & {*name.split(".")}
     }
 
 
@@ -95,6 +95,8 @@ class Trainer:
         self.averaged.load_state_dict(state["averaged"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
+            for group in optimizer.param_groups:  # the recipe's, which may have changed
+                group["weight_decay"] = self.recipe.weight_decay
         if self.log_file.exists():  # rows written after the state was are about to be written again
             header, *rows = self.log_file.read_text().splitlines()
             kept = [row for row in rows if int(row.split(",")[0]) <= self.step]

@@ -17,7 +17,7 @@ from ldm.config import UNetConfig
 
 
 def timestep_embedding(timestep: Int[Tensor, " b"], width: int) -> Float[Tensor, "b width"]:
-    """cos and sin of the time step at width/2 frequencies from 1 down to 1/10000; the cosines come first."""
+    """cos and sin of the time step at half = width/2 frequencies, 10000^(-k/half); cosines come first."""
     half = width // 2
     frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=timestep.device) / half)
     angles = timestep[:, None].float() * frequencies

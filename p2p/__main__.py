@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -21,7 +21,17 @@ from ldm.samplers import SAMPLERS
 from p2p import commands
 from p2p.call import CALL, Call
 from p2p.masks import decoding
-from p2p.options import add_claims, add_places, add_self_times, add_times, add_weights, call_of, finite, sampling_of
+from p2p.options import (
+    add_claims,
+    add_places,
+    add_self_times,
+    add_swept_claims,
+    add_times,
+    add_weights,
+    call_of,
+    finite,
+    sampling_of,
+)
 from weights.checkpoints import CHECKPOINTS
 from weights.load import DTYPES, SHIPPED, load
 from weights.public import fetched
@@ -70,17 +80,17 @@ FIGURES = {  # of an edit, and of experiments: what makes each, what it shows, a
     "sweep": {
         "tau": (
             commands.sweep_tau,
-            "injection from never to always, what each tau keeps and follows",
-            (add_claims, add_weights),
+            "cross-attention injected from never to always: what each tau keeps and follows",
+            (add_swept_claims, add_weights),
         ),
         "window": (
             commands.sweep_window,
-            "injection in one window of the steps at a time, and what each keeps",
-            (add_claims, add_weights),
+            "cross-attention injected in one window of the steps at a time, and what each keeps",
+            (add_swept_claims, add_weights),
         ),
         "word": (
             commands.sweep_word,
-            "the attention of all words, of one word alone, and of none",
+            "the cross-attention of all words injected, of one word alone, and of none",
             (add_times,),
         ),
     },
@@ -96,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     machine.add_argument("--no-ema", action="store_true", help="of a file with both, take the weights not averaged")
     visited = argparse.ArgumentParser(add_help=False, parents=[output, machine])
     visited.add_argument("--model", default="stickers", help=MODEL)
-    visited.add_argument("--steps", type=int, default=30, help="from noise to picture, 1 to T (default %(default)s)")
+    visited.add_argument("--steps", type=int, default=30, help="from noise to picture, at most T (default %(default)s)")
     visited.add_argument("--sampler", choices=SAMPLERS, default="ddim", help=SAMPLER)
     common = argparse.ArgumentParser(add_help=False, parents=[visited])
     common.add_argument("--seed", type=int, default=0, help="of the noise; the same seed gives the same picture")
@@ -266,7 +276,8 @@ def run(args: argparse.Namespace) -> None:
     model = load_model(args)
     sampling.times(model.schedule)
     said = {k: v for k, v in vars(args).items() if k != "make"}
-    save(args.make(model, args), args.output, json.dumps(said, default=str, ensure_ascii=False))
+    write_out = lambda value: asdict(value) if is_dataclass(value) else str(value)  # a window or a weight; a path
+    save(args.make(model, args), args.output, json.dumps(said, default=write_out, ensure_ascii=False))
 
 
 def load_model(args: argparse.Namespace) -> LatentDiffusion:
@@ -287,8 +298,8 @@ def edit(args: argparse.Namespace) -> None:
     if args.gif:
         from p2p.animate import frames, save_gif  # its fonts are matplotlib's, which takes a second to load
 
-        save_gif(frames(model, iter(states), [call.source, *args.targets]), args.gif)
-        print(args.gif)
+        animation = frames(model, iter(states), [call.source, *args.targets])
+        write(lambda part: save_gif(animation, part), args.gif)
 
 
 def main() -> None:

@@ -80,9 +80,8 @@ class PromptToPrompt:
         Args:
             seed: of the one z_T that all rows start from (line 3), and of the noise that stochastic steps add.
             watch: shown the attention that every cross-attention layer used; without it no map is built.
-            sampling: as for `LatentDiffusion.denoise`.
+            sampling: as for `LatentDiffusion.denoise`, but for `edit`.
         """
-
         context = self.model.encode_prompts(self.prompts)
         edit = lambda t: self.attention_edit(t, watch)
         return self.model.denoise(context, [seed] * len(self.prompts), edit=edit, **sampling)

@@ -3,8 +3,10 @@
 t counts down from T, so injection comes first: the source's attention while t >= tau, the target's own once t < tau.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import torch
 from jaxtyping import Float
@@ -32,7 +34,7 @@ def switch_time(tau: Time, T: int) -> int:
         return tau
     if not 0 <= tau <= 1:
         raise ValueError(f"tau as a fraction of T must lie in [0, 1], got {tau}; write a whole number for a time step")
-    return int(tau * T) + 1
+    return math.floor(Fraction(str(tau)) * T) + 1  # of tau as it is written: in floats 0.29 * 100 is below 29
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,12 @@ class Target:
 
     @classmethod
     def of(cls, prompt: str, edit: Edit, where: Region | Bool[Tensor, "h w"] | None = None) -> "Target":
-        entries = tuple(Entry(**{type(part).__name__.lower(): part}) for part in edit.parts)
+        """Raises ValueError for an edit that a saved call has no name for."""
+        kinds = [field.name for field in fields(Entry)]
+        names = [type(part).__name__.lower() for part in edit.parts]
+        if unknown := sorted(set(names) - set(kinds)):
+            raise ValueError(f"an edit of the kind {unknown[0]!r} can't be written down, only {', '.join(kinds)}")
+        entries = tuple(Entry(**{name: part}) for name, part in zip(names, edit.parts))
         if isinstance(where, Tensor):
             return cls(prompt, entries, mask=tuple("".join(str(int(x)) for x in row) for row in where.tolist()))
         return cls(prompt, entries, where)

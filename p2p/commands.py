@@ -12,6 +12,8 @@ from tqdm import tqdm
 from ldm.attention import AttentionEdit
 from ldm.pipeline import LatentDiffusion, State
 from ldm.tokenizer import Tokens
+from p2p.algorithm import PromptToPrompt
+from p2p.alpha import Alpha
 from p2p.call import Call, Sampling
 from p2p.edits import Edit, Matrices, Moment, Swap
 from p2p.inject import layout_side, watching
@@ -129,6 +131,8 @@ def _swept(model: LatentDiffusion, args: argparse.Namespace, taus: tuple) -> lis
     sampling, encode = sampling_of(args), model.tokenizer.encode
     source, seeds = encode(args.source), range(args.seed, args.seed + args.seeds)
     edit_to = lambda y: lambda alpha: edit_of(args, source, encode(y), alpha)
+    for y in args.targets:  # what does not fit is refused before the first sweep samples
+        PromptToPrompt(model, args.source, (y,), (edit_to(y)(Alpha()),))
     return [sweep(model, args.source, y, edit_to(y), taus, seeds, **sampling.options()) for y in args.targets]
 
 

@@ -65,14 +65,11 @@ class Edit(ABC):
         """P_t and Q_t of this edit by itself.
 
         Raises:
-            ValueError: the edit does not fit the prompts, or asks for rows with negative weights to be renormalised.
+            ValueError: the edit does not fit the prompts.
         """
         m = len(moment.source.ids)
         nothing = Matrices(torch.zeros(m, m, dtype=torch.float64), torch.ones(m, dtype=torch.float64))
-        found = self.after(nothing, moment)
-        if found.renormalise and (found.P.min() < 0 or found.Q.min() < 0):
-            raise ValueError("rows with a negative weight can't be renormalised: drop one of the two")
-        return found
+        return self.after(nothing, moment)
 
     @staticmethod
     def between(source: Tokens, target: Tokens, alpha: Alpha = ALPHA) -> "Edit":
@@ -107,9 +104,18 @@ class Edit(ABC):
 
 @dataclass(frozen=True)
 class Composition(Edit):
-    """Edits one after the other."""
+    """Edits one after the other.
+
+    Raises:
+        ValueError: rows with a negative weight, at whatever steps, are to be renormalised.
+    """
 
     edits: tuple[Edit, ...]
+
+    def __post_init__(self):
+        negative = any(isinstance(edit, Reweight) and edit.factor < 0 for edit in self.edits)
+        if negative and any(isinstance(edit, Renormalise) for edit in self.edits):
+            raise ValueError("rows with a negative weight can't be renormalised: drop one of the two")
 
     @property
     def parts(self) -> tuple[Edit, ...]:

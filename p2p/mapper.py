@@ -52,10 +52,13 @@ def align(source: Tokens, target: Tokens, pairs: tuple[tuple[str, str], ...] = (
     looks at nothing in particular, and none of it flows into padding.
 
     Raises:
-        ValueError: a word of a pair is not in its prompt, or stands there several times.
+        ValueError: a word of a pair is not in its prompt, or stands there several times, or is in two pairs.
     """
     runs = [Run(columns(source, ours), columns(target, theirs)) for ours, theirs in pairs]
     said = [{column for run in runs for column in run[side]} for side in (0, 1)]
+    if any(len(said[side]) < sum(len(run[side]) for run in runs) for side in (0, 1)):
+        listed = ", ".join(f"{ours}={theirs}" for ours, theirs in pairs)
+        raise ValueError(f"in one mapper a word faces one other; of these pairs some share a word: {listed}")
     ours, theirs = (
         [unit for unit in units(tokens) if not said[side].intersection(unit.columns)]
         for side, tokens in enumerate((source, target))

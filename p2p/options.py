@@ -16,10 +16,12 @@ from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.inject import Layers, layout_side
 from p2p.local_blend import Region
 from p2p.masks import read_mask
+from p2p.words import columns
 
 TAU = """\
 when the edit lets go: the source's attention is used while t >= TAU, the target's own once t < TAU (t counts down, so
-injection comes first). A fraction is of T: 0.2 means 0.2 T, so the first 80%% of the steps inject; 1.0 never injects.
+injection comes first). A fraction is of T: 0.2 means 0.2 T, so the first 80%% of the steps inject; 1.0 never
+injects.
 A whole number is a time step, 0 (always) to T+1 (never). Default 0.2"""
 
 
@@ -89,7 +91,9 @@ def add_times(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_claims(parser: argparse.ArgumentParser) -> None:
+def add_claims(
+    parser: argparse.ArgumentParser, preserved: str = "at every step (--alpha gives it another time)"
+) -> None:
     """Which words take the source's attention; composed in this order."""
     parser.add_argument("--refine", action="store_true", help="keep the words that both prompts have, and swap none")
     parser.add_argument(
@@ -100,9 +104,13 @@ def add_claims(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="WORD",
-        help="take the source's attention for this word, at every step (--alpha gives it another time); alone, for no "
-        "other",
+        help=f"take the source's attention for this word, {preserved}; alone, for no other",
     )
+
+
+def add_swept_claims(parser: argparse.ArgumentParser) -> None:
+    """The same where a sweep says when, and injects cross-attention alone."""
+    add_claims(parser, preserved="while the sweep injects")
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
@@ -174,15 +182,19 @@ def claims_of(args: argparse.Namespace, source: Tokens, target: Tokens, alpha: A
     nothing.
 
     Raises:
-        ValueError: a tau is said that no word would heed.
+        ValueError: a tau or an alpha is said that no word would heed.
     """
     said: list[Edit] = [Refine(alpha)] if args.refine else []
     said += [Swap(word, other, alpha) for word, other in args.swap]
     if "tau" not in args:  # a sweep, whose own alpha is that of every word
         said += [Preserve(word, alpha) for word in args.preserve]
     else:
-        if args.preserve and not said and args.tau is not None:
-            raise ValueError("--preserve alone holds at every step, whatever --tau: give --alpha WORD=TAU instead")
+        if args.preserve and not said:
+            if args.tau is not None:
+                raise ValueError("--preserve alone holds at every step, whatever --tau: give --alpha WORD=TAU instead")
+            taken = {column for word in args.preserve for column in columns(target, word)}
+            if idle := [word for word in alpha.words if not taken.intersection(columns(target, word))]:
+                raise ValueError(f"--alpha {idle[0]} times nothing: --preserve alone takes no other word's attention")
         said += [Preserve(word, Alpha(0, alpha.words)) for word in args.preserve]
     return reduce(add, said) if said else Edit.between(source, target, alpha)
 
@@ -194,6 +206,10 @@ def edit_of(args: argparse.Namespace, source: Tokens, target: Tokens, alpha: Alp
 
 
 def alpha_of(args: argparse.Namespace) -> Alpha:
+    """Raises ValueError for a word with two times."""
+    words = [word for word, _ in args.alpha]
+    if twice := sorted({word for word in words if words.count(word) > 1}):
+        raise ValueError(f"--alpha has two times for {twice[0]!r}: give it one")
     return Alpha(Alpha().tau if args.tau is None else args.tau, dict(args.alpha))
 
 

@@ -107,7 +107,7 @@ def figure() -> Figure:
     ):
         path = walk(source.predict, z_T, SAMPLERS[name])[:, :6]
         _draw(axis, path, nearest(path[-1], SOURCE))
-        axis.set_title(f"{text},\nsix from the same z_T (grey)", fontsize=10, color=show.INK)
+        axis.set_title(f"{text},\nfrom six z_T (grey), both panels the same", fontsize=10, color=show.INK)
 
     # a prompt: the first picture, with some spread
     spread = 0.15 * torch.eye(2, dtype=torch.float64)

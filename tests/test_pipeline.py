@@ -87,6 +87,12 @@ def test_a_picture_of_the_wrong_size_is_refused(tiny):
         tiny.encode_pictures(np.zeros((1, 32, 31, 3), dtype=np.uint8))
 
 
+@pytest.mark.parametrize("seeds", [[], [1], [1, 2, 3]])
+def test_another_number_of_seeds_than_of_prompts_is_refused(tiny, seeds):
+    with pytest.raises(ValueError, match=f"2 prompts and {len(seeds)} seeds"):
+        tiny.generate([CAT, CAT], seeds)
+
+
 def test_generate_gives_a_picture_per_prompt_and_repeats_itself(tiny):
     first, second = (tiny.generate([CAT, CAT], [1, 2], steps=2) for _ in range(2))
     assert first.shape == (2, 32, 32, 3) and first.dtype == np.uint8

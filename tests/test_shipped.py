@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from ldm.config import PRESETS, ModelConfig
+from ldm.pictures import to_tensor
 from ldm.quantize import usage
 from p2p import demo
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
 from p2p.edits import Swap
 from weights.load import SHIPPED, load, load_autoencoder
-from weights.stickers.data import to_tensor
 from weights.stickers.train_autoencoder import mean_psnr
 
 ROOT = Path(__file__).parents[1]

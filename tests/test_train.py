@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from ldm.config import ScheduleConfig
 from ldm.schedule import Schedule
 from ldm.train import Trainer, ldm_loss
-from weights.stickers import train, train_diffusion
+from weights.stickers import train_diffusion
 from weights.stickers.train_diffusion import DiffusionLoss, new_model
 
 
@@ -185,9 +185,3 @@ def test_a_new_model_predicts_its_output_layers_bias_whatever_it_is_given(tiny, 
     out = model["unet"](z, torch.tensor([0, 999]), model["text_encoder"](algorithm_1.ids[:2]))
     bias = model["unet"].conv_out.bias.reshape(1, -1, 1, 1).expand_as(out)
     assert torch.equal(out, bias)  # zeros are added to the bias, so exact
-
-
-def test_a_codebook_is_not_trained_on_without_its_averages(tmp_path):
-    with pytest.raises(ValueError, match="averages that train the codebook are not shipped"):
-        train.train_vq(tmp_path, 1, from_shipped=True)
-    assert not any(tmp_path.iterdir())

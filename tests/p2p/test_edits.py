@@ -1,5 +1,8 @@
 """[P4, P9] tau, alpha and the matrices of a swap."""
 
+from functools import reduce
+from operator import add
+
 import pytest
 import torch
 from hypothesis import given
@@ -38,6 +41,12 @@ def test_a_whole_number_is_a_time_step():
     assert switch_time(200, T) == 200
     assert all(t >= switch_time(0, T) for t in range(1, T + 1))
     assert not any(t >= switch_time(T + 1, T) for t in range(1, T + 1))
+
+
+@pytest.mark.parametrize(("tau", "T", "first"), [(0.29, 100, 30), (0.57, 100, 58), (0.3, 7, 3), (0.2, 1000, 201)])
+def test_a_fraction_is_the_decimal_that_was_written(tau, T, first):
+    """The first step above tau T. By hand: 29, 57, 2.1 and 200; in floats 0.29 * 100 and 0.57 * 100 lie below."""
+    assert switch_time(tau, T) == first
 
 
 @pytest.mark.parametrize("tau", [-1, T + 2, -0.1, 1.01, float("nan")])
@@ -282,10 +291,13 @@ def test_a_renormalised_weight_is_a_weight_before_the_softmax(pair, tau, factor)
     assert_close(A_used.sum(-1), torch.ones(6, dtype=torch.float64), rtol=0, atol=1e-14)
 
 
-def test_rows_with_a_negative_weight_cannot_be_renormalised(pair):
-    for edit in (Renormalise() + Reweight("bicycle", -1.0), Reweight("bicycle", -1.0) + Renormalise()):
+@pytest.mark.parametrize("window", [0, Window(end=0.0, start=0.5)], ids=["always", "in the second half"])
+def test_rows_with_a_negative_weight_cannot_be_renormalised(window):
+    """Whenever the weight holds, so that nothing is sampled first."""
+    weight = Reweight("bicycle", -1.0, window)
+    for parts in ((Renormalise(), weight), (weight, Renormalise()), (weight, Swap("cat", "bicycle"), Renormalise())):
         with pytest.raises(ValueError, match="negative weight can't be renormalised"):
-            edit.matrices(Moment(500, T, *pair))
+            reduce(add, parts)
 
 
 def test_two_swaps_are_one_edit(tokenizer):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scenes import SyntheticArt, one, two
 
+from ldm.pictures import to_tensor
 from weights.stickers import world
 from weights.stickers.art import Art
-from weights.stickers.data import to_tensor
 from weights.stickers.render import SIZE, boxes, render
 from weights.stickers.world import Scene, Thing
 

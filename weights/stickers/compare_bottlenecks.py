@@ -14,10 +14,11 @@ from jaxtyping import UInt8
 
 from ldm.autoencoder import Autoencoder
 from ldm.files import save_atomically
+from ldm.pictures import to_tensor
 from ldm.quantize import perplexity, usage
 from p2p import show
 from weights.load import load, load_autoencoder
-from weights.stickers.data import held_out_scenes, render_all, to_tensor
+from weights.stickers.data import held_out_scenes, render_all
 from weights.stickers.train_autoencoder import mean_psnr, reconstructions
 
 SHOWN = 6  # scenes in the picture

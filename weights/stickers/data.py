@@ -7,9 +7,7 @@ from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 from tqdm import tqdm
 
 from ldm.files import save_atomically
@@ -29,11 +27,6 @@ def training_scenes(number: int) -> list[Scene]:
 def held_out_scenes(number: int) -> list[Scene]:
     """Scenes that training never sees, held-out pairs among them."""
     return [sample_scene(HELD_OUT_SEEDS + i) for i in range(number)]
-
-
-def to_tensor(pictures: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b 3 H W"]:
-    """Bytes to [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def render_all(scenes: list[Scene], name: str) -> UInt8[np.ndarray, "n H W 3"]:

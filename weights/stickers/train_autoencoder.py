@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ldm.autoencoder import Autoencoder
 from ldm.likeness import psnr
+from ldm.pictures import to_bytes, to_tensor
 from ldm.quantize import CodebookAverages, commitment_loss
-from weights.stickers.data import to_tensor
 
 CROP = 64  # the network is convolutional: it learns on crops and works on whole scenes
 KL_WEIGHT = 5e-4  # nats per latent number against L1 per colour value
@@ -61,8 +61,7 @@ def reconstructions(model: Autoencoder, pictures: UInt8[ndarray, "n H W 3"]) -> 
     parts = []
     for i in range(0, len(pictures), 20):
         x = to_tensor(pictures[i : i + 20]).contiguous(memory_format=torch.channels_last)
-        y = model.decode(model.encode(x)).clamp(-1, 1)
-        parts.append(((y + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+        parts.append(to_bytes(model.decode(model.encode(x))))
     return np.concatenate(parts)
 
 

@@ -12,13 +12,13 @@ from tqdm import tqdm
 from ldm.autoencoder import Autoencoder
 from ldm.config import ModelConfig
 from ldm.files import save_atomically
+from ldm.pictures import to_tensor
 from ldm.schedule import Schedule
 from ldm.text_encoder import TextEncoder
 from ldm.tokenizer import CLIPTokenizer
 from ldm.train import ldm_loss
 from ldm.unet import UNet
 from weights.stickers.art import cache_dir
-from weights.stickers.data import to_tensor
 
 DROPOUT = 0.1  # of captions, so that the empty prompt is known and guidance [D18] works
 
@@ -29,9 +29,11 @@ IN_PIECES = {"butterfly": 2, "bicycle": 2, "strawberry": 2, "octopus": 2, "eleph
 @torch.no_grad()
 def encode_all(autoencoder: Autoencoder, pictures: np.ndarray) -> Float[Tensor, "n c h w"]:
     """The latents of all pictures, a sample of each Gaussian, in float16; from the cache if they were made before."""
-    digest = hashlib.sha256(str(pictures.shape).encode() + pictures[-1].tobytes())
-    for tensor in autoencoder.encoder.state_dict().values():
-        digest.update(tensor.numpy().tobytes())
+    digest = hashlib.sha256(f"{pictures.shape} {autoencoder.config}".encode())
+    digest.update(pictures[:: max(1, len(pictures) // 200)].tobytes())  # every style and place is among so many
+    for part in (autoencoder.encoder, autoencoder.quant_conv):
+        for tensor in part.state_dict().values():
+            digest.update(tensor.numpy().tobytes())
     path = cache_dir() / f"latents-{digest.hexdigest()[:12]}.npy"
     if not path.exists():
         generator = torch.Generator().manual_seed(0)
@@ -57,7 +59,7 @@ def new_model(config: ModelConfig) -> nn.ModuleDict:
     embeddings = model.text_encoder.embeddings  # CLIP's scale; torch's default of 1 drowns the positions' gradient
     nn.init.normal_(embeddings.token_embedding.weight, std=0.02)
     nn.init.normal_(embeddings.position_embedding.weight, std=0.01)
-    nn.init.zeros_(model.unet.conv_out.weight)  # begins by predicting no noise at all
+    nn.init.zeros_(model.unet.conv_out.weight)  # begins with an output that nothing sways
     return model.to(memory_format=torch.channels_last)
 
 

@@ -50,6 +50,12 @@ GOOD = ("generate", CAT, "-o", "x.png")
         (("edit", CAT, DOG, "--mask", "none.png", "-o", "x.png"), "mask 'none.png' can't be read"),
         (("edit", CAT, DOG, "--preserve", "grass", "--tau", "0.5", "-o", "x.png"), "give --alpha WORD=TAU instead"),
         (("edit", CAT, DOG, "--preserve", "grass", "--alpha", "dig=0.5", "-o", "x.png"), "Did you mean 'dog'"),
+        (("edit", CAT, DOG, "--preserve", "grass", "--alpha", "dog=0.5", "-o", "x.png"), "--alpha dog times nothing"),
+        (("edit", CAT, DOG, "--alpha", "dog=0.5", "--alpha", "dog=0.9", "-o", "x.png"), "two times for 'dog'"),
+        (
+            ("edit", CAT, CAT, "--reweight", "grass=-1@0.5:0", "--renormalise", "-o", "x.png"),
+            "negative weight can't be renormalised",
+        ),
         (
             ("edit", CAT, DOG, "--blend-from", "0.5", "-o", "x.png"),
             "--blend or --mask begins to hold: give one of them",
@@ -57,7 +63,13 @@ GOOD = ("generate", CAT, "-o", "x.png")
         (("edit", CAT, DOG, "--gif", "x.png", "-o", "x.png"), r"must be a \.gif file"),
         (("sweep", "tau", CAT, DOG, "--seeds", "0", "-o", "x.png"), "--seeds must be at least 1"),
         (("sweep", "word", CAT, DOG, "--word", "dog", "-o", "x.png"), "'dog' cannot be preserved"),
+        (("sweep", "tau", CAT, DOG, CAT, "--swap", "cat=dog", "-o", "x.png"), "no word 'dog'"),
+        (("sweep", "window", CAT, DOG, "cat " * 31, "-o", "x.png"), "31 tokens"),
         (("show", "mapper", CAT, DOG, "--swap", "bird=dog", "-o", "x.png"), "no word 'bird'"),
+        (
+            ("show", "mapper", CAT, DOG, "--swap", "cat=dog", "--swap", "cat=grass", "-o", "x.png"),
+            "these pairs some share a word: cat=dog, cat=grass",
+        ),
         (("edit", CAT, DOG, "--self-side", "0", "-o", "x.png"), "at least 1 position a side, got a limit of 0"),
         (("edit", CAT, DOG, "--save", "call.txt", "-o", "x.png"), r"must be a \.json file"),
         (("edit", CAT, "dog " * 31, "-o", "x.png"), "31 tokens, the model's context holds 30"),

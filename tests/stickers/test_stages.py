@@ -1,0 +1,68 @@
+"""The stages of the shipped model's training: what they refuse, and what they go on from."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from ldm.autoencoder import Autoencoder
+from weights.stickers import train
+from weights.stickers.train_diffusion import encode_all
+from weights.stickers.world import Scene, Thing
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("diffusion", "--steps", "0"), "--steps must be at least 1"),
+        (("vq", "--steps", "-5"), "--steps must be at least 1"),
+        (("export", "--steps", "5"), "export takes none"),
+        (("vq", "--from-shipped"), "is for autoencoder and diffusion, not for vq"),
+        (("export", "--from-shipped"), "is for autoencoder and diffusion, not for export"),
+        (("autoencoder", "--from-shipped"), "holds a run, which goes on"),
+    ],
+)
+def test_options_that_a_stage_would_not_heed_are_refused(tmp_path, monkeypatch, capsys, args, message):
+    (tmp_path / "autoencoder").mkdir()
+    (tmp_path / "autoencoder" / "state.pt").touch()
+    monkeypatch.setattr("sys.argv", ["train", *args, "--runs", str(tmp_path)])
+    monkeypatch.setattr(train, "render_all", lambda *_: pytest.fail("work began"))
+    with pytest.raises(SystemExit) as stopped:
+        train.main()
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_decoder_of_another_autoencoder_is_not_exported(tiny, tmp_path):
+    model = deepcopy(tiny.autoencoder)
+    trained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    train.check_encoder(model, trained, tmp_path)
+    trained["encoder.conv_in.weight"][0, 0, 0, 0] += 1
+    with pytest.raises(ValueError, match="decoder belongs to an autoencoder that has been trained anew"):
+        train.check_encoder(model, trained, tmp_path)
+
+
+def test_scenes_with_what_the_model_finds_hard_are_drawn_twice_as_often():
+    scenes = [
+        Scene((Thing("cat"),)),
+        Scene((Thing("cat"), Thing("bicycle")), relation="next to"),
+        Scene((Thing("cat"),), style="pencil drawing"),
+        Scene((Thing("cat"),), style="painting"),
+    ]
+    assert train.shares(scenes) == [0, 1, 1, 2, 2, 3]
+
+
+def test_latents_are_cached_for_their_pictures_and_their_encoder(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("weights.stickers.train_diffusion.cache_dir", lambda: tmp_path)
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    first = encode_all(tiny.autoencoder, pictures)
+    monkeypatch.setattr(Autoencoder, "encode", lambda *_: pytest.fail("encoded again"))
+    assert torch.equal(encode_all(tiny.autoencoder, pictures), first)
+    monkeypatch.undo()
+    monkeypatch.setattr("weights.stickers.train_diffusion.cache_dir", lambda: tmp_path)
+    pictures[0, 0, 0] ^= 255
+    assert not torch.equal(encode_all(tiny.autoencoder, pictures), first)
+    other = deepcopy(tiny.autoencoder)
+    other.quant_conv.bias.add_(1)
+    assert not torch.equal(encode_all(other, pictures), encode_all(tiny.autoencoder, pictures))
+    assert len(list(tmp_path.iterdir())) == 3
