@@ -25,13 +25,11 @@ MAP = "magma"
 INK = "#333333"
 
 
-def grid(rows: Sequence[Sequence[tuple[str, UInt8[np.ndarray, "H W 3"]]]], title: str = "") -> Figure:
+def grid(rows: Sequence[Sequence[tuple[str, UInt8[np.ndarray, "H W 3"]]]]) -> Figure:
     """Pictures in rows, each with its caption above it."""
     columns = max(map(len, rows))
     figure = plt.figure(figsize=(2.6 * columns, 2.9 * len(rows)), layout="constrained")
     draw_grid(figure, rows)
-    if title:
-        figure.suptitle(title, fontsize=12, color=INK)
     return figure
 
 
@@ -48,16 +46,13 @@ def draw_grid(
             axis.set_title(wrap(caption, width), fontsize=9, color=INK)
 
 
-def attention(
-    panels: Sequence[tuple[str, UInt8[np.ndarray, "H W 3"], dict[str, Float[Tensor, "h w"]]]], title: str = ""
-) -> Figure:
+def attention(panels: Sequence[tuple[str, UInt8[np.ndarray, "H W 3"], dict[str, Float[Tensor, "h w"]]]]) -> Figure:
     """Pictures side by side; under each, where every word of its prompt was looked at.
 
     All maps share one colour scale, so that a dark map is a word that little of the picture looked at.
 
     Args:
         panels: caption, picture and word maps of each column.
-        title: of the figure.
     """
     across = 4  # maps in a line under a picture
     lines = max(-(-len(maps) // across) for _, _, maps in panels)
@@ -87,8 +82,6 @@ def attention(
                 image = axis.imshow(upsample(word_map, picture.shape[0]).numpy(), cmap=MAP, vmin=0, vmax=top)
                 axis.set_title(word, fontsize=8, color=INK, pad=2)
     colour_bar(figure, image, axes, "share of attention")
-    if title:
-        figure.suptitle(title, fontsize=12, color=INK)
     return figure
 
 

@@ -1,9 +1,8 @@
 """Half precision and devices without float64: what is computed in which dtype, and what is left of the numbers."""
 
-from copy import deepcopy
-
 import pytest
 import torch
+from model_files import in_dtype
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -80,11 +79,6 @@ def test_attention_whose_scores_pass_float16_does_not_overflow(dtype):
     assert_close(A.double(), expected, **COARSE[dtype])
     # sums of 7 products with values of order 1, rounded once more
     assert_close(attend(Q, K, V).double(), expected @ V.double(), rtol=0, atol=4 * COARSE[dtype]["atol"])
-
-
-def in_dtype(model: LatentDiffusion, dtype: torch.dtype) -> LatentDiffusion:
-    parts = (deepcopy(part).to(dtype) for part in (model.text_encoder, model.unet, model.autoencoder))
-    return LatentDiffusion(model.config, model.tokenizer, *parts)
 
 
 @pytest.mark.parametrize("dtype", COARSE)

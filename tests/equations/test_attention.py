@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from normal import normal
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
@@ -26,14 +27,10 @@ from ldm.text_encoder import SelfAttention
 EXACT = dict(rtol=1e-12, atol=1e-12)
 
 
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 @pytest.mark.equation("C1")
 def test_c1_self_attention_element_by_element():
     """[C1] With queries, keys and values all from x, one number at a time is what torch does at once."""
-    x, W_q, W_k, W_v = random(6, 5), *(random(5, 4, seed=i) for i in (1, 2, 3))
+    x, W_q, W_k, W_v = normal(6, 5), *(normal(5, 4, seed=i) for i in (1, 2, 3))
     q, k, v = x @ W_q, x @ W_k, x @ W_v
     assert_close(element_wise(q, k, v), F.scaled_dot_product_attention(q, k, v), **EXACT)
 
@@ -41,7 +38,7 @@ def test_c1_self_attention_element_by_element():
 @pytest.mark.equation("C1", "C7")
 def test_c1_in_the_prompt_model_a_token_sees_itself_and_those_before():
     """[C1, C7] Token i: element by element over tokens 0..i, in each head."""
-    layer, x = SelfAttention(8, heads=2, causal=True).double(), random(1, 5, 8)
+    layer, x = SelfAttention(8, heads=2, causal=True).double(), normal(1, 5, 8)
     heads = [
         [part[0].split(4, dim=1)[h] for part in (layer.q_proj(x), layer.k_proj(x), layer.v_proj(x))] for h in (0, 1)
     ]
@@ -56,7 +53,7 @@ def test_c1_in_the_prompt_model_a_token_sees_itself_and_those_before():
 @pytest.mark.parametrize("heads", [1, 2])
 def test_c1_in_the_first_stage_positions_look_at_each_other(heads):
     """[C1] Each head over the positions of the normalised features; the heads side by side [C4], added back."""
-    layer, x = SelfAttentionBlock(8, heads, groups=4, eps=1e-6).double(), 3 * random(2, 8, 2, 3) + 1
+    layer, x = SelfAttentionBlock(8, heads, groups=4, eps=1e-6).double(), 3 * normal(2, 8, 2, 3) + 1
     y = F.group_norm(x, 4, eps=1e-6).flatten(2).mT
     projections = (layer.to_q, layer.to_k, layer.to_v)
     per_head = lambda a: zip(*(project(a).chunk(heads, dim=-1) for project in projections))
@@ -67,8 +64,8 @@ def test_c1_in_the_first_stage_positions_look_at_each_other(heads):
 @pytest.mark.equation("C2")
 def test_c2_cross_attention_element_by_element():
     """[C2] Queries from y (n of them), keys and values from x (m of them)."""
-    y, x = random(3, 5), random(7, 6, seed=1)
-    q, k, v = y @ random(5, 4, seed=2), x @ random(6, 4, seed=3), x @ random(6, 2, seed=4)
+    y, x = normal(3, 5), normal(7, 6, seed=1)
+    q, k, v = y @ normal(5, 4, seed=2), x @ normal(6, 4, seed=3), x @ normal(6, 2, seed=4)
     result = element_wise(q, k, v)
     assert result.shape == (3, 2)
     assert_close(result, F.scaled_dot_product_attention(q, k, v), **EXACT)
@@ -77,7 +74,7 @@ def test_c2_cross_attention_element_by_element():
 @pytest.mark.equation("C3")
 def test_c3_matrix_form():
     """[C3] As one element at a time and as torch have it; every row of A is a distribution over the m tokens."""
-    Q, K, V = random(2, 3, 9, 4), random(2, 3, 5, 4, seed=1), random(2, 3, 5, 4, seed=2)
+    Q, K, V = normal(2, 3, 9, 4), normal(2, 3, 5, 4, seed=1), normal(2, 3, 5, 4, seed=2)
     A = attention_map(Q, K)
     assert A.shape == (2, 3, 9, 5) and (A > 0).all()
     assert_close(A.sum(dim=-1), torch.ones(2, 3, 9, dtype=torch.float64), **EXACT)
@@ -106,7 +103,7 @@ def test_c4_shapes_of_the_projections():
     assert layer.to_q.weight.shape == (d, d_eps)
     assert layer.to_k.weight.shape == layer.to_v.weight.shape == (d, d_tau)
     assert layer.to_q.bias is layer.to_k.bias is layer.to_v.bias is None  # Q is W_Q phi(z_t) and no more
-    latent, prompt = random(1, 9, d_eps), random(1, 4, d_tau)
+    latent, prompt = normal(1, 9, d_eps), normal(1, 4, d_tau)
     printed_W_Q, printed_W_V = layer.to_v.weight, layer.to_q.weight
     for W, x in ((printed_W_Q, latent), (printed_W_V, prompt)):
         with pytest.raises(RuntimeError, match="cannot be multiplied"):
@@ -125,7 +122,7 @@ def test_c5_n_counts_the_latent_positions():
         assert (site.height, site.width) == (3, 6)
         return attend(Q, K, V)
 
-    layer(random(1, 16, 3, 6), random(1, 7, 5), watch)
+    layer(normal(1, 16, 3, 6), normal(1, 7, 5), watch)
     assert seen == {"self": (1, 2, 18, 18), "cross": (1, 2, 18, 7)}
 
 
@@ -135,18 +132,18 @@ def test_c6_shapes_along_the_spatial_transformer():
     layer = SpatialTransformer(16, 5, heads=2, linear=False, groups=4, place="mid", layer=0).double()
     inside = []
     layer.transformer_blocks[0].register_forward_hook(lambda _, args, out: inside.append((args[0].shape, out.shape)))
-    x = random(2, 16, 3, 6)
-    assert layer(x, random(2, 7, 5)).shape == x.shape
+    x = normal(2, 16, 3, 6)
+    assert layer(x, normal(2, 7, 5)).shape == x.shape
     assert inside == [((2, 18, 16), (2, 18, 16))]
     torch.nn.init.zeros_(layer.proj_out.weight)
     torch.nn.init.zeros_(layer.proj_out.bias)
-    assert torch.equal(layer(x, random(2, 7, 5)), x)
+    assert torch.equal(layer(x, normal(2, 7, 5)), x)
 
 
 @pytest.mark.equation("C4", "C7", "C8")
 def test_c7_heads_attend_apart_and_merge():
     """[C7] Each head is C3 on its own slice; one head is C3 whole."""
-    x, context, site = random(1, 9, 8), random(1, 4, 5), Site("cross", "mid", 0, 3, 3)
+    x, context, site = normal(1, 9, 8), normal(1, 4, 5), Site("cross", "mid", 0, 3, 3)
     for heads in (1, 2, 4):
         layer = Attention(8, 5, heads).double()
         q, k, v = x[0] @ layer.to_q.weight.T, context[0] @ layer.to_k.weight.T, context[0] @ layer.to_v.weight.T
@@ -188,7 +185,7 @@ def test_c8_translation_is_the_same_attention_on_two_sentences(n, m):
 def test_c6_around_the_block_by_hand(linear):
     """[C6] Norm, projection, reshape, block, reshape, projection, added back. So small that the norm's 1e-6 is seen."""
     layer = SpatialTransformer(16, 5, heads=2, linear=linear, groups=4, place="mid", layer=0).double()
-    x, context = 1e-3 * random(2, 16, 3, 6), random(2, 7, 5, seed=1)
+    x, context = 1e-3 * normal(2, 16, 3, 6), normal(2, 7, 5, seed=1)
     project = lambda W, a: a @ W.weight.flatten(1).T + W.bias  # a 1x1 convolution is a matrix at each position
     y = project(layer.proj_in, F.group_norm(x, 4, eps=1e-6).flatten(2).mT)
     y = layer.transformer_blocks[0](y, context, lambda kind: Site(kind, "mid", 0, 3, 6))
@@ -198,9 +195,9 @@ def test_c6_around_the_block_by_hand(linear):
 @pytest.mark.equation("C6")
 def test_c6_the_block_by_hand():
     """[C6] Self-attention, cross-attention, feed-forward in this order, each of normalised features and added back."""
-    block, x, context = TransformerBlock(8, 5, heads=2).double(), random(1, 6, 8), random(1, 4, 5, seed=1)
+    block, x, context = TransformerBlock(8, 5, heads=2).double(), normal(1, 6, 8), normal(1, 4, 5, seed=1)
     for i, parameter in enumerate(block.parameters()):
-        parameter.data = random(*parameter.shape, seed=10 + i)
+        parameter.data = normal(*parameter.shape, seed=10 + i)
     norm = lambda a, n: F.layer_norm(a, (8,), n.weight, n.bias)
 
     def multi_head(layer, y, context):
@@ -221,13 +218,13 @@ def test_c6_the_block_by_hand():
 @pytest.mark.equation("B2")
 def test_b2_kl_to_the_standard_normal():
     """[B2] The closed form against torch.distributions, and the sample's mean and spread."""
-    q = Gaussian(random(2, 3, 4, 4), random(2, 3, 4, 4, seed=1))
+    q = Gaussian(normal(2, 3, 4, 4), normal(2, 3, 4, 4, seed=1))
     theirs = kl_divergence(Normal(q.mean, (0.5 * q.log_var).exp()), Normal(0.0, 1.0))
     assert_close(q.kl(), theirs, **EXACT)
     assert (q.kl() >= 0).all()
     nothing = Gaussian(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1))
     assert nothing.kl().item() == 0
-    eps = random(2, 3, 4, 4, seed=2)
+    eps = normal(2, 3, 4, 4, seed=2)
     assert_close(q.sample(eps), q.mean + q.log_var.exp().sqrt() * eps, **EXACT)
 
 
@@ -236,7 +233,7 @@ def test_b2_the_encoder_says_mean_and_log_variance():
     """[B2] The first half of its channels and the second, the logarithm kept in -30..20."""
     model = Autoencoder(AutoencoderConfig(widths=(8, 8), layers=1, latent_channels=3, groups=4)).double()
     model.quant_conv.bias.data = torch.tensor([0, 0, 0, -1000, 1000, 0], dtype=torch.float64)
-    x = random(2, 3, 8, 8)
+    x = normal(2, 3, 8, 8)
     q, said = model.posterior(x), model.quant_conv(model.encoder(x))
     assert q.mean.shape == (2, 3, 4, 4)
     assert torch.equal(q.mean, said[:, :3]) and torch.equal(q.log_var[:, 2], said[:, 5])

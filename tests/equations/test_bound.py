@@ -9,6 +9,7 @@ import math
 
 import pytest
 import torch
+from normal import normal
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from torch.testing import assert_close
 
@@ -29,10 +30,6 @@ EXACT = dict(rtol=1e-11, atol=1e-11)
 
 def numbers(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1, 1)
-
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def log_data(z_0: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import randomise
+from normal import normal
 from torch.testing import assert_close
 from transformers import CLIPConfig, CLIPModel
 
@@ -17,12 +18,8 @@ EXACT = dict(rtol=1e-12, atol=1e-12)
 LN3 = math.log(3)
 
 
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def pairs(n: int = 5, width: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
-    return random(n, width), random(n, width, seed=1)
+    return normal(n, width), normal(n, width, seed=1)
 
 
 @pytest.mark.equation("C9")
@@ -65,7 +62,7 @@ def test_c9_worked_by_hand():
 def test_c9_limits_of_the_loss():
     """[C9] Perfect pairs and a large scale: 0. Features that tell nothing: log n, whatever the scale. Pairs exchanged:
     the scale itself."""
-    images, texts = torch.eye(6).double(), random(1, 4).expand(6, 4)
+    images, texts = torch.eye(6).double(), normal(1, 4).expand(6, 4)
     assert_close(contrastive_loss(images, images, 100.0).item(), 0.0, **EXACT)  # 5 exp(-100)
     for scale in (0.0, 1.0, 100.0):
         assert_close(contrastive_loss(texts, texts, scale).item(), math.log(6), **EXACT)
@@ -78,7 +75,7 @@ def test_c9_loss_knows_neither_the_order_of_the_pairs_nor_the_length_of_the_feat
     """[C9] But it does know which text belongs to which image, and it is the same with images and texts exchanged."""
     images, texts = pairs()
     loss, order = contrastive_loss(images, texts, 7.0), torch.tensor([3, 0, 4, 1, 2])
-    lengths = random(5, 1, seed=2).exp()
+    lengths = normal(5, 1, seed=2).exp()
     assert_close(contrastive_loss(images[order], texts[order], 7.0), loss, **EXACT)
     assert_close(contrastive_loss(lengths * images, texts / lengths, 7.0), loss, **EXACT)
     assert_close(contrastive_loss(texts, images, 7.0), loss, **EXACT)
@@ -114,7 +111,7 @@ def test_c9_zero_shot_by_hand():
 
 def test_texts_without_an_image_are_refused():
     with pytest.raises(ValueError, match="3 images and 2 texts"):
-        contrastive_loss(random(3, 4), random(2, 4), 1.0)
+        contrastive_loss(normal(3, 4), normal(2, 4), 1.0)
 
 
 @pytest.mark.equation("C9")
@@ -129,7 +126,7 @@ def test_c9_equals_transformers_clip():
     model.logit_scale.fill_(math.log(9))
     ids = torch.randint(48, (4, 8), generator=torch.Generator().manual_seed(2))
     ids[:, -1] = 49
-    x = random(4, 3, 8, 8)
+    x = normal(4, 3, 8, 8)
     theirs = model(input_ids=ids, pixel_values=x, return_loss=True)
 
     images = model.visual_projection(model.vision_model(pixel_values=x).pooler_output)

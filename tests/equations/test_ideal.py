@@ -5,6 +5,7 @@ import re
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from normal import normal
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 from torch.testing import assert_close
 
@@ -19,10 +20,6 @@ ABAR = SCHEDULE.alpha_bar
 STEPS = (1, 2, 100, 500, 999, 1000)
 # float64, with divisions by 1 - alpha_bar_t of at least 8.5e-4
 EXACT = dict(rtol=1e-10, atol=1e-10)
-
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def covariances(k: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import randomise
+from normal import normal
 from torch.testing import assert_close
 
 from ldm.autoencoder import Autoencoder
@@ -27,10 +28,6 @@ from weights.stickers.train_autoencoder import mean_psnr, reconstructions, vq_lo
 VQ = AUTOENCODERS["stickers-vq"]
 # float64 sums of at most a few dozen terms
 EXACT = dict(rtol=1e-12, atol=1e-12)
-
-
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def codebook_of(entries: torch.Tensor) -> Codebook:
@@ -55,7 +52,7 @@ def of_latent(z: torch.Tensor) -> torch.Tensor:
 @pytest.mark.equation("B3")
 def test_b3_index_is_the_arg_min_over_all_entries():
     """[B3] One position and one entry at a time."""
-    entries, z = random(17, 3), random(2, 3, 4, 5, seed=1)
+    entries, z = normal(17, 3), normal(2, 3, 4, 5, seed=1)
     index = codebook_of(entries).indices(z)
     assert index.shape == (2, 4, 5)
     for b in range(2):
@@ -68,7 +65,7 @@ def test_b3_index_is_the_arg_min_over_all_entries():
 @pytest.mark.equation("B3")
 def test_b3_index_is_that_of_the_expanded_square():
     """[B3] ||z - e||^2 = ||z||^2 - 2 z e + ||e||^2, away from ties."""
-    entries, z = random(100, 8), random(200, 8, seed=1)
+    entries, z = normal(100, 8), normal(200, 8, seed=1)
     expanded = z.square().sum(1, keepdim=True) - 2 * z @ entries.T + entries.square().sum(1)
     assert torch.equal(codebook_of(entries).indices(latent(z)).flatten(), expanded.argmin(1))
     assert torch.equal(codebook_of(entries).indices(latent(z)).flatten(), torch.cdist(z, entries).argmin(1))
@@ -78,8 +75,8 @@ def test_b3_index_is_that_of_the_expanded_square():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_b3_quantising_twice_is_quantising_once(dtype):
     """[B3] To the bit; also of entries so close together that the expanded square finds almost none of them again."""
-    for entries in (random(50, 4), 3 + 1e-3 * random(200, 4)):
-        codebook, z = codebook_of(entries.to(dtype)), random(2, 4, 6, 6, seed=1).to(dtype)
+    for entries in (normal(50, 4), 3 + 1e-3 * normal(200, 4)):
+        codebook, z = codebook_of(entries.to(dtype)), normal(2, 4, 6, 6, seed=1).to(dtype)
         once = codebook(z)
         assert torch.equal(codebook(once), once) and not torch.equal(once, z)
         everything = codebook.embedding.weight
@@ -96,7 +93,7 @@ def test_b3_quantising_twice_is_quantising_once(dtype):
 @pytest.mark.equation("B3")
 def test_b3_gradient_goes_straight_through():
     """[B3] Value of the entries, to the bit; gradient of the identity, whatever comes after; none to the entries."""
-    codebook, z = codebook_of(random(5, 3)).requires_grad_(True), random(2, 3, 2, 2, seed=1).requires_grad_(True)
+    codebook, z = codebook_of(normal(5, 3)).requires_grad_(True), normal(2, 3, 2, 2, seed=1).requires_grad_(True)
     z_q = codebook(z)
     assert torch.equal(z_q, codebook.vectors(codebook.indices(z)))
     after = z_q.detach().clone().requires_grad_(True)
@@ -104,7 +101,7 @@ def test_b3_gradient_goes_straight_through():
     (z_q**3).sum().backward()
     assert torch.equal(z.grad, after.grad) and (z.grad != 0).all()
     assert codebook.embedding.weight.grad is None
-    eye = torch.autograd.functional.jacobian(lambda z: straight_through(z, z.round()), random(4))
+    eye = torch.autograd.functional.jacobian(lambda z: straight_through(z, z.round()), normal(4))
     assert torch.equal(eye, torch.eye(4, dtype=torch.float64))
 
 
@@ -122,7 +119,7 @@ def test_b3_losses_by_hand():
 @pytest.mark.equation("B3")
 def test_b3_the_codebook_loss_is_least_at_the_mean_of_the_assigned_vectors():
     """[B3] What the moving averages reach without a gradient."""
-    vectors = random(20, 3)
+    vectors = normal(20, 3)
     entry = vectors.mean(0).requires_grad_(True)
     codebook_loss(vectors, entry.expand(20, 3)).backward()
     assert_close(entry.grad, torch.zeros(3, dtype=torch.float64), **EXACT)
@@ -150,7 +147,7 @@ def test_b3_moving_averages_have_the_mean_of_the_assigned_vectors_as_fixed_point
     """[B3] From N_k = 1, m_k = e_k, s steps on one batch give e_k = (g e_k + (1 - g) n_k mean) / (g + (1 - g) n_k),
     with g = gamma^s."""
     start = torch.tensor([[10.0, 0.0], [-10.0, 0.0], [0.0, 10.0]], dtype=torch.float64)
-    vectors = start.repeat_interleave(torch.tensor([5, 3, 1]), dim=0) + random(9, 2)
+    vectors = start.repeat_interleave(torch.tensor([5, 3, 1]), dim=0) + normal(9, 2)
     codebook, z = codebook_of(start), latent(vectors)
     index = codebook.indices(z)
     n = torch.tensor([[5.0], [3.0], [1.0]], dtype=torch.float64)
@@ -184,7 +181,7 @@ def test_b3_an_entry_that_nothing_chooses_stays_for_ever():
 
 @pytest.mark.equation("B3")
 def test_b3_entries_hardly_chosen_begin_again_at_vectors_of_the_batch():
-    codebook, z = codebook_of(random(6, 3)), random(2, 3, 4, 4, seed=1)
+    codebook, z = codebook_of(normal(6, 3)), normal(2, 3, 4, 4, seed=1)
     averages = CodebookAverages(codebook)
     N = [1.0, 0.0, 0.9 * IDLE, 1.1 * IDLE, 2.0, 3.0 - 2 * IDLE]  # mean 1
     averages.N.copy_(torch.tensor(N, dtype=torch.float64))
@@ -241,7 +238,7 @@ def small() -> Autoencoder:
 
 @pytest.mark.equation("B1")
 def test_b1_the_latent_has_the_promised_size():
-    x = random(1, 3, 16, 16)
+    x = normal(1, 3, 16, 16)
     model = small()
     assert x.numel() / model.encode(x).numel() == model.config.compression
 
@@ -276,7 +273,7 @@ def test_b1_psnr_by_hand(monkeypatch):
 @pytest.mark.equation("B3")
 def test_b3_quantisation_is_in_the_decoder():
     """[B3] encode gives what the encoder says; decode quantises, and a latent quantised before gives the same."""
-    model, x = small(), random(1, 3, 16, 16).clamp(-1, 1)
+    model, x = small(), normal(1, 3, 16, 16).clamp(-1, 1)
     z_0 = model.encode(x)
     z = model.quant_conv(model.encoder(x))
     assert torch.equal(z_0, 0.5 * z)
@@ -288,8 +285,8 @@ def test_b3_quantisation_is_in_the_decoder():
 
 
 def test_an_autoencoder_with_a_codebook_has_no_gaussian():
-    model, x = small(), random(1, 3, 16, 16)
-    for call in (lambda: model.posterior(x), lambda: model.encode(x, random(1, 3, 8, 8))):
+    model, x = small(), normal(1, 3, 16, 16)
+    for call in (lambda: model.posterior(x), lambda: model.encode(x, normal(1, 3, 8, 8))):
         with pytest.raises(ValueError, match="no Gaussian"):
             call()
 
@@ -302,7 +299,7 @@ def test_b3_training_moves_every_parameter_and_fits_a_batch():
     averages, generator = CodebookAverages(model.quantize), torch.Generator().manual_seed(0)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=3e-3)
-    x = torch.from_numpy(np.kron(random(2, 3, 4, 4).clamp(-1, 1).numpy(), np.ones((4, 4))))  # blocks of 4x4
+    x = torch.from_numpy(np.kron(normal(2, 3, 4, 4).clamp(-1, 1).numpy(), np.ones((4, 4))))  # blocks of 4x4
     losses = []
     for _ in range(60):
         optimizer.zero_grad()

@@ -1,12 +1,12 @@
 """[P1, P2] The baselines: what stays, stays bit for bit, and each limit is the plain run or the picture."""
 
-from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from model_files import in_dtype
 from torch.testing import assert_close
 
 from ldm.pipeline import LatentDiffusion, Noise, State
@@ -181,8 +181,7 @@ def test_sdedit_starts_above_where_sampling_ends(tiny, picture):
 
 @pytest.fixture
 def half(tiny) -> LatentDiffusion:
-    parts = (deepcopy(part).bfloat16() for part in (tiny.text_encoder, tiny.unet, tiny.autoencoder))
-    return LatentDiffusion(tiny.config, tiny.tokenizer, *parts)
+    return in_dtype(tiny, torch.bfloat16)
 
 
 def test_the_kept_picture_of_a_model_in_half_precision_is_that_of_float32(tiny, half, mask, picture):

@@ -1,13 +1,11 @@
 """The diffusion classifier, on a network that is the ideal denoiser of two known distributions."""
 
-from copy import deepcopy
-
 import numpy as np
 import pytest
 import torch
+from model_files import in_dtype
 from torch.testing import assert_close
 
-from ldm.pipeline import LatentDiffusion
 from p2p.fidelity import fidelity
 
 CAT, DOG = "a photo of a cat", "a photo of a dog"
@@ -19,8 +17,7 @@ def ideal(tiny, request):
     """`tiny` as the ideal denoiser [D14] where a prompt's latents are N(mean, SPREAD^2 I), the mean being the latent of
     the prompt's picture; and the two pictures, of the cat and of the dog. In float32, or in the dtype asked for."""
     dtype = getattr(request, "param", torch.float32)
-    parts = (deepcopy(part).to(dtype) for part in (tiny.text_encoder, tiny.unet, tiny.autoencoder))
-    model = LatentDiffusion(tiny.config, tiny.tokenizer, *parts)
+    model = in_dtype(tiny, dtype)
     pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     means, contexts = model.encode_pictures(pictures), model.encode_prompts([CAT, DOG])
 

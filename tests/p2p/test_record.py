@@ -1,10 +1,10 @@
 """[P3] Running the source once and editing from the recording is the one-pass algorithm."""
 
 import dataclasses
-from copy import deepcopy
 
 import pytest
 import torch
+from model_files import in_dtype
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
@@ -29,8 +29,7 @@ STABLE_DIFFUSION = ScheduleConfig(spacing="leading", offset=1, last=1)
 @pytest.fixture(scope="module")
 def exact(tiny) -> LatentDiffusion:
     """The small model in float64: what two forms of one sum differ by is then no excuse."""
-    parts = (deepcopy(part).double() for part in (tiny.text_encoder, tiny.unet, tiny.autoencoder))
-    return LatentDiffusion(tiny.config, tiny.tokenizer, *parts)
+    return in_dtype(tiny, torch.float64)
 
 
 def p2p_of(model, until=0.5) -> PromptToPrompt:

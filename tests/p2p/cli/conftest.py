@@ -1,16 +1,14 @@
 """The command line, used as a stranger would: on a small random model in a folder, without a network."""
 
-import shutil
 import socket
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from model_files import save_model
 from PIL import Image
-from safetensors.torch import save_file
 
-import weights.stickers
 from ldm.pipeline import LatentDiffusion
 from p2p.__main__ import main
 
@@ -20,13 +18,7 @@ CAT, DOG = "a photo of a cat on the grass", "a photo of a dog on the grass"
 @pytest.fixture(scope="session")
 def folder(tiny: LatentDiffusion, tmp_path_factory) -> Path:
     """The random model as files."""
-    folder = tmp_path_factory.mktemp("model")
-    parts = {"text_encoder": tiny.text_encoder, "unet": tiny.unet, "autoencoder": tiny.autoencoder}
-    tensors = {f"{p}.{n}": t.contiguous() for p, part in parts.items() for n, t in part.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors")
-    (folder / "config.json").write_text(tiny.config.to_json())
-    shutil.copy(Path(weights.stickers.__file__).parent / "tokenizer.json", folder)
-    return folder
+    return save_model(tiny, tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

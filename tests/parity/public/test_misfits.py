@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from compvis_files import compvis, save_checkpoint
+from model_files import refused
 from public_files import public_names, save, write_folder
 from public_models import Tensors, public
-
-from parity.public.equal import refused
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ import pytest
 import torch
 from compvis_files import compvis, save_checkpoint
 from diffusers import StableDiffusionPipeline
+from model_files import refused, tensors_of
 from public_models import our_tensors, public
 
 from ldm.config import PRESETS
-from parity.public.equal import assert_equal, refused, tensors_of
+from parity.public.equal import assert_equal
 from weights import recognise
 from weights.load import load
 

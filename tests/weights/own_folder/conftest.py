@@ -5,20 +5,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+from model_files import save_model
 from safetensors.torch import load_file, save_file
 
-from own_folder.files import TOKENIZER, tensors_of
 from weights.stored import TensorFile
 
 
 @pytest.fixture(scope="module")
 def saved(tiny, tmp_path_factory) -> Path:
     """The tiny random model as a folder; not to be written to."""
-    folder = tmp_path_factory.mktemp("saved")
-    (folder / "config.json").write_text(tiny.config.to_json(), encoding="utf-8")
-    shutil.copy(TOKENIZER, folder / "tokenizer.json")
-    save_file(tensors_of(tiny), folder / "model.safetensors")
-    return folder
+    return save_model(tiny, tmp_path_factory.mktemp("saved"))
 
 
 @pytest.fixture

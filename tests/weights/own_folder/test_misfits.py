@@ -4,10 +4,10 @@ import re
 
 import pytest
 import torch
+from model_files import refused
 from safetensors.torch import save_file
 from tensor_files import HTML
 
-from own_folder.files import refused
 from weights.stored import TensorFile
 
 BIAS = "unet.conv_in.bias"

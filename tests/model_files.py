@@ -1,9 +1,12 @@
-"""What a folder of a model of ours holds, and the one error that refuses it."""
+"""A model as a folder of files, in another dtype, or not at all: the one error that refuses it."""
 
+import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import weights.stickers
 from ldm.pipeline import LatentDiffusion
@@ -18,8 +21,22 @@ def tensors_of(model: LatentDiffusion) -> dict[str, torch.Tensor]:
     return {
         f"{part}.{name}": tensor.contiguous()
         for part in PARTS
+        if getattr(model, part)
         for name, tensor in getattr(model, part).state_dict().items()
     }
+
+
+def save_model(model: LatentDiffusion, folder: Path) -> Path:
+    """A model with the shipped vocabulary, as a folder that `load` takes."""
+    (folder / "config.json").write_text(model.config.to_json(), encoding="utf-8")
+    shutil.copy(TOKENIZER, folder / "tokenizer.json")
+    save_file(tensors_of(model), folder / "model.safetensors")
+    return folder
+
+
+def in_dtype(model: LatentDiffusion, dtype: torch.dtype) -> LatentDiffusion:
+    """A copy of the model that computes in `dtype`."""
+    return LatentDiffusion(model.config, model.tokenizer, *(deepcopy(getattr(model, part)).to(dtype) for part in PARTS))
 
 
 def refused(match: str, *args, **kwargs) -> str:
