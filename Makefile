@@ -59,7 +59,7 @@ train-stickers: $(READY) ## train the shipped model from nothing (hours; goes on
 	$(FAST) $(RUN) -m weights.stickers.train vq
 	$(RUN) -m weights.stickers.train export
 
-contact-sheet: $(READY) ## 100 held-out prompts and ten edits, by the shipped model: weights/stickers/contact_sheet.png
+contact-sheet: $(READY) ## 100 prompts not trained on and ten edits, by the shipped model: weights/stickers/contact_sheet.png
 	$(RUN) -m weights.stickers.contact_sheet
 
 clean: ## remove what make made (not the training runs, which are in the user's cache)

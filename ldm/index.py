@@ -6,9 +6,10 @@ A docstring that begins with `[D7]` claims D7 for its function; a test marked `p
 
 import ast
 import csv
+import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +61,7 @@ class Test(NamedTuple):
 
     name: str
     path: Path
+    source: str
 
 
 def ids_in(text: str) -> list[str]:
@@ -113,11 +115,19 @@ def _inside(node: ast.AST, name: str, path: Path, source: str) -> Iterator[Defin
 def tests() -> Iterator[tuple[str, Test]]:
     """(id, test) for every mark."""
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        text = path.read_text(encoding="utf-8")
+        for node in ast.parse(text).body:
             for mark in getattr(node, "decorator_list", []):
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.equation":
                     for argument in mark.args:
-                        yield ast.literal_eval(argument), Test(node.name, path.relative_to(ROOT))
+                        source = ast.get_source_segment(text, node)
+                        yield ast.literal_eval(argument), Test(node.name, path.relative_to(ROOT), source)
+
+
+def proof(id: str, marked: Iterable[tuple[str, Test]]) -> str:
+    """A digest of the row's tests, which changes with what any of them asserts."""
+    sources = sorted(test.source for row, test in marked if row == id)
+    return hashlib.sha256("\n".join(sources).encode()).hexdigest()[:12]
 
 
 def functions_of(formula: Formula, found: tuple[Definition, ...]) -> list[Definition]:
@@ -127,7 +137,7 @@ def functions_of(formula: Formula, found: tuple[Definition, ...]) -> list[Defini
 
 
 def mutants() -> list[dict[str, str]]:
-    """What `make mutants` found: id, function, kind, change, result; empty if it was never run."""
+    """What `make mutants` found: id, function, kind, change, result, the tests' `proof`; empty if it was never run."""
     return list(csv.DictReader(MUTANTS.read_text(encoding="utf-8").splitlines())) if MUTANTS.exists() else []
 
 

@@ -307,13 +307,14 @@ def main() -> None:
             raise SystemExit(f"{id}: its tests fail on the code as it is")
         for mutant in chosen:
             result = "survived" if passes(id, files, mutant) else "killed"
-            results.append(dict(id=id, function=mutant.function, kind=mutant.kind, change=mutant.change, result=result))
+            row = dict(id=id, function=mutant.function, kind=mutant.kind, change=mutant.change, result=result)
+            results.append(row | {"proof": index.proof(id, marks)})
             if result == "survived":
                 print(f"{id} {mutant.function}: {mutant.change} survived", flush=True)
         print(f"{id}: {len(chosen)} mutants", flush=True)
         results.sort(key=lambda m: list(FORMULAS).index(m["id"]))
         with index.MUTANTS.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["id", "function", "kind", "change", "result"], lineterminator="\n")
+            writer = csv.DictWriter(file, ["id", "function", "kind", "change", "result", "proof"], lineterminator="\n")
             writer.writeheader()
             writer.writerows(results)
 

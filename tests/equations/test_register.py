@@ -128,9 +128,11 @@ def test_the_command_prints_and_refuses():
 
 @pytest.mark.parametrize("id", FORMULAS)
 def test_every_mutant_of_a_row_is_killed(id):
-    """As `make mutants` last found it, on functions that are still the same in what was changed."""
+    """As `make mutants` last found it, with the tests that there are now, on functions that are still the same in what
+    was changed."""
     tried = [m for m in index.mutants() if m["id"] == id]
     assert len(tried) >= 3
+    assert {m["proof"] for m in tried} == {index.proof(id, MARKS)}, f"run tests/mutants.py {id}"
     assert [m for m in tried if m["result"] != "killed"] == []
     assert [m for m in tried if m["change"] not in changes_to(m["function"])] == []
 

@@ -8,8 +8,10 @@ import torch
 
 from ldm.autoencoder import Autoencoder
 from weights.stickers import train
+from weights.stickers.contact_sheet import held_out_captions
+from weights.stickers.data import held_out_scenes, training_scenes
 from weights.stickers.train_diffusion import encode_all
-from weights.stickers.world import Scene, Thing
+from weights.stickers.world import Scene, Thing, caption
 
 
 @pytest.mark.parametrize(
@@ -66,3 +68,10 @@ def test_latents_are_cached_for_their_pictures_and_their_encoder(tiny, tmp_path,
     other.quant_conv.bias.add_(1)
     assert not torch.equal(encode_all(other, pictures), encode_all(tiny.autoencoder, pictures))
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_the_captions_of_the_contact_sheet_are_a_hundred_that_no_training_scene_has():
+    captions = held_out_captions(100)
+    trained = {caption(scene) for scene in training_scenes(train.LATENTS)}
+    assert len(set(captions)) == 100 and trained.isdisjoint(captions)
+    assert sum(caption(scene) in captions for scene in held_out_scenes(200)) >= 100

@@ -1,7 +1,7 @@
 """What the shipped model can do, to be looked at: `python -m weights.stickers.contact_sheet`.
 
-Writes `contact_sheet.png` (a picture for each of 100 held-out captions, none of them chosen) and `contact_edits.png`
-(ten swaps: source, the same seed with the prompt changed, Prompt-to-Prompt) beside the model.
+Writes `contact_sheet.png` (a picture for each of 100 captions that no training scene has, none of them chosen) and
+`contact_edits.png` (ten swaps: source, the same seed with the prompt changed, Prompt-to-Prompt) beside the model.
 """
 
 import sys
@@ -16,7 +16,8 @@ from p2p.algorithm import PromptToPrompt
 from p2p.baselines import fixed_seed
 from p2p.edits import Edit
 from weights.load import load
-from weights.stickers.data import held_out_scenes
+from weights.stickers.data import held_out_scenes, training_scenes
+from weights.stickers.train import LATENTS
 from weights.stickers.world import caption
 
 FOLDER = Path(__file__).parent
@@ -36,9 +37,16 @@ EDITS = (  # source, target, seed
 )
 
 
+def held_out_captions(number: int) -> list[str]:
+    """The captions of held-out scenes, in their order, but for those that a scene trained on has too."""
+    trained = {caption(scene) for scene in training_scenes(LATENTS)}
+    captions = dict.fromkeys(caption(scene) for scene in held_out_scenes(4 * number))  # about two in five remain
+    return [caption for caption in captions if caption not in trained][:number]
+
+
 def main() -> None:
     model = load("stickers")
-    prompts = [caption(scene) for scene in held_out_scenes(100)]
+    prompts = held_out_captions(100)
     panels = []
     for i in tqdm(range(0, len(prompts), COLUMNS), "captions", unit="row", file=sys.stderr):
         row = prompts[i : i + COLUMNS]
