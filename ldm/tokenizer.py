@@ -180,7 +180,9 @@ class CLIPTokenizer(PromptTokenizer):
         base = _byte_entries()
         backend = Tokenizer(BPE(end_of_word_suffix="</w>"))
         _clip_rules(backend)
-        trainer = trainers.BpeTrainer(initial_alphabet=base[:256], end_of_word_suffix="</w>", show_progress=False)
+        # ties between merges go by the letters' numbers; those of letters that end a word would be a hash table's order
+        numbered = [*base[:256], *reversed(base[256:])]
+        trainer = trainers.BpeTrainer(special_tokens=numbered, end_of_word_suffix="</w>", show_progress=False)
         backend.train_from_iterator(captions, trainer)
         merges = [tuple(m) for m in json.loads(backend.to_str())["model"]["merges"]]
         for word, number in in_pieces.items():

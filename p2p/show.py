@@ -25,11 +25,13 @@ MAP = "magma"
 INK = "#333333"
 
 
-def grid(rows: Sequence[Sequence[tuple[str, UInt8[np.ndarray, "H W 3"]]]]) -> Figure:
+def grid(rows: Sequence[Sequence[tuple[str, UInt8[np.ndarray, "H W 3"]]]], title: str = "") -> Figure:
     """Pictures in rows, each with its caption above it."""
     columns = max(map(len, rows))
     figure = plt.figure(figsize=(2.6 * columns, 2.9 * len(rows)), layout="constrained")
     draw_grid(figure, rows)
+    if title:
+        figure.suptitle(title, fontsize=12, color=INK)
     return figure
 
 

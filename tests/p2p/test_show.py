@@ -45,7 +45,8 @@ def test_matrices_are_labelled_with_the_tokens_and_hold_their_numbers(tokenizer)
     M = mapper(align(source, target, (("cat", "bicycle"),)), 32)
     edit = Swap("cat", "bicycle", Alpha(0.4)) + Reweight("grass", -2.0)
     at = {t: edit.matrices(Moment(t, 1000, source, target)) for t in (1000, 100)}
-    at[50] = (edit + Reweight("grass", -1.0) + Renormalise()).matrices(Moment(50, 1000, source, target))
+    renormalised = Swap("cat", "bicycle", Alpha(0.4)) + Reweight("grass", 2.0) + Renormalise()
+    at[50] = renormalised.matrices(Moment(50, 1000, source, target))
     figure = show_edit.matrices(source, target, M, at)
     mapper_panel, early, late, later, early_strip, late_strip, later_strip = panels(figure)
     for panel in (mapper_panel, early, late):

@@ -38,7 +38,7 @@ def test_tau_of_all_of_T_is_the_fixed_seed_baseline(p2p):
         ((), "keep the words that both prompts have; swap 'cat' for 'dog'"),
         (("--refine",), "keep the words that both prompts have"),
         (("--swap", "cat=dog", "--reweight", "grass=2"), "swap 'cat' for 'dog'; weigh 'grass' by 2"),
-        (("--preserve", "grass", "--alpha", "dog=0.5"), "preserve 'grass'"),
+        (("--preserve", "grass", "--alpha", "grass=0.5"), "preserve 'grass'"),
         (("--blend", "dog,cat,-grass"), "keep the words that both prompts have; swap 'cat' for 'dog'"),
     ],
 )

@@ -143,7 +143,7 @@ def test_what_our_classes_cannot_be_is_refused(file, change, said, write):
         (
             "celebahq",
             UNET,
-            dict(block_out_channels=[33, 66, 99], norm_num_groups=33, attention_head_dim=20),
+            dict(block_out_channels=[22, 66, 88], norm_num_groups=22, attention_head_dim=20),
             "a level of width 66 cannot have heads of 20",
         ),
         ("text2im", BERT, dict(activation_function="relu"), "'activation_function' is 'relu', not 'gelu'"),
