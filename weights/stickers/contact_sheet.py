@@ -40,7 +40,7 @@ EDITS = (  # source, target, seed
 def held_out_captions(number: int) -> list[str]:
     """The captions of held-out scenes, in their order, but for those that a scene trained on has too."""
     trained = {caption(scene) for scene in training_scenes(LATENTS)}
-    captions = dict.fromkeys(caption(scene) for scene in held_out_scenes(4 * number))  # about two in five remain
+    captions = dict.fromkeys(caption(scene) for scene in held_out_scenes(4 * number))  # about three in five remain
     return [caption for caption in captions if caption not in trained][:number]
 
 
