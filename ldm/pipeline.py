@@ -135,22 +135,19 @@ class LatentDiffusion:
         network computes in the model's dtype; the rest, and the result, are in that of z_t.
         """
         b, x = len(z_t), z_t.to(self.dtype)
+        timestep = torch.tensor([t - 1], device=self.device)  # counted from 0, as in training; shared by all rows
         if guidance == 1 or not context.shape[1]:  # without tokens both predictions are one
-            output = self.unet(x, self._timestep(t, b), context, edit).to(z_t.dtype)
+            output = self.unet(x, timestep, context, edit).to(z_t.dtype)
         else:
             empty = self.encode_prompts([""]) if empty is None else empty
             both = self.unet(
                 torch.cat([x, x]),
-                self._timestep(t, 2 * b),
+                timestep,
                 torch.cat([empty.expand(b, -1, -1), context]),
                 edit and _second_half(edit, b),
             )
             output = guided(*both.to(z_t.dtype).chunk(2), guidance)
         return self.schedule.predict(output, z_t, t)
-
-    def _timestep(self, t: int, b: int) -> Tensor:
-        # the network counts from 0, as the public weights were trained
-        return torch.full((b,), t - 1, device=self.device)
 
     @torch.no_grad()
     def denoise(

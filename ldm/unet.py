@@ -48,7 +48,7 @@ class ResidualBlock(nn.Module):
         if width_in != width_out:
             self.conv_shortcut = nn.Conv2d(width_in, width_out, 1)
 
-    def forward(self, x: Float[Tensor, "b i h w"], time: Float[Tensor, "b d"]) -> Float[Tensor, "b o h w"]:
+    def forward(self, x: Float[Tensor, "b i h w"], time: Float[Tensor, "#b d"]) -> Float[Tensor, "b o h w"]:
         y = self.conv1(F.silu(self.norm1(x)))
         y = y + self.time_emb_proj(F.silu(time))[:, :, None, None]
         y = self.conv2(F.silu(self.norm2(y)))
@@ -143,7 +143,7 @@ class UNet(nn.Module):
     def forward(
         self,
         z_t: Float[Tensor, "b c h w"],
-        timestep: Int[Tensor, " b"],
+        timestep: Int[Tensor, " #b"],
         context: Float[Tensor, "b m e"],
         edit: AttentionEdit | None = None,
     ) -> Float[Tensor, "b c h w"]:
@@ -151,10 +151,13 @@ class UNet(nn.Module):
 
         Args:
             z_t: noisy latents.
-            timestep: counted from 0, as the public weights were trained: the lecture's t less one.
+            timestep: counted from 0, as the public weights were trained: the lecture's t less one. Either one per row,
+                as in training, or a single one that all rows share.
             context: tau_theta(y), the prompt's tokens; ignored by a UNet without prompts.
             edit: called in place of plain attention in every attention layer; see `ldm.attention`.
         """
+        # A shared timestep is embedded once and broadcast: some BLAS round the equal rows of a short stack differently,
+        # and equal rows of a batch would then give unequal results.
         time = self.time_embedding(timestep_embedding(timestep, self.config.widths[0]).to(z_t.dtype))
         x = self.conv_in(z_t)
         skips = [x]
