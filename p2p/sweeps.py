@@ -42,6 +42,7 @@ class Sweep:
     target: str
     T: int
     settings: tuple[Time | Window, ...]  # tau of each edit
+    seeds: tuple[int, ...]
     originals: UInt8[np.ndarray, "s H W 3"]  # one per seed
     pictures: UInt8[np.ndarray, "s k H W 3"]
     preservation: Float[Tensor, "s k"]  # `ldm.likeness.psnr`
@@ -91,6 +92,7 @@ def sweep(
         target,
         model.schedule.T,
         tuple(taus),
+        tuple(seeds),
         np.stack(originals),
         np.stack(pictures),
         preservation=likeness(psnr),
