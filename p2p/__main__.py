@@ -43,6 +43,7 @@ Make a picture from a prompt, edit it by editing the prompt, and see where each 
 
   p2p generate "a photo of a red car on the beach" --seed 7 -o car.png
   p2p edit "a photo of a cat on the grass" "a photo of a dog on the grass" --tau 0.2 --seed 7 -o edit.png
+  p2p edit "a photo of a cat on the grass" "a photo of a dog on the grass" --compare --seed 7 -o compare.png
   p2p edit "a photo of a cat in fog" "a photo of a cat in fog" --reweight fog=3 -o foggy.png
   p2p edit "a photo of a cat in fog" "a photo of a dog in fog" --save dog.json -o dog.png
   p2p replay dog.json -o again.png
@@ -63,7 +64,7 @@ own, one network call more than steps) and dpm++ also look back, and need fewer 
 step, and needs more of them; euler is ddim by its other name, and ends at the clean latent even where the model's
 settings let ddim stop a step short. Default %(default)s"""
 BY = """\
-what to show beside the picture. word: where each word looks, over all steps. step: the same at eight of the steps.
+what to show beside the image. word: where each word is looked at, over all steps. step: the same at eight of the steps.
 layer: the same in each part and at each resolution of the UNet. component: what self-attention sees, words aside, as
 its principal components: positions of one colour look at the same places. Default %(default)s"""
 FIGURES = {  # of an edit, and of experiments: what makes each, what it shows, and which options of an edit it uses

@@ -13,7 +13,7 @@ from p2p.edits import Edit
 from weights.load import load
 
 SOURCE, TARGET = "a photo of a red car on the street", "a photo of a blue car on the street"
-SAMPLING = Sampling(seed=1)
+SAMPLING = Sampling(seed=4)
 OUTPUT = Path("out/demo.png")
 
 

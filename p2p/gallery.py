@@ -53,63 +53,42 @@ class Example(NamedTuple):
 
 EXAMPLES = (
     Example(
-        "noun swap",
-        "a photo of a cat on the grass",
+        "One noun for another",
+        "a photo of a panda on the grass",
         "a photo of a dog on the grass",
-        Swap("cat", "dog"),
-        seed=4,
-    ),
-    Example(
-        "swap of 1 token for 3",
-        "a photo of a balloon at night",
-        "a photo of an umbrella at night",
-        Swap("balloon", "umbrella"),
+        Swap("panda", "dog"),
         seed=3,
     ),
     Example(
-        "colour swap",
-        "a photo of a red car on the street",
-        "a photo of a blue car on the street",
-        Swap("red", "blue"),
+        "A word of one token for a word of three",
+        "a photo of a balloon at night",
+        "a photo of an umbrella at night",
+        Swap("balloon", "umbrella"),
         seed=5,
     ),
     Example(
-        "style",
+        "One colour for another",
+        "a photo of a red car on the street",
+        "a photo of a blue car on the street",
+        Swap("red", "blue"),
+        seed=4,
+    ),
+    Example(
+        "Another place",
+        "a photo of a penguin in the snow",
+        "a photo of a penguin in the desert",
+        Swap("snow", "desert"),
+        seed=3,
+    ),
+    Example(
+        "Another style",
         "a photo of a castle on the grass",
         "a pencil drawing of a castle on the grass",
         Swap("photo", "pencil drawing", Alpha(0.4)),
         seed=1,
     ),
     Example(
-        "phrase inserted",
-        "a photo of a cake on a table",
-        "a photo of a cake with sprinkles on a table",
-        Refine(),
-        seed=3,
-    ),
-    Example(
-        "phrase deleted",
-        "a photo of a house on the grass with snowflakes",
-        "a photo of a house on the grass",
-        Refine(),
-        seed=3,
-    ),
-    Example(
-        "fog turned up",
-        "a photo of a tree on the grass in fog",
-        "a photo of a tree on the grass in fog",
-        Refine() + Reweight("fog", 3.0),
-        seed=5,
-    ),
-    Example(
-        "fog turned down",
-        "a photo of a tree on the grass in fog",
-        "a photo of a tree on the grass in fog",
-        Refine() + Reweight("fog", -1.0),
-        seed=5,
-    ),
-    Example(
-        "one word preserved",
+        "The attention of one word kept, and of no other: butterfly",
         "a photo of a butterfly on the grass",
         "a photo of a butterfly in the desert",
         Preserve("butterfly"),
@@ -117,23 +96,49 @@ EXAMPLES = (
         self_until=1.0,
     ),
     Example(
-        "local blend",
-        "a photo of a car on the street",
-        "a photo of a green car on the street",
+        "A phrase added",
+        "a photo of a cake on a table",
+        "a photo of a cake with sprinkles on a table",
         Refine(),
-        seed=1,
-        region=Region(("car",)),
+        seed=5,
     ),
     Example(
-        "two edits composed",
-        "a photo of a cat on the beach in fog",
-        "a photo of a lion on the beach in fog",
-        Swap("cat", "lion") + Reweight("fog", 2.0),
+        "A phrase removed",
+        "a photo of a house on the grass with snowflakes",
+        "a photo of a house on the grass",
+        Refine(),
+        seed=3,
+    ),
+    Example(
+        "The attention to a word tripled: fog",
+        "a photo of a tree on the grass in fog",
+        "a photo of a tree on the grass in fog",
+        Refine() + Reweight("fog", 3.0),
+        seed=5,
+    ),
+    Example(
+        "The attention to a word turned round: fog, times -1",
+        "a photo of a tree on the grass in fog",
+        "a photo of a tree on the grass in fog",
+        Refine() + Reweight("fog", -1.0),
+        seed=5,
+    ),
+    Example(
+        "A change only where the house is",
+        "a photo of a house on the grass",
+        "a photo of a pink house on the grass",
+        Refine(),
+        seed=2,
+        region=Region(("house",)),
+    ),
+    Example(
+        "Two edits at once: another colour, and the fog doubled",
+        "a photo of a red car on the street in fog",
+        "a photo of a blue car on the street in fog",
+        Swap("red", "blue") + Reweight("fog", 2.0),
         seed=4,
     ),
 )
-
-
 HOUSE, HOUSE_SEED = "a photo of a house on the grass", 5
 HOUSES = (  # targets of the one source, and what each is called in the figure
     ("a photo of a castle on the grass", "castle"),
@@ -170,13 +175,17 @@ def draw_houses(images: UInt8[np.ndarray, "b H W 3"]) -> Figure:
     return sheet.done()
 
 
+def _prompts(example: Example) -> str:
+    return f"{example.source}\n→ {'the same prompt' if example.target == example.source else example.target}"
+
+
 def draw_examples(shown: Sequence[tuple[Example, UInt8[np.ndarray, "3 H W 3"]]]) -> Figure:
     """Two examples in a row, each of three images under its title and its prompts."""
     side, gap = 1.32, 0.04
     block = 3 * side + 2 * gap
     sheet = Sheet(2 * MARGIN + 2 * block + 2 * GAP)
     for pair in (shown[i : i + 2] for i in range(0, len(shown), 2)):
-        prompts = [wrap(f"{example.source}\n→ {example.target}", block, LABEL) for example, _ in pair]
+        prompts = [wrap(_prompts(example), block, LABEL) for example, _ in pair]
         top = sheet.bottom
         start = top + height_of("title", CAPTION) + max(height_of(text, LABEL) for text in prompts) + 0.2
         for k, ((example, images), text) in enumerate(zip(pair, prompts)):
