@@ -123,7 +123,7 @@ def edited(model: LatentDiffusion, call: Call, watched: bool = False) -> Run:
 
 
 def unedited(model: LatentDiffusion, call: Call) -> Run:
-    """[P1] The same prompts from the same seed, each with its own attention."""
+    """The same prompts from the same seed, each with its own attention."""
     histories = _histories(model, call)
     watch, sampling = together(histories), call.sampling
     run = fixed_seed(model, _prompts_of(call), sampling.seed, edit=lambda t: watching(watch), **sampling.options())

@@ -2,7 +2,7 @@
 docs/targets.png.
 
 Each example is a call as the command line would save it, and is shown as the source, the same seed with the prompt
-changed, and the edit. Seeds are chosen, by looking at a dozen.
+changed, and the edit. Seeds were chosen by eye.
 """
 
 import sys

@@ -42,13 +42,13 @@ class Sweep:
     target: str
     T: int
     settings: tuple[Time | Window, ...]  # tau of each edit
-    seeds: tuple[int, ...]
     originals: UInt8[np.ndarray, "s H W 3"]  # one per seed
     pictures: UInt8[np.ndarray, "s k H W 3"]
     preservation: Float[Tensor, "s k"]  # `ldm.likeness.psnr`
     structure: Float[Tensor, "s k"]  # `ldm.likeness.structure`
     fidelity: Float[Tensor, "s k"]  # `p2p.fidelity.fidelity`
     fidelity_of_originals: Float[Tensor, " s"]
+    seeds: tuple[int, ...]
 
 
 def sweep(
@@ -92,13 +92,13 @@ def sweep(
         target,
         model.schedule.T,
         tuple(taus),
-        tuple(seeds),
         np.stack(originals),
         np.stack(pictures),
         preservation=likeness(psnr),
         structure=likeness(structure),
         fidelity=torch.stack(fits)[:, 1:],
         fidelity_of_originals=torch.stack(fits)[:, 0],
+        seeds=tuple(seeds),
     )
 
 

@@ -21,8 +21,8 @@ def sweep() -> Sweep:
     settings = (1.0, Window(end=0.5, start=0.75), 200)
     measured = dict(preservation=numbers, structure=-torch.arange(6.0).reshape(2, 3) / 8, fidelity=numbers.flip(0) / 16)
     originals = torch.tensor([-0.5, -0.25])
-    return Sweep("a cat", "a dog, sitting", 1000, settings, (7, 8), images[:, 0], images, **measured,
-                 fidelity_of_originals=originals)  # fmt: skip
+    return Sweep("a cat", "a dog, sitting", 1000, settings, images[:, 0], images, **measured,
+                 fidelity_of_originals=originals, seeds=(7, 8))  # fmt: skip
 
 
 def test_csv_has_a_row_per_seed_and_setting(sweep, tmp_path):

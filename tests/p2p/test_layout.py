@@ -91,7 +91,7 @@ def swept(prompt: str, taus, targets: int, draw):
     k = len(taus)
     measured = torch.arange(2.0 * k).reshape(2, k)
     images = np.zeros((2, k, 32, 32, 3), np.uint8)
-    one = Sweep("a cat", prompt, 1000, tuple(taus), (0, 1), images[:, 0], images, *[measured] * 3, torch.zeros(2))
+    one = Sweep("a cat", prompt, 1000, tuple(taus), images[:, 0], images, *[measured] * 3, torch.zeros(2), (0, 1))
     return draw([one] * targets)
 
 
@@ -126,7 +126,7 @@ FIGURES = {
         *[tokenizer.encode(prompt)] * 2, Refine(), 0.5, range(1000, -1, -100), T=1000
     ),
 }
-COSTLY = {"compare, 8 targets", "8 steps", "taus, 8 targets"}  # of short prompts only
+COSTLY = {"compare, 2 targets", "compare, 8 targets", "8 steps", "taus, 8 targets"}  # of short prompts only
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -179,7 +179,6 @@ def lab(colours, eyes: str) -> torch.Tensor:
 @pytest.mark.parametrize("eyes", DICHROMATS)
 def test_colours_are_told_apart_by_every_kind_of_eyes(eyes):
     """2.3 units of CIE Lab are what can just be told apart; thin lines need several times that."""
-    print(eyes, torch.pdist(lab(show.COLOURS, eyes)).min())
     assert torch.pdist(lab(show.COLOURS, eyes)).min() > 9
     ramp = matplotlib.colormaps[show.MAP](np.linspace(0, 1, 33))[:, :3]
     assert (lab(ramp, eyes)[:, 0].diff() > 0).all()  # the more attention, the lighter

@@ -170,10 +170,8 @@ def a_sweep(taus) -> Sweep:
     pictures = np.zeros((2, k, 32, 32, 3), np.uint8)
     kept = torch.arange(2.0 * k).reshape(2, k)
     measured = dict(preservation=kept, structure=kept / 20, fidelity=kept / 10)
-    originals = torch.tensor([-1.0, -3.0])
-    return Sweep(
-        CAT, BICYCLE, 1000, tuple(taus), (0, 1), pictures[:, 0], pictures, **measured, fidelity_of_originals=originals
-    )
+    measured |= dict(fidelity_of_originals=torch.tensor([-1.0, -3.0]), seeds=(0, 1))
+    return Sweep(CAT, BICYCLE, 1000, tuple(taus), pictures[:, 0], pictures, **measured)
 
 
 def test_the_tau_sweep_draws_means_over_the_seeds():
