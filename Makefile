@@ -25,10 +25,10 @@ $(READY): requirements.lock pyproject.toml
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-demo: $(READY) ## a picture, the same seed with one word changed, and the Prompt-to-Prompt edit: out/demo.png
+demo: $(READY) ## an image, the same seed with one word changed, and the Prompt-to-Prompt edit: out/demo.png
 	$(RUN) -m p2p.demo
 
-gallery: $(READY) ## every kind of edit, by the shipped model: docs/gallery.png
+gallery: $(READY) ## every kind of edit, and ten edits of one source: docs/gallery.png, docs/targets.png
 	$(RUN) -m p2p.gallery
 
 test: $(READY) ## run the tests

@@ -23,10 +23,12 @@ from p2p.call import CALL, Call
 from p2p.masks import decoding
 from p2p.options import (
     add_claims,
+    add_maps,
     add_places,
     add_self_times,
     add_swept_claims,
     add_times,
+    add_views,
     add_weights,
     call_of,
     finite,
@@ -41,6 +43,7 @@ Make a picture from a prompt, edit it by editing the prompt, and see where each 
 
   p2p generate "a photo of a red car on the beach" --seed 7 -o car.png
   p2p edit "a photo of a cat on the grass" "a photo of a dog on the grass" --tau 0.2 --seed 7 -o edit.png
+  p2p edit "a photo of a cat on the grass" "a photo of a dog on the grass" --compare --seed 7 -o compare.png
   p2p edit "a photo of a cat in fog" "a photo of a cat in fog" --reweight fog=3 -o foggy.png
   p2p edit "a photo of a cat in fog" "a photo of a dog in fog" --save dog.json -o dog.png
   p2p replay dog.json -o again.png
@@ -61,7 +64,7 @@ own, one network call more than steps) and dpm++ also look back, and need fewer 
 step, and needs more of them; euler is ddim by its other name, and ends at the clean latent even where the model's
 settings let ddim stop a step short. Default %(default)s"""
 BY = """\
-what to show beside the picture. word: where each word looks, over all steps. step: the same at eight of the steps.
+what to show beside the image. word: where each word is looked at, over all steps. step: the same at eight of the steps.
 layer: the same in each part and at each resolution of the UNet. component: what self-attention sees, words aside, as
 its principal components: positions of one colour look at the same places. Default %(default)s"""
 FIGURES = {  # of an edit, and of experiments: what makes each, what it shows, and which options of an edit it uses
@@ -122,6 +125,7 @@ def parser() -> argparse.ArgumentParser:
 
     generate = subcommands.add_parser("generate", parents=[common], help="a picture from a prompt")
     generate.add_argument("prompt")
+    add_views(generate, compared=False)
     generate.set_defaults(make=commands.generate)
 
     edit = subcommands.add_parser(
@@ -134,7 +138,7 @@ def parser() -> argparse.ArgumentParser:
     )
     edit.add_argument("source", help="the prompt of the picture")
     edit.add_argument("targets", nargs="+", metavar="target", help="the edited prompt, or several")
-    for add in (add_times, add_claims, add_weights, add_self_times, add_places):
+    for add in (add_times, add_claims, add_weights, add_self_times, add_places, add_views, add_maps):
         add(edit)
     edit.add_argument("--save", type=Path, metavar="FILE.json", help="write the whole call down, to `p2p replay` it")
     edit.add_argument("--gif", type=Path, metavar="FILE.gif", help="the steps as an animation, source beside targets")
@@ -147,6 +151,8 @@ def parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("file", type=Path, help="a .json file that --save wrote, or a .png that `p2p edit` made")
     replay.add_argument("--model", help="instead of the file's; needed where that is a path, which is never followed")
+    add_views(replay)
+    add_maps(replay)
 
     download = subcommands.add_parser(
         "download",
@@ -165,6 +171,7 @@ def parser() -> argparse.ArgumentParser:
     )
     attention.add_argument("prompt")
     attention.add_argument("--by", choices=commands.ATTENTION, default="word", help=BY)
+    add_maps(attention)
     attention.set_defaults(make=commands.attention)
 
     show = subcommands.add_parser("show", help="figures of an edit itself")
@@ -185,6 +192,8 @@ def parser() -> argparse.ArgumentParser:
                 figure.add_argument("--word", required=True, help="the word to preserve")
             if name in ("tau", "window"):
                 figure.add_argument("--seeds", type=int, default=1, metavar="N", help="measure so many, from --seed on")
+                numbers = "write what was measured, for each seed: a .csv or a .json file"
+                figure.add_argument("--data", type=Path, metavar="FILE", help=numbers)
             for add in options:
                 add(figure)
     return top
@@ -257,6 +266,7 @@ def run(args: argparse.Namespace) -> None:
         print(fetched(args.name))
         return
     check_output(args.output)
+    check_views(args)
     if args.command == "replay":
         call = read_call(args.file)
         if args.model is None and call.model not in PRESETS:  # no path is taken from a file
@@ -264,20 +274,42 @@ def run(args: argparse.Namespace) -> None:
         if args.model is None:  # a file from elsewhere may name a model that is gigabytes to download
             print(f"{args.file} asks for the model {call.model}", file=sys.stderr)
         call = replace(call, model=args.model or call.model, ema=call.ema and not args.no_ema)
-        picture, _ = commands.edit(load(call.model, args.device, args.dtype, ema=call.ema), call)
-        save(picture, args.output, call.to_json())
+        save_made(
+            commands.edit(load(call.model, args.device, args.dtype, ema=call.ema), call, args), args, call.to_json()
+        )
         return
     sampling = sampling_of(args)
     if args.command == "edit":
         edit(args)
         return
-    if getattr(args, "seeds", 1) < 1:
-        raise ValueError(f"--seeds must be at least 1, got {args.seeds}")
     model = load_model(args)
     sampling.times(model.schedule)
-    said = {k: v for k, v in vars(args).items() if k != "make"}
+    said = {k: v for k, v in vars(args).items() if k not in ("make", "save_maps", "data")}
     write_out = lambda value: asdict(value) if is_dataclass(value) else str(value)  # a window or a weight; a path
-    save(args.make(model, args), args.output, json.dumps(said, default=write_out, ensure_ascii=False))
+    save_made(args.make(model, args), args, json.dumps(said, default=write_out, ensure_ascii=False))
+
+
+def check_views(args: argparse.Namespace) -> None:
+    """Raises ValueError for files that could not be written, and for options that nothing would use."""
+    if "data" in args and args.data:
+        ending = args.data.suffix.lower()
+        check_output(args.data, ending if ending in (".csv", ".json") else ".csv or .json")
+    if getattr(args, "save_maps", None):
+        check_output(args.save_maps, ".npz")
+    if getattr(args, "seeds", None) is not None:
+        if args.seeds < 1:
+            raise ValueError(f"--seeds must be at least 1, got {args.seeds}")
+        if idle := [name for name in ("--gif", "--save-maps") if getattr(args, name[2:].replace("-", "_"), None)]:
+            raise ValueError(f"{idle[0]} is of one seed: leave out --seeds")
+    if "compare" in args and args.scale and not args.compare:
+        raise ValueError("--scale is of the maps that --compare draws: give both")
+
+
+def save_made(made: commands.Made, args: argparse.Namespace, made_by: str) -> None:
+    """Write the image and the files beside it."""
+    save(made.image, args.output, made_by)
+    for path, fill in made.also.items():
+        write(fill, path)
 
 
 def load_model(args: argparse.Namespace) -> LatentDiffusion:
@@ -291,15 +323,10 @@ def edit(args: argparse.Namespace) -> None:
             check_output(path, ending)
     model = load_model(args)
     call = call_of(args, model)
-    picture, states = commands.edit(model, call)
-    save(picture, args.output, call.to_json())
+    made = commands.edit(model, call, args)
     if args.save:
-        write(lambda part: part.write_text(call.to_json() + "\n", encoding="utf-8"), args.save)
-    if args.gif:
-        from p2p.animate import frames, save_gif  # its fonts are matplotlib's, which takes a second to load
-
-        animation = frames(model, iter(states), [call.source, *args.targets])
-        write(lambda part: save_gif(animation, part), args.gif)
+        made.also[args.save] = lambda part: part.write_text(call.to_json() + "\n", encoding="utf-8")
+    save_made(made, args, call.to_json())
 
 
 def main() -> None:

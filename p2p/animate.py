@@ -10,10 +10,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ldm.files import save_atomically
 from ldm.pipeline import LatentDiffusion, State
-from p2p.show import INK, wrap
+from p2p.show import INK, broken, wrap
 
-SIDE = 256  # pixels that a smaller picture is brought to, so that captions can be read
-STRIP = 48  # pixels above the pictures for their captions
+SIDE = 256  # pixels that a smaller image is brought to, so that captions can be read
+SIZE, LINE = 11.0, 15  # pixels: of the captions' letters, and from one line to the next
+ACROSS = 4  # images in a row
 
 
 def frames(
@@ -43,13 +44,20 @@ def frames(
 def _frame(pictures: UInt8[np.ndarray, "b H W 3"], prompts: Sequence[str], t: int) -> Image.Image:
     side = max(SIDE, pictures.shape[2])
     height = round(side * pictures.shape[1] / pictures.shape[2])
-    frame = Image.new("RGB", (side * len(pictures), STRIP + height), "white")
+    roles = ["source", *["target"] * (len(prompts) - 1)]
+    width = (side - 8) / 72  # `wrap` counts in inches of 72 points
+    captions = [wrap(f"{role}, t = {t}\n{prompt}", width, SIZE) for role, prompt in zip(roles, prompts)]
+    strip = LINE * max(3, *(caption.count("\n") + 1 for caption in captions)) + 3
+    rows = broken(list(zip(captions, pictures)), ACROSS)
+    frame = Image.new("RGB", (side * len(rows[0]), (strip + height) * len(rows)), "white")
     draw = ImageDraw.Draw(frame)
-    font = ImageFont.truetype(findfont("DejaVu Sans"), 11)  # the one that comes with matplotlib
-    for i, (picture, prompt) in enumerate(zip(pictures, prompts)):
-        role = "source" if i == 0 else "target"
-        draw.multiline_text((i * side + 4, 3), wrap(f"{role}, t = {t}\n{prompt}", side // 7), INK, font, spacing=2)
-        frame.paste(Image.fromarray(picture).resize((side, height), Image.Resampling.BICUBIC), (i * side, STRIP))
+    font = ImageFont.truetype(findfont("DejaVu Sans"), SIZE)  # the one that comes with matplotlib
+    for i, row in enumerate(rows):
+        for j, (caption, picture) in enumerate(row):
+            left, top = j * side, i * (strip + height)
+            draw.multiline_text((left + 4, top + 3), caption, INK, font, spacing=2)
+            image = Image.fromarray(picture).resize((side, height), Image.Resampling.BICUBIC)
+            frame.paste(image, (left, top + strip))
     return frame
 
 

@@ -5,7 +5,7 @@ An edit that worked can be saved, sent to someone and replayed; every picture of
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
 from operator import add
@@ -22,7 +22,7 @@ from ldm.schedule import Schedule
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Time
 from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
-from p2p.inject import Layers, layout_side
+from p2p.inject import Layers, Watch, layout_side, together
 from p2p.local_blend import LocalBlend, Region
 from p2p.masks import check_mask
 
@@ -171,11 +171,21 @@ class Call:
         prompts, edits = tuple(t.prompt for t in self.targets), tuple(t.edit for t in self.targets)
         return PromptToPrompt(model, self.source, prompts, edits, self.self_injection, self.layers)
 
-    def start(self, model: LatentDiffusion) -> Iterator[State]:
-        """The run: one yield per step, row 0 the source's. Raises ValueError for what does not fit, before any step."""
+    def start(self, model: LatentDiffusion, watch: Sequence[Watch] = ()) -> Iterator[State]:
+        """The run: one yield per step, row 0 the source's.
+
+        Args:
+            model: the latent diffusion model.
+            watch: each shown the attention that every cross-attention layer used; then maps are built, which round
+                otherwise than the call without them, by at most a grey level.
+
+        Raises:
+            ValueError: something does not fit; no step has been made.
+        """
         p2p, sampling = self.p2p(model), self.sampling
         sampling.times(model.schedule)
         how, wheres = sampling.options(), [target.where for target in self.targets]
+        watches = list(watch)
         if any(where is not None for where in wheres):
             source, *targets = map(model.tokenizer.encode, p2p.prompts)
             side = layout_side(model, self.blend.side)
@@ -184,8 +194,8 @@ class Call:
                 check_mask(mask, model.latent_shape[1:])
             how["blend"] = blend
             if any(isinstance(where, Region) for where in wheres):
-                how["watch"] = blend.maps
-        return p2p.denoise(sampling.seed, **how)
+                watches.append(blend.maps)
+        return p2p.denoise(sampling.seed, watch=together(watches), **how)
 
     def to_json(self) -> str:
         return json.dumps(CALL.dump_python(self, mode="json", exclude_none=True), indent=2, ensure_ascii=False)

@@ -7,7 +7,7 @@ Rows of the batch are the source, then its targets; or the targets alone, where 
 a recording. The unconditional half of a guided batch never gets here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -153,6 +153,16 @@ def source_of(
     """The source's Q and K, for each target; asked of a recording only where they are used."""
     Q_source, K_source = recorded(site) if recorded else (Q[:1], K[:1])
     return Q_source.expand(targets, -1, -1, -1), K_source.expand(targets, -1, -1, -1)
+
+
+def together(watches: Sequence[Watch]) -> Watch | None:
+    """Show each of them the same attention; None if there are none."""
+
+    def watch(site: Site, A: Float[Tensor, "b h n m"]) -> None:
+        for each in watches:
+            each(site, A)
+
+    return watch if watches else None
 
 
 def watching(watch: Watch, recorded: Recorded | None = None) -> AttentionEdit:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,22 @@ from ldm.attention import Site
 from ldm.pipeline import State
 from ldm.tokenizer import Tokens
 from p2p.words import columns, names, words
+
+Scale = Literal["word", "shared"]  # of the colours of word maps: each word's own, or one for all
+SPECIAL, OTHERS = "BOS EOS PAD", "other tokens"  # with spaces, as no word is named
+
+
+def parts(tokens: Tokens) -> dict[str, list[int]]:
+    """All columns of the attention matrix, each once: those of each word, by its name; then those of tokens outside all
+    words, such as punctuation, if there are any; then those of BOS, EOS and padding."""
+    special = {i for i, span in enumerate(tokens.spans) if span == (0, 0)}
+    left = dict.fromkeys(i for i in range(len(tokens.ids)) if i not in special)
+    found = {}
+    for name, word in zip(names(tokens), words(tokens)):
+        if own := [i for i in word.columns if i in left]:
+            found[name] = own
+            left = dict.fromkeys(i for i in left if i not in own)
+    return found | ({OTHERS: list(left)} if left else {}) | {SPECIAL: sorted(special)}
 
 
 class WordMaps:
@@ -49,11 +65,10 @@ class WordMaps:
         return self._sum / self._count
 
     def of_words(self, row: int, tokens: Tokens) -> dict[str, Float[Tensor, "h w"]]:
-        """The map of each word of one row's prompt, summed over the word's tokens; words in their order, by
-        their `names`."""
+        """The map of each word of one row's prompt, summed over the word's tokens, and of what is no word, as `parts`
+        has them: together they sum to 1 at each position."""
         maps = self.mean()[row].cpu()
-        found = zip(names(tokens), words(tokens))
-        return {name: maps[list(word.columns)].sum(dim=0) for name, word in found}
+        return {name: maps[columns].sum(dim=0) for name, columns in parts(tokens).items()}
 
 
 class Group(NamedTuple):
@@ -80,7 +95,7 @@ class MapHistory:
 
     Args:
         tokens: the prompt of the row that is recorded.
-        chosen: its words or phrases, named as `columns` takes them; by default every word.
+        chosen: its words or phrases, named as `columns` takes them; by default all `parts` of the prompt.
         row: of the batch.
 
     Raises:
@@ -88,11 +103,10 @@ class MapHistory:
     """
 
     def __init__(self, tokens: Tokens, chosen: Sequence[str] | None = None, row: int = 0):
-        chosen = names(tokens) if chosen is None else chosen
-        if not chosen:
+        if not (names(tokens) if chosen is None else chosen):
             raise ValueError(f"the prompt {tokens.prompt!r} has no words to show the attention of")
         self.tokens, self.row = tokens, row
-        self.words = {word: list(columns(tokens, word)) for word in chosen}
+        self.words = parts(tokens) if chosen is None else {word: list(columns(tokens, word)) for word in chosen}
         self._now: Sums = {}  # of the call in progress
         self._steps: dict[int, Sums] = {}
 

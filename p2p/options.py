@@ -6,6 +6,7 @@ from dataclasses import fields
 from functools import reduce
 from operator import add
 from pathlib import Path
+from typing import get_args
 
 from ldm.pipeline import LatentDiffusion
 from ldm.tokenizer import Tokens
@@ -15,6 +16,7 @@ from p2p.call import Blend, Call, Sampling, Target
 from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.inject import Layers, layout_side
 from p2p.local_blend import Region
+from p2p.maps import Scale
 from p2p.masks import read_mask
 from p2p.words import columns
 
@@ -174,6 +176,49 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         type=time,
         metavar="TAU",
         help=f"regions and masks hold once t < TAU (default {Blend().start})",
+    )
+
+
+def factor(text: str) -> int:
+    """How many times as large, for argparse."""
+    if not (text.isdecimal() and 1 <= int(text) <= 16):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 16")
+    return int(text)
+
+
+def add_views(parser: argparse.ArgumentParser, compared: bool = True) -> None:
+    """What is made of the images: nothing in them changes."""
+    view = parser.add_mutually_exclusive_group()
+    if compared:
+        view.add_argument(
+            "--compare",
+            action="store_true",
+            help="a figure: for each target the source, the same seed with the new prompt, and the edit, with the map "
+            "of every word",
+        )
+    view.add_argument("--seeds", type=int, metavar="N", help="a figure: the same for N seeds, from --seed on")
+    view.add_argument(
+        "--upscale",
+        type=factor,
+        default=1,
+        metavar="N",
+        help="write the image N times as wide and high, smoothly, to be looked at (default %(default)s)",
+    )
+
+
+def add_maps(parser: argparse.ArgumentParser) -> None:
+    """How the maps of words are drawn, and where their numbers go."""
+    parser.add_argument(
+        "--scale",
+        choices=get_args(Scale),
+        help="colours of the maps: word (the default), each word's from 0 to its own largest, with its share of all "
+        "attention beside it; shared, one scale for all, where a dark map is a word with little attention",
+    )
+    parser.add_argument(
+        "--save-maps",
+        type=Path,
+        metavar="FILE.npz",
+        help="the maps of every word at every step, and the latents, as arrays for numpy.load",
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -26,7 +25,7 @@ from p2p.alpha import Time, switch_time
 SCHEDULE = Schedule(ScheduleConfig())
 STEPS, SEED, PATHS = 100, 0, 18
 OUTPUT = Path("out/plane.png")
-COLOURS = ("#1b6ca8", "#d1495b", "#3f8f5b")  # of the modes, by their number
+COLOURS = show.COLOURS[:3]  # of the modes, by their number
 # two data sets of three pictures each; the second has each of them elsewhere, a third of a turn further
 ANGLES = torch.tensor([0.5, 7 / 6, 11 / 6], dtype=torch.float64) * torch.pi
 SOURCE = 2 * torch.stack([ANGLES.cos(), ANGLES.sin()], dim=1)
@@ -96,7 +95,8 @@ def figure() -> Figure:
     """Six panels: two samplers, guidance, and one edit for three tau."""
     z_T = torch.randn(PATHS, 2, 1, 1, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
     source, target = (IdealDenoiser(SCHEDULE, data_set(data)) for data in (SOURCE, TARGET))
-    figure, axes = plt.subplots(2, 3, figsize=(11, 7.6), layout="constrained")
+    figure = show.new_figure(11.0, 7.6)
+    axes = figure.subplots(2, 3)
     for axis in axes.flat:
         axis.set(xlim=(-3.8, 3.8), ylim=(-2.9, 4.2), xticks=[], yticks=[], aspect="equal")
         _mark(axis, SOURCE, "o")

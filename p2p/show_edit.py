@@ -6,20 +6,21 @@ Nothing here needs a model; what is drawn follows from the two prompts.
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-import matplotlib.pyplot as plt
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from torch import Tensor
 
 from ldm.tokenizer import Tokens
 from p2p.alpha import Time, Window, window
 from p2p.edits import Composition, Edit, Matrices, Moment, Renormalise, Reweight
-from p2p.show import INK, colour_bar
+from p2p.show import CAPTION, COLOURS, GAP, INK, LABEL, MARGIN, Sheet, broken, height_of, length, wrap
 
 FEW = 16  # tokens a side up to which the numbers are written into the cells
+WIDE = 17.0  # inches that the panels of a row take at most
 
 
 def matrices(source: Tokens, target: Tokens, M: Float[Tensor, "m m2"], at: Mapping[int, Matrices]) -> Figure:
@@ -36,37 +37,42 @@ def matrices(source: Tokens, target: Tokens, M: Float[Tensor, "m m2"], at: Mappi
         panels.append((f"P_t at t = {t}{', rows renormalised' * renormalised}", P, Q))
     numbers = [part[..., :shown][:shown] for _, P, Q in panels for part in (P, Q) if part is not None]
     low, high = min(0.0, *(float(n.min()) for n in numbers)), max(1.0, *(float(n.max()) for n in numbers))
-    size = 0.34 * shown
-    figure, axes = plt.subplots(
-        2,
-        len(panels),
-        figsize=((size + 0.9) * len(panels) + 0.4, size + 3.1),
-        height_ratios=(shown, 1),
-        squeeze=False,
-        layout="constrained",
-    )
-    for j, (caption, P, Q) in enumerate(panels):
-        image = _heat_map(axes[0, j], P[:shown, :shown], rows, columns, max(-low, high))
-        axes[0, j].set_title(caption, fontsize=11, color=INK, pad=8)
-        axes[0, j].set_xlabel("target's tokens", fontsize=9, color=INK)
-        if Q is None:
-            axes[1, j].axis("off")
-            continue
-        _heat_map(axes[1, j], Q[None, :shown], ["Q_t"], columns, max(-low, high))
-        axes[1, j].set_xlabel("diagonal of Q_t: share of the target's own attention", fontsize=9, color=INK)
-    axes[0, 0].set_ylabel("source's tokens", fontsize=9, color=INK)
-    colour_bar(figure, image, axes, "share of attention").ax.set_xlim(low, high)
-    figure.suptitle(f"A_used = A P_t + A* Q_t\n{source.prompt}  →  {target.prompt}", fontsize=12, color=INK)
-    return figure
+    cell = 0.34 if shown <= FEW else 0.2
+    size, label = cell * shown, max(length(piece, LABEL) for piece in (*rows, *columns))
+    own = wrap("diagonal of Q_t: the target's own attention", size + label, LABEL)
+    # room for the labels, those below turned by 60 degrees, and for the axes' names
+    left, below = label + 0.35, 0.87 * label + 0.25 + height_of(own, LABEL)
+    tables = broken(panels, max(1, int(WIDE / (left + size))))
+    title = f"A_used = A P_t + A* Q_t\n{source.prompt}  →  {target.prompt}"
+    sheet = Sheet(max(5.0, 2 * MARGIN + len(tables[0]) * (left + size) + GAP), title)
+    for table in tables:
+        start = sheet.bottom + height_of("M", CAPTION) + GAP
+        for j, (caption, P, Q) in enumerate(table):
+            x = MARGIN + left + j * (left + size)
+            axis = sheet.axes(x, start, size, size)
+            _heat_map(axis, P[:shown, :shown], rows, columns, max(-low, high))
+            axis.set_title(caption, fontsize=CAPTION, color=INK, pad=8)
+            axis.set_xlabel("target's tokens", fontsize=LABEL, color=INK)
+            if j == 0:
+                axis.set_ylabel("source's tokens", fontsize=LABEL, color=INK)
+            if Q is not None:
+                strip = sheet.axes(x, start + size + below, size, cell)
+                _heat_map(strip, Q[None, :shown], ["Q_t"], columns, max(-low, high))
+                strip.set_xlabel(own, fontsize=LABEL, color=INK)
+        sheet.bottom += below
+    width = min(3.2, sheet.width - 2 * MARGIN)
+    colours = ScalarMappable(Normalize(-max(-low, high), max(-low, high)), "RdBu")
+    sheet.colour_bar(colours, "share of attention", (sheet.width - width) / 2, width).ax.set_xlim(low, high)
+    return sheet.done()
 
 
 def _heat_map(
     axis: Axes, numbers: Float[Tensor, "m m2"], rows: Sequence[str], columns: Sequence[str], top: float
-) -> AxesImage:
+) -> None:
     """Numbers as colours, 0 in white, with tokens on both axes; the numbers themselves where they are few."""
-    image = axis.imshow(numbers.numpy(), cmap="RdBu", vmin=-top, vmax=top, aspect="auto")
-    axis.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-    axis.set_yticks(range(len(rows)), rows, fontsize=8)
+    axis.imshow(numbers.numpy(), cmap="RdBu", vmin=-top, vmax=top, aspect="auto")
+    axis.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor", fontsize=LABEL)
+    axis.set_yticks(range(len(rows)), rows, fontsize=LABEL)
     axis.tick_params(length=0, labelcolor=INK)
     axis.set_xticks([i - 0.5 for i in range(1, len(columns))], minor=True)
     axis.set_yticks([i - 0.5 for i in range(1, len(rows))], minor=True)
@@ -77,7 +83,6 @@ def _heat_map(
             number = float(numbers[i, j])
             colour = "white" if abs(number) > 0.6 * top else INK
             axis.text(j, i, f"{number:.2g}", fontsize=7, ha="center", va="center", color=colour)
-    return image
 
 
 def shares(
@@ -111,23 +116,21 @@ def timeline(
     """When the source's attention is used: a row per token of the target, and one for self-attention; t falls from left
     to right. Arguments and errors as for `shares`."""
     names, numbers = shares(source, target, edit, self_until, times, T)
-    figure, axis = plt.subplots(figsize=(9, 0.3 * len(names) + 1.9), layout="constrained")
+    title = "When each token uses the source's attention: height is its share, 1 - Q_t"
+    sheet = Sheet(9.0, f"{title}\n{source.prompt}  →  {target.prompt}")
+    left = MARGIN + GAP + max(length(piece, CAPTION) for piece in names)
+    axis = sheet.axes(left, sheet.bottom, sheet.width - left - 2 * MARGIN, 0.3 * len(names))
     for i, row in enumerate(numbers.tolist()):
         i = i + 0.4 * (i == len(names) - 1)  # self-attention stands apart
         axis.hlines([i + 0.4], times[-1], times[0], color="#cccccc", linewidth=0.5)
         for (t, t_prev), share in zip(pairwise(times), row):
-            axis.fill_between([t_prev, t], i + 0.4, i + 0.4 - 0.8 * share, color="#2166ac", linewidth=0)
+            axis.fill_between([t_prev, t], i + 0.4, i + 0.4 - 0.8 * share, color=COLOURS[0], linewidth=0)
     ticks = [*range(len(names) - 1), len(names) - 0.6]
-    axis.set_yticks(ticks, names, fontsize=9)
+    axis.set_yticks(ticks, names, fontsize=CAPTION)
     axis.tick_params(length=0, labelcolor=INK)
     axis.set(xlim=(times[0], times[-1]), ylim=(ticks[-1] + 0.6, -0.6))
     caption = f"time step t, of T = {T}: sampling starts at t = {times[0]} on the left and ends at {times[-1]}"
-    axis.set_xlabel(caption, fontsize=9, color=INK)
+    axis.set_xlabel(caption, fontsize=CAPTION, color=INK)
     axis.spines[["top", "right", "left"]].set_visible(False)
-    axis.set_title(
-        "When each token uses the source's attention: height is its share, 1 - Q_t\n"
-        f"{source.prompt}  →  {target.prompt}",
-        fontsize=11,
-        color=INK,
-    )
-    return figure
+    sheet.bottom += 0.5
+    return sheet.done()

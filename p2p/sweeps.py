@@ -48,6 +48,7 @@ class Sweep:
     structure: Float[Tensor, "s k"]  # `ldm.likeness.structure`
     fidelity: Float[Tensor, "s k"]  # `p2p.fidelity.fidelity`
     fidelity_of_originals: Float[Tensor, " s"]
+    seeds: tuple[int, ...]
 
 
 def sweep(
@@ -97,6 +98,7 @@ def sweep(
         structure=likeness(structure),
         fidelity=torch.stack(fits)[:, 1:],
         fidelity_of_originals=torch.stack(fits)[:, 0],
+        seeds=tuple(seeds),
     )
 
 

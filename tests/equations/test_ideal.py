@@ -2,7 +2,6 @@
 
 import re
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 from normal import normal
@@ -152,4 +151,3 @@ def test_the_figure_of_the_plane_is_drawn():
     assert [title.split()[0] for title in titles[:3]] == ["DDPM:", "DDIM:", "Guidance"]
     never, some, long = (int(re.search(r"(\d+) of 18", title)[1]) for title in titles[3:])
     assert never == 0 < some < long == 18
-    plt.close(drawn)

@@ -144,7 +144,7 @@ def test_watched_rows_sum_to_one_and_belong_to_their_prompts(tiny):
     assert mean.shape == (2, 32, 16, 16)
     assert_close(mean.sum(dim=1), torch.ones(2, 16, 16), rtol=0, atol=1e-5)  # float32 sums over 32 tokens
     found = maps.of_words(1, tiny.tokenizer.encode(BICYCLE))
-    assert list(found) == ["a#1", "photo", "of", "a#2", "bicycle", "on", "the", "grass"]
+    assert list(found) == ["a#1", "photo", "of", "a#2", "bicycle", "on", "the", "grass", "BOS EOS PAD"]
     assert_close(found["bicycle"], mean[1, 5] + mean[1, 6])
 
 

@@ -1,5 +1,7 @@
 """The steps as a GIF."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,7 @@ from ldm.config import ScheduleConfig
 from ldm.schedule import Schedule
 from p2p.algorithm import PromptToPrompt
 from p2p.animate import frames, save_gif
-from p2p.edits import Swap
+from p2p.edits import Refine, Swap
 
 CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
 
@@ -43,6 +45,20 @@ def test_frames_show_the_predicted_z_0_and_at_last_the_picture(p2p):
         for half, picture in zip((source, target), p2p.model.decode(latents)):
             assert (half == np.asarray(Image.fromarray(picture).resize((256, 256), Image.Resampling.BICUBIC))).all()
         assert (np.asarray(frame)[:48] < 128).any()  # captions
+
+
+def test_many_targets_are_in_rows_and_long_prompts_have_room(p2p):
+    """Six images are three and three; a prompt of 20 words takes more lines than two short ones."""
+    long = "a photo of a big striped red car next to a small blue house on the grass in fog with snowflakes"
+    many = replace(p2p, targets=(long,) * 5, edits=(Refine(),) * 5)
+    *_, frame = frames(many.model, many.denoise(3, steps=1), many.prompts)
+    pixels = np.asarray(frame)
+    strip = frame.height // 2 - 256
+    assert frame.width == 3 * 256 and strip > 48
+    for top in (0, strip + 256):
+        captions = pixels[top : top + strip]
+        assert (captions < 128).any() and (captions[-2:] == 255).all()  # letters, and white between them and the image
+        assert (captions[:, 255::256] == 255).all()  # none runs into the next
 
 
 def test_what_cannot_be_animated_is_refused(p2p, tmp_path):

@@ -1,5 +1,7 @@
 """Word maps step by step and layer by layer."""
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from ldm.schedule import Prediction, Schedule
 from p2p import show
 from p2p.algorithm import PromptToPrompt
 from p2p.edits import Swap
-from p2p.maps import Group, MapHistory, WordMaps
+from p2p.maps import OTHERS, SPECIAL, Group, MapHistory, WordMaps, parts
 
 CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
 
@@ -144,8 +146,7 @@ def test_layers_go_by_the_shorter_side(tokenizer, height, width):
     assert_close(found, maps.of_words(0, tokens))
     assert found["cat"].shape == (height, width)
     figure = show.by_layer(history, np.zeros((8, 8, 3), np.uint8))
-    titles = [axis.get_title() for axis in figure.findobj(show.plt.Axes)]
-    show.plt.close(figure)
+    titles = [axis.get_title() for axis in figure.axes]
     assert f"up\n{height}×{width}" in titles
 
 
@@ -157,6 +158,31 @@ def test_half_precision_is_averaged_in_float32():
         narrow(Site("cross", "up", 0, 4, 4), A)
         wide(Site("cross", "up", 0, 4, 4), A.float())
     assert torch.equal(narrow.mean(), wide.mean())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a cat", {"a": [1], "cat": [2], SPECIAL: [0, *range(3, 32)]}),
+        ("a cat, a bicycle", {"a#1": [1], "cat": [2], "a#2": [4], "bicycle": [5, 6], OTHERS: [3]}),
+        (" ", {SPECIAL: list(range(32))}),
+    ],
+)
+def test_every_column_is_shown_once(tokenizer, prompt, expected):
+    """'bicycle' is two tokens, the comma is in no word."""
+    found = parts(tokenizer.encode(prompt))
+    assert found == expected | {SPECIAL: found[SPECIAL]}
+    assert sorted(i for columns in found.values() for i in columns) == list(range(32))
+
+
+@hypothesis.given(st.text(alphabet="ab cat,.-'#é:)(^_<|>", max_size=24))
+def test_what_is_shown_of_any_prompt_is_all_of_the_attention(tokenizer, prompt):
+    tokens = tokenizer.encode(prompt)
+    A = torch.rand(1, 2, 4, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64).softmax(dim=-1)
+    maps = WordMaps(side=2)
+    maps(Site("cross", "up", 0, 2, 2), A)
+    # averaged in float32, of 32 numbers below 1
+    assert_close(sum(maps.of_words(0, tokens).values()), torch.ones(2, 2), rtol=0, atol=1e-6)
 
 
 def test_words_that_are_not_there_are_refused(tokenizer):

@@ -22,7 +22,7 @@ from weights.stickers.world import caption
 
 FOLDER = Path(__file__).parent
 STEPS, COLUMNS = 30, 10
-DPI = 60  # pictures come out at about their own size
+DPI, SIDE = 60, 128 / 60  # images come out at their own size
 EDITS = (  # source, target, seed
     ("a photo of a cat on the beach", "a photo of a dog on the beach", 7),
     ("a photo of a red car on the street", "a photo of a blue car on the street", 1),
@@ -52,7 +52,7 @@ def main() -> None:
         row = prompts[i : i + COLUMNS]
         pictures = model.generate(row, list(range(i, i + len(row))), steps=STEPS)
         panels.append([(f"{i + j + 1}. {prompt}", picture) for j, (prompt, picture) in enumerate(zip(row, pictures))])
-    save(show.grid(panels), "contact_sheet.png")
+    save(show.grid(panels, side=SIDE), "contact_sheet.png")
 
     rows = []
     for source, target, seed in tqdm(EDITS, "edits", unit="edit", file=sys.stderr):
@@ -63,7 +63,7 @@ def main() -> None:
         pictures = np.concatenate([model.decode(plain.z_t), model.decode(edited.z_t[1:])])
         rows.append(list(zip((source, f"same seed: {target}", f"Prompt-to-Prompt: {target}"), pictures)))
     halves = [a + b for a, b in zip(rows[:5], rows[5:])]
-    save(show.grid(halves), "contact_edits.png")
+    save(show.grid(halves, side=SIDE), "contact_edits.png")
 
 
 def save(figure, name: str) -> None:

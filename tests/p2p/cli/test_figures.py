@@ -22,13 +22,13 @@ def test_attention_draws_a_map_per_word(p2p):
 @pytest.mark.parametrize(
     ("by", "titles"),
     [
-        ("word", [CAT, "a#1", "photo", "of", "a#2", "cat", "on", "the", "grass"]),
+        ("word", ["a photo of a cat", "a#1", "photo", "of", "a#2", "cat", "on", "the", "grass", "BOS EOS PAD"]),
         ("step", ["a photo of a cat on the\ngrass", "t = 1000", "t = 500"]),
         (
             "layer",
             ["a photo of a cat on the\ngrass", "down\n16×16", "down\n8×8", "mid\n8×8", "up\n8×8", "up\n16×16"],
         ),
-        ("component", ["the picture", "components 1, 2, 3\nas red, green, blue", *["component"] * 3]),
+        ("component", ["the image", "components 1, 2, 3\nas red, green, blue", *["component"] * 3]),
     ],
 )
 def test_attention_shows_what_it_is_asked_for(p2p, monkeypatch, by, titles):
@@ -60,8 +60,7 @@ def test_a_model_without_layers_of_16_shows_and_blends_by_its_nearest(p2p, folde
     [
         ("show", "mapper", CAT, DOG, "--reweight", "grass=2"),
         ("show", "schedule", CAT, DOG, "--alpha", "dog=1.0:0.5"),
-        ("sweep", "tau", CAT, DOG, "--seeds", "2"),
-        ("sweep", "window", CAT, DOG),
+        ("sweep", "window", CAT, DOG, "--data", "f.json"),
         ("sweep", "word", CAT, DOG, "--word", "grass"),
     ],
 )
@@ -69,6 +68,16 @@ def test_figures_are_drawn(p2p, args):
     p2p(*args, "--steps", "2", "-o", "f.png")
     assert min(picture("f.png").shape[:2]) > 200
     assert json.loads(Image.open("f.png").text["p2p"])["source"] == CAT
+    if "--data" in args:
+        assert len(json.loads(Path("f.json").read_text(encoding="utf-8"))) == 1 + 11  # the source and the windows
+
+
+def test_a_sweep_writes_its_numbers(p2p):
+    p2p("sweep", "tau", CAT, DOG, "--seed", "3", "--seeds", "2", "--steps", "1", "--data", "f.csv", "-o", "f.png")
+    header, *rows = Path("f.csv").read_text(encoding="utf-8").splitlines()
+    assert header.split(",")[:4] == ["source", "target", "seed", "setting"]
+    assert [row.split(",")[2] for row in rows] == ["3"] * 7 + ["4"] * 7  # the source and six taus of each
+    assert "data" not in json.loads(Image.open("f.png").text["p2p"])
 
 
 CLAIMS, WEIGHTS, TIMES = ("--refine", "--swap", "--preserve"), ("--reweight", "--renormalise"), ("--tau", "--alpha")

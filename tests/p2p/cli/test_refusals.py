@@ -18,6 +18,20 @@ def test_an_option_of_the_wrong_form_is_refused(p2p, capsys, option):
     assert "is not" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("factor", ["0", "-1", "17", "1.5", "x"])
+def test_an_upscaling_that_is_no_small_number_is_refused(p2p, capsys, factor):
+    with pytest.raises(SystemExit):
+        p2p("generate", CAT, "--upscale", factor, "-o", "x.png")
+    assert "is not a whole number from 1 to 16" in capsys.readouterr().err
+
+
+def test_views_that_exclude_each_other_are_refused(p2p, capsys):
+    for first, second in ((("--compare",), ("--seeds", "2")), (("--seeds", "2"), ("--upscale", "2"))):
+        with pytest.raises(SystemExit):
+            p2p("edit", CAT, DOG, *first, *second, "-o", "x.png")
+        assert f"{second[0]}: not allowed with argument {first[0]}" in capsys.readouterr().err
+
+
 GOOD = ("generate", CAT, "-o", "x.png")
 
 
@@ -73,6 +87,19 @@ GOOD = ("generate", CAT, "-o", "x.png")
         (("edit", CAT, DOG, "--self-side", "0", "-o", "x.png"), "at least 1 position a side, got a limit of 0"),
         (("edit", CAT, DOG, "--save", "call.txt", "-o", "x.png"), r"must be a \.json file"),
         (("edit", CAT, "dog " * 31, "-o", "x.png"), "31 tokens, the model's context holds 30"),
+        (("edit", CAT, DOG, "--seeds", "0", "-o", "x.png"), "--seeds must be at least 1"),
+        (("generate", CAT, "--seeds", "-1", "-o", "x.png"), "--seeds must be at least 1"),
+        (("generate", CAT, "--seed", str(2**63 - 1), "--seeds", "2", "-o", "x.png"), r"seed must lie in 0\.\.2\^63-1"),
+        (("edit", CAT, DOG, "--seeds", "2", "--gif", "x.gif", "-o", "x.png"), "--gif is of one seed: leave out"),
+        (("edit", CAT, DOG, "--seeds", "2", "--save-maps", "x.npz", "-o", "x.png"), "--save-maps is of one seed"),
+        (("edit", CAT, DOG, "--save-maps", "x.npy", "-o", "x.png"), r"must be a \.npz file"),
+        (("attention", CAT, "--save-maps", "nowhere/x.npz", "-o", "x.png"), "folder 'nowhere' does not exist"),
+        (("edit", CAT, DOG, "--scale", "shared", "-o", "x.png"), "--compare draws: give both"),
+        (("edit", CAT, " ", "--compare", "-o", "x.png"), "no words to show the attention of"),
+        (("attention", CAT, "--by", "component", "--scale", "word", "-o", "x.png"), "--scale is for maps of words"),
+        (("attention", CAT, "--by", "component", "--save-maps", "x.npz", "-o", "x.png"), "leave it out"),
+        (("sweep", "tau", CAT, DOG, "--data", "x.txt", "-o", "x.png"), r"must be a \.csv or \.json file"),
+        (("sweep", "window", CAT, DOG, "--data", "nowhere/x.csv", "-o", "x.png"), "folder 'nowhere' does not exist"),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_fix(p2p, args, message, monkeypatch):
