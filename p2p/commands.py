@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ldm.attention import AttentionEdit
 from ldm.pipeline import LatentDiffusion, State
@@ -27,7 +28,8 @@ from p2p.principal import SelfMaps, principal_components
 
 def with_progress(states: Iterator[State], model: LatentDiffusion, sampling: Sampling) -> list[State]:
     calls = len(sampling.times(model.schedule)) - 1
-    return list(tqdm(states, total=calls, unit="step", file=sys.stderr))
+    with logging_redirect_tqdm():  # a warning on a line of its own, above the bar
+        return list(tqdm(states, total=calls, unit="step", file=sys.stderr))
 
 
 def generate(model: LatentDiffusion, args: argparse.Namespace) -> Image.Image:
