@@ -20,6 +20,7 @@ from ldm.schedule import Prediction, Schedule, guided
 from ldm.text_encoder import TextEncoder
 from ldm.tokenizer import PromptTokenizer
 from ldm.unet import UNet
+from ldm.vocabulary import Vocabulary
 
 
 class State(NamedTuple):
@@ -50,6 +51,7 @@ class LatentDiffusion:
         tokenizer, text_encoder: None for a model without prompts, whose only prompt is the empty one.
         unet, autoencoder: with the text encoder on one device and in one dtype. All three are frozen from here on:
             `requires_grad_` makes them trainable again.
+        vocabulary: the words it was trained on, if they are listed.
     """
 
     def __init__(
@@ -59,8 +61,9 @@ class LatentDiffusion:
         text_encoder: TextEncoder | BertEncoder | None,
         unet: UNet,
         autoencoder: Autoencoder,
+        vocabulary: Vocabulary | None = None,
     ):
-        self.config, self._tokenizer = config, tokenizer
+        self.config, self._tokenizer, self.vocabulary = config, tokenizer, vocabulary
         self.schedule = Schedule(config.schedule)
         for part in filter(None, (text_encoder, unet, autoencoder)):
             # convolutions on the CPU are up to half as fast again with the channels last

@@ -34,8 +34,9 @@ from p2p.options import (
     finite,
     sampling_of,
 )
+from p2p.vocabulary import warn_of_unknown_words
 from weights.checkpoints import CHECKPOINTS
-from weights.load import DTYPES, SHIPPED, load
+from weights.load import DTYPES, SHIPPED, load, load_vocabulary
 from weights.public import fetched
 
 DESCRIPTION = """\
@@ -163,6 +164,9 @@ def parser() -> argparse.ArgumentParser:
     )
     download.add_argument("name", choices=CHECKPOINTS, metavar="NAME", help="one of the above")
 
+    vocabulary = subcommands.add_parser("vocabulary", help="list the words that a model was trained on")
+    vocabulary.add_argument("--model", default="stickers", help="one that lists its words (default %(default)s)")
+
     subcommands.add_parser("schema", help="print the JSON schema of saved calls")
     subcommands.add_parser("equations", help="list the lecture's formulas; `python -m ldm.explain ID` shows one")
 
@@ -262,6 +266,12 @@ def run(args: argparse.Namespace) -> None:
     if args.command == "equations":
         print(listing())
         return
+    if args.command == "vocabulary":
+        words = load_vocabulary(args.model)
+        if words is None:
+            raise ValueError(f"{args.model} does not list the words it was trained on: its prompts are free text")
+        print(words)
+        return
     if args.command == "download":
         print(fetched(args.name))
         return
@@ -274,9 +284,9 @@ def run(args: argparse.Namespace) -> None:
         if args.model is None:  # a file from elsewhere may name a model that is gigabytes to download
             print(f"{args.file} asks for the model {call.model}", file=sys.stderr)
         call = replace(call, model=args.model or call.model, ema=call.ema and not args.no_ema)
-        save_made(
-            commands.edit(load(call.model, args.device, args.dtype, ema=call.ema), call, args), args, call.to_json()
-        )
+        model = load(call.model, args.device, args.dtype, ema=call.ema)
+        warn_of_unknown_words(model, [call.source, *(target.prompt for target in call.targets)])
+        save_made(commands.edit(model, call, args), args, call.to_json())
         return
     sampling = sampling_of(args)
     if args.command == "edit":
@@ -313,7 +323,12 @@ def save_made(made: commands.Made, args: argparse.Namespace, made_by: str) -> No
 
 
 def load_model(args: argparse.Namespace) -> LatentDiffusion:
-    return load(args.model, args.device, args.dtype, ema=not args.no_ema)
+    """The model that is asked for; a warning names the words of the prompts that it does not know."""
+    model = load(args.model, args.device, args.dtype, ema=not args.no_ema)
+    given = vars(args)
+    prompts = [given[name] for name in ("prompt", "source", "target") if name in given] + given.get("targets", [])
+    warn_of_unknown_words(model, prompts)
+    return model
 
 
 def edit(args: argparse.Namespace) -> None:

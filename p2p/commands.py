@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ldm.attention import AttentionEdit
 from ldm.pipeline import LatentDiffusion, State
@@ -47,7 +48,8 @@ class Run(NamedTuple):
 
 def with_progress(states: Iterator[State], model: LatentDiffusion, sampling: Sampling, name: str = "") -> list[State]:
     calls = len(sampling.times(model.schedule)) - 1
-    return list(tqdm(states, name or None, total=calls, unit="step", file=sys.stderr))
+    with logging_redirect_tqdm():  # a warning on a line of its own, above the bar
+        return list(tqdm(states, name or None, total=calls, unit="step", file=sys.stderr))
 
 
 def generate(model: LatentDiffusion, args: argparse.Namespace) -> Made:

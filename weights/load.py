@@ -18,6 +18,7 @@ from ldm.clip import CLIP
 from ldm.config import AUTOENCODERS, CLIP_PRESETS, PRESETS, ModelConfig, TextConfig
 from ldm.pipeline import LatentDiffusion
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
+from ldm.vocabulary import Vocabulary
 from weights import folders
 from weights.build import empty, shapes
 from weights.checkpoints import CHECKPOINTS
@@ -76,9 +77,10 @@ def load(
             reader = lambda: CLIPTokenizer.from_file(path / "tokenizer.json", config.text)
         refuse_misfit(opened, path)  # before a tokenizer is downloaded
         words: PromptTokenizer | None = reader()
+        vocabulary = own_vocabulary(path)
     parts = filled(opened, place, precision)
     text_encoder = parts["text_encoder"] if config.text else None
-    return LatentDiffusion(config, words, text_encoder, parts["unet"], parts["autoencoder"])
+    return LatentDiffusion(config, words, text_encoder, parts["unet"], parts["autoencoder"], vocabulary)
 
 
 @contextmanager
@@ -163,6 +165,29 @@ def own_config(folder: Path) -> ModelConfig:
     if not isinstance(config.text, TextConfig):
         raise ValueError(f"{folder / 'config.json'} is no model of ours: they all read prompts by CLIP's text encoder")
     return config
+
+
+def load_vocabulary(name: str | Path = "stickers") -> Vocabulary | None:
+    """The words that a model was trained on, without loading it; None for a model that does not list them.
+
+    Raises:
+        ValueError: no such model, or its list is damaged.
+    """
+    if isinstance(name, str) and name in CHECKPOINTS:  # none of them has a list: nothing is downloaded
+        return None
+    with looking(name):
+        return own_vocabulary(find(name, "model").path)
+
+
+def own_vocabulary(path: Path) -> Vocabulary | None:
+    """From `words.json` in a folder that the training here wrote, if it has one. Raises ValueError if it is damaged."""
+    file = path / "words.json"
+    if not (path / "config.json").is_file() or not file.is_file():
+        return None
+    try:
+        return Vocabulary.from_json(file.read_bytes())
+    except ValueError as e:
+        raise ValueError(f"{file} is not a list of words: {e}") from e
 
 
 def load_autoencoder(name: str | Path, device: str = "cpu", dtype: str = "float32") -> Autoencoder:

@@ -118,9 +118,9 @@ def test_the_mask_is_where_the_map_is_high(widen):
     """By hand: one hot position, widened on every side, and a half as hot one under the threshold."""
     maps = torch.zeros(1, 2, 8, 8)
     maps[0, 1] = spots((2, 5, 1.0), (6, 1, 0.5))
-    mask = looked(maps, [Place(0, (1,))], threshold=0.6, widen=widen, size=(8, 8))
+    mask = looked(maps, [Place(0, (1,), "a")], threshold=0.6, widen=widen, size=(8, 8))
     assert torch.equal(mask, around((2, 5), by=widen))
-    both = looked(maps, [Place(0, (1,))], threshold=0.4, widen=widen, size=(8, 8))
+    both = looked(maps, [Place(0, (1,), "a")], threshold=0.4, widen=widen, size=(8, 8))
     assert torch.equal(both, around((2, 5), (6, 1), by=widen))
     assert not looked(maps, [], threshold=0.6, widen=widen, size=(8, 8)).any()
 
@@ -204,3 +204,34 @@ def test_maps_that_were_not_watched_are_missed(tiny):
     p2p = PromptToPrompt(tiny, CAT, (BICYCLE,), (Swap("cat", "bicycle"),))
     with pytest.raises(ValueError, match="no attention was watched: pass the maps to the run as `watch`"):
         next(p2p.denoise(seed=3, steps=2, blend=local))
+
+
+def warnings_of(local: LocalBlend, caplog) -> list[str]:
+    """What a blend warns of in the steps t = 900, 700 and 500, the last two of which it cuts by."""
+    for t in (900, 700, 500):
+        local(State(t, torch.zeros(2, 4, 16, 16)))
+    return [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize("chosen", [Region(("bicycle", "grass")), Region(("bicycle",), ("grass",))])
+def test_a_word_of_hardly_any_attention_is_warned_of(tokenizer, caplog, chosen):
+    """A peak of 6% for one of 32 tokens is under twice an even share, 6.25%; a mean of 1% says nothing of that."""
+    local = blend_of(tokenizer, [chosen], [BICYCLE], side=8)
+    bicycle, (grass,) = columns(tokenizer.encode(BICYCLE), "bicycle"), columns(tokenizer.encode(CAT), "grass")
+    faint = spots((2, 2, 0.06), (4, 4, 0.02), (5, 5, 0.02))
+    there = columns(tokenizer.encode(BICYCLE), "grass")[0]
+    show(local, {(1, bicycle[0]): spots((3, 3, 0.5)), (0, grass): faint, (1, there): faint})
+    (warning,) = warnings_of(local, caplog)
+    assert "'grass'" in warning and "0.2% of the attention, 6.0% at its peak" in warning
+
+
+def test_a_small_thing_is_not_warned_of(tokenizer, caplog):
+    """A peak of 7% at one position of 64: 0.1% of the attention in all."""
+    local = blend_of(tokenizer, [Region(("grass",))], [CAT], side=8)
+    show(local, {(row, columns(tokenizer.encode(CAT), "grass")[0]): spots((2, 2, 0.07)) for row in (0, 1)})
+    assert warnings_of(local, caplog) == []
+
+
+def test_a_mask_is_not_warned_of(tokenizer, caplog):
+    local = blend_of(tokenizer, [torch.ones(16, 16, dtype=torch.bool)], [CAT])
+    assert warnings_of(local, caplog) == []

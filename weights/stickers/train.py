@@ -25,7 +25,7 @@ from weights.stickers.art import cache_dir
 from weights.stickers.data import held_out_scenes, render_all, training_scenes
 from weights.stickers.train_autoencoder import CROP, autoencoder_loss, latent_scale, mean_psnr, random_crops, vq_loss
 from weights.stickers.train_diffusion import IN_PIECES, DiffusionLoss, encode_all, new_model
-from weights.stickers.world import Scene, caption
+from weights.stickers.world import VOCABULARY, Scene, caption
 
 SHIPPED = Path(__file__).parent
 CONFIG = PRESETS["stickers"]  # but for the latent scale, which is measured
@@ -197,8 +197,8 @@ def train_diffusion(runs: Path, steps: int | None, from_shipped: bool) -> None:
 
 
 def export(runs: Path) -> None:
-    """The stage `export`: config.json, tokenizer.json, model.safetensors and the logs, each whole or not at all; and
-    vq.safetensors, if the stage `vq` has run."""
+    """The stage `export`: config.json, tokenizer.json, words.json, model.safetensors and the logs, each whole or not at
+    all; and vq.safetensors, if the stage `vq` has run."""
     autoencoder = trained_autoencoder(runs, "decoder", "autoencoder")
     if not ran(runs, "diffusion"):
         raise SystemExit(f"no run in {runs / 'diffusion'}: run the stage 'diffusion' first")
@@ -209,6 +209,7 @@ def export(runs: Path) -> None:
     save_atomically(lambda part: save_file(halves(tensors), part), SHIPPED / "model.safetensors")
     save_atomically(tokenizer.save, SHIPPED / "tokenizer.json")
     save_atomically(lambda part: part.write_text(config.to_json() + "\n"), SHIPPED / "config.json")
+    save_atomically(lambda part: part.write_text(VOCABULARY.to_json() + "\n"), SHIPPED / "words.json")
     if ran(runs, "vq"):
         tensors_vq = {
             name.removeprefix("autoencoder."): tensor

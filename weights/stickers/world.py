@@ -12,6 +12,8 @@ from typing import Literal
 
 import numpy as np
 
+from ldm.vocabulary import Vocabulary
+
 NOUNS = {  # noun: code point of the sticker
     **{"cat": "1f431", "dog": "1f436", "lion": "1f981", "panda": "1f43c", "frog": "1f438", "rabbit": "1f430"},
     **{"elephant": "1f418", "turtle": "1f422", "fish": "1f41f", "duck": "1f986", "butterfly": "1f98b"},
@@ -128,6 +130,22 @@ def _noun_phrase(thing: Thing) -> str:
 
 def _article(phrase: str) -> str:
     return ("an " if phrase[0] in "aeiou" else "a ") + phrase
+
+
+VOCABULARY = Vocabulary(
+    "a STYLE of a [SIZE] [striped] [COLOUR] NOUN [with sprinkles] [RELATION a ... NOUN ...] [PLACE] [WEATHER]",
+    {
+        "styles": STYLES,
+        "sizes": tuple(filter(None, SIZES)),
+        "patterns": PATTERNS,
+        "colours": tuple(COLOURS),
+        "nouns": tuple(NOUNS),
+        "relations": RELATIONS,
+        "places": PLACES,
+        "weather": tuple(WEATHERS.values()),
+        "other": ("a", "an", "of"),
+    },
+)
 
 
 def is_held_out(scene: Scene) -> bool:

@@ -1,0 +1,38 @@
+"""Words of a prompt that the model was never trained on."""
+
+import difflib
+import logging
+from collections.abc import Sequence
+
+from ldm.pipeline import LatentDiffusion
+from p2p.words import words
+
+log = logging.getLogger(__name__)
+
+NEAR = 0.75  # likeness, as difflib has it, from which a known word is suggested: "cats" and "cat" have 0.86
+
+
+def unknown_words(model: LatentDiffusion, prompts: Sequence[str]) -> list[str]:
+    """The words that are not in the model's vocabulary, in lower case, each once; none for a model without a list.
+
+    Raises:
+        ValueError: a prompt is longer than the model's context.
+    """
+    if model.vocabulary is None:
+        return []
+    known = model.vocabulary.words
+    found = (word.text.lower() for prompt in prompts for word in words(model.tokenizer.encode(prompt)))
+    return [word for word in dict.fromkeys(found) if word not in known]
+
+
+def warn_of_unknown_words(model: LatentDiffusion, prompts: Sequence[str]) -> None:
+    """Log one warning that names the unknown words of the prompts, if there are any. Raises as `unknown_words`."""
+    if unknown := unknown_words(model, prompts):
+        known = sorted(word for word in model.vocabulary.words if len(word) > 2)
+        near = {word: difflib.get_close_matches(word, known, n=1, cutoff=NEAR) for word in unknown}
+        named = (repr(word) + (f" (did you mean {near[word][0]!r}?)" if near[word] else "") for word in unknown)
+        log.warning(
+            "%s was not trained on %s: the image may show anything there; `p2p vocabulary` lists the words it knows",
+            model.config.name,
+            ", ".join(named),
+        )
