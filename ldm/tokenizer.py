@@ -7,8 +7,11 @@ and CLIP's: lower-cased byte-pair encoding. BERT's is in `ldm/wordpiece.py`.
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
+from types import MappingProxyType
 
 import pydantic
 import torch
@@ -38,11 +41,17 @@ class PromptTokenizer:
 
     def __init__(self, backend: Tokenizer, config: TextConfig | BertConfig):
         self._backend, self.config = backend, config
-        if backend.get_vocab_size() > config.vocabulary:
-            raise ValueError(
-                f"the tokenizer's vocabulary has {backend.get_vocab_size()} entries, the config's {config.vocabulary}"
-            )
         self.bos, self.eos, self.pad = (self._id(token) for token in (config.bos, config.eos, config.pad))
+        if (entries := backend.get_vocab_size()) != config.vocabulary:
+            raise ValueError(
+                f"the tokenizer's vocabulary has {entries} entries, the text encoder {config.vocabulary} embeddings: "
+                "both must come from one model, with the files of the tokens added to it (added_tokens.json)"
+            )
+        # a learned token of several vectors is written as one, <it>, and goes on with the tokens <it>_1, <it>_2 ...
+        self._further = {
+            id: tuple(takewhile(bool, (backend.token_to_id(f"{token.content}_{i}") for i in count(1))))
+            for id, token in backend.get_added_tokens_decoder().items()
+        }
 
     @classmethod
     def from_file(cls, path: Path, config: TextConfig | BertConfig):
@@ -84,15 +93,14 @@ class PromptTokenizer:
             ValueError: the prompt has more tokens than the context holds; nothing is cut silently.
         """
         try:
-            encoding = self._backend.encode(prompt)
+            ids, spans = self._ids_and_spans(prompt)
         except TypeError as e:  # what the library says of a lone surrogate, an undecodable byte of a command line
             raise ValueError(f"the prompt is not text: {prompt!a}") from e
-        ids, spans = list(encoding.ids), list(encoding.offsets)
         room = self.config.length
         if len(ids) > room:
             end = spans[room - 2][1]  # of the last token that has room, beside BOS and EOS
             cuts = [m.start() for m in re.finditer(r"\s+|$", prompt) if m.start() <= end]
-            fits = (prompt[:cut] for cut in reversed(cuts) if len(self._backend.encode(prompt[:cut]).ids) <= room)
+            fits = (prompt[:cut] for cut in reversed(cuts) if len(self._ids_and_spans(prompt[:cut])[0]) <= room)
             raise ValueError(
                 f"the prompt has {len(ids) - 2} tokens, the model's context holds {room - 2}: "
                 f"shorten it to at most {next(fits, '')!r}"
@@ -105,6 +113,15 @@ class PromptTokenizer:
             prompt, (*ids, *[self.pad] * padding), tuple(pieces), (*spans, *[(0, 0)] * padding), count=len(ids)
         )
 
+    def _ids_and_spans(self, prompt: str) -> tuple[list[int], list[tuple[int, int]]]:
+        encoding = self._backend.encode(prompt)
+        tokens = [
+            (each, span)
+            for id, span in zip(encoding.ids, encoding.offsets)
+            for each in (id, *self._further.get(id, ()))
+        ]
+        return [id for id, _ in tokens], [span for _, span in tokens]
+
     def batch(self, prompts: list[str]) -> Int[Tensor, "b m"]:
         """The ids of several prompts, for the text encoder."""
         return torch.tensor([self.encode(prompt).ids for prompt in prompts])
@@ -114,15 +131,29 @@ class CLIPTokenizer(PromptTokenizer):
     """Lower-cased byte-pair encoding: words are spelled in bytes, which merges then join into longer pieces."""
 
     @classmethod
-    def from_vocabulary(cls, vocab: dict[str, int], merges: list[tuple[str, str]], config: TextConfig):
+    def from_vocabulary(
+        cls,
+        vocab: dict[str, int],
+        merges: list[tuple[str, str]],
+        config: TextConfig,
+        added: Mapping[int, AddedToken] = MappingProxyType({}),
+        named: Sequence[AddedToken] = (),
+    ):
         """From the contents of `vocab.json` and `merges.txt`.
+
+        Args:
+            vocab, merges: the entries with their ids, and the pairs of them that are joined.
+            config: of the text encoder.
+            added: further tokens, by id, each found in a prompt before it is split into words.
+            named: how special tokens are found, other than as they are.
 
         Raises:
             ValueError: they do not belong together, or are not CLIP's kind: ids from 0 to n - 1, for the 256 bytes, the
                 256 bytes that end a word, what the merges make, and the special tokens.
         """
-        made = {*_byte_entries(), *map("".join, merges), config.bos, config.eos, config.pad}
-        missing = sorted((made | {part for merge in merges for part in merge}) - vocab.keys())
+        contents = {token.content for token in added.values()}
+        made = {*_byte_entries(), *map("".join, merges), config.bos, config.eos, config.pad, *contents}
+        missing = sorted((made | {part for merge in merges for part in merge}) - vocab.keys() - contents)
         unmade = sorted(vocab.keys() - made)
         if missing or unmade:
             raise ValueError(
@@ -134,15 +165,28 @@ class CLIPTokenizer(PromptTokenizer):
         model = BPE(vocab, merges, continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token=config.eos)
         backend = Tokenizer(model)
         _clip_rules(backend)
+        backend.add_tokens([added[id] for id in sorted(added)])
+        for id, token in added.items():
+            if (given := backend.token_to_id(token.content)) != id:
+                raise ValueError(f"the added token {token.content[:80]!r} has the id {id}; the next one is {given}")
         special = [(token, backend.token_to_id(token)) for token in (config.eos, config.bos)]
         backend.post_processor = processors.RobertaProcessing(*special, trim_offsets=False, add_prefix_space=False)
         # typed in a prompt each is itself: for Stable Diffusion 2, which pads with "!", three of them are three tokens
-        backend.add_special_tokens([config.bos, config.eos, config.pad])
+        backend.add_special_tokens([token for token in (config.bos, config.eos, config.pad) if token not in contents])
+        known = {config.bos, config.eos, config.pad} - contents
+        backend.add_special_tokens([token for token in named if token.content in known])
         return cls(backend, config)
 
     @classmethod
-    def from_files(cls, vocab: Path, merges: Path, config: TextConfig):
-        """From the public `vocab.json` and `merges.txt`.
+    def from_files(
+        cls,
+        vocab: Path,
+        merges: Path,
+        config: TextConfig,
+        added: Mapping[int, AddedToken] = MappingProxyType({}),
+        named: Sequence[AddedToken] = (),
+    ):
+        """From the public `vocab.json` and `merges.txt`; `added` and `named` as for `from_vocabulary`.
 
         Raises:
             ValueError: a file cannot be read, is not of its kind, or they do not fit one another or the config.
@@ -158,11 +202,7 @@ class CLIPTokenizer(PromptTokenizer):
         for number, pair in enumerate(pairs, start=2):
             if len(pair) != 2 or not all(pair):
                 raise ValueError(f"{merges}, line {number}: {' '.join(pair)[:50]!r} is not two pieces and a space")
-        tokenizer = cls.from_vocabulary(entries, pairs, config)
-        # special_tokens_map.json beside them says that BOS and EOS may be typed in upper case too, but not what pads
-        either_case = {config.bos, config.eos} - {config.pad}
-        tokenizer._backend.add_special_tokens([AddedToken(token, normalized=True) for token in sorted(either_case)])
-        return tokenizer
+        return cls.from_vocabulary(entries, pairs, config, added, named)
 
     @classmethod
     def train(cls, captions: list[str], config: TextConfig, in_pieces: dict[str, int]):

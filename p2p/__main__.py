@@ -108,6 +108,11 @@ def parser() -> argparse.ArgumentParser:
     machine.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto: a GPU if there is one")
     machine.add_argument("--dtype", choices=DTYPES, default="float32", help="float16 halves a GPU's memory and time")
     machine.add_argument("--no-ema", action="store_true", help="of a file with both, take the weights not averaged")
+    machine.add_argument(
+        "--parameterisation",
+        choices=("eps", "v"),
+        help="what the UNet predicts, of a file that does not show it (default: as the model's files say, else eps)",
+    )
     visited = argparse.ArgumentParser(add_help=False, parents=[output, machine])
     visited.add_argument("--model", default="stickers", help=MODEL)
     visited.add_argument("--steps", type=int, default=30, help="from noise to picture, at most T (default %(default)s)")
@@ -283,8 +288,14 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError(f"{args.file} was made by the model {call.model!r}, which has no name here: give --model")
         if args.model is None:  # a file from elsewhere may name a model that is gigabytes to download
             print(f"{args.file} asks for the model {call.model}", file=sys.stderr)
-        call = replace(call, model=args.model or call.model, ema=call.ema and not args.no_ema)
-        model = load(call.model, args.device, args.dtype, ema=call.ema)
+        call = replace(
+            call,
+            model=args.model or call.model,
+            ema=call.ema and not args.no_ema,
+            parameterisation=args.parameterisation or call.parameterisation,
+        )
+        how = dict(ema=call.ema, parameterisation=call.parameterisation)
+        model = load(call.model, args.device, args.dtype, **how)
         warn_of_unknown_words(model, [call.source, *(target.prompt for target in call.targets)])
         save_made(commands.edit(model, call, args), args, call.to_json())
         return
@@ -324,7 +335,8 @@ def save_made(made: commands.Made, args: argparse.Namespace, made_by: str) -> No
 
 def load_model(args: argparse.Namespace) -> LatentDiffusion:
     """The model that is asked for; a warning names the words of the prompts that it does not know."""
-    model = load(args.model, args.device, args.dtype, ema=not args.no_ema)
+    how = dict(ema=not args.no_ema, parameterisation=args.parameterisation)
+    model = load(args.model, args.device, args.dtype, **how)
     given = vars(args)
     prompts = [given[name] for name in ("prompt", "source", "target") if name in given] + given.get("targets", [])
     warn_of_unknown_words(model, prompts)

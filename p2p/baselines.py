@@ -148,7 +148,7 @@ def reference(
     Args:
         prompts: the source, then its targets.
         mapper: "replace" or "refine".
-        steps, sampler: of the run; the windows are fractions of the number of its network calls.
+        steps, sampler: of the run; the windows are fractions of the steps, counted in network calls.
         cross_replace_steps: when cross-attention is injected, from the first step to this fraction, or (from, to).
         self_replace_steps: when self-attention is.
 
@@ -157,8 +157,8 @@ def reference(
     """
     source, *targets = prompts
     visited = sampler.visit(model.schedule, steps, None)[:-1]
-    edit = Reference(mapper, Alpha(cross_replace(cross_replace_steps, visited)))
-    window = SelfInjection(self_replace(self_replace_steps, visited))
+    edit = Reference(mapper, Alpha(cross_replace(cross_replace_steps, visited, steps)))
+    window = SelfInjection(self_replace(self_replace_steps, visited, steps))
     p2p = PromptToPrompt(model, source, tuple(targets), (edit,) * len(targets), window)
     return p2p.denoise(seed, steps=steps, sampler=sampler, **sampling)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
 from operator import add
+from typing import Literal
 
 import pydantic
 import torch
@@ -165,6 +166,7 @@ class Call:
     sampling: Sampling = Sampling()
     model: str = "stickers"
     ema: bool = True  # the model's averaged weights, where its file has both
+    parameterisation: Literal["eps", "v"] | None = None  # what the UNet predicts; None: as the model's files say
 
     def p2p(self, model: LatentDiffusion) -> PromptToPrompt:
         """Raises ValueError if the edits do not fit the prompts."""

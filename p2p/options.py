@@ -309,4 +309,5 @@ def call_of(args: argparse.Namespace, model: LatentDiffusion) -> Call:
         sampling_of(args),
         args.model,
         not args.no_ema,
+        args.parameterisation,
     )

@@ -125,26 +125,30 @@ def refinement(source: Tokens, target: Tokens) -> Mapping:
     return M, a
 
 
-def cross_replace(fraction: Fraction, visited: list[int]) -> Window:
+def cross_replace(fraction: Fraction, visited: list[int], steps: int) -> Window:
     """The reference's `cross_replace_steps` as a window: its schedule has one row more than there are steps.
+
+    A row is a network call, of which PLMS makes one more than steps. It makes two of them at its second time step, and
+    a window ends behind both or before both.
 
     Args:
         fraction: of the steps, in [0, 1].
         visited: the time step of each of the run's network calls.
+        steps: of the run.
 
     Raises:
         ValueError: a fraction lies outside [0, 1].
     """
-    return _window(fraction, len(visited) + 1, visited)
+    return _window(fraction, steps + 1, visited)
 
 
-def self_replace(fraction: Fraction, visited: list[int]) -> Window:
+def self_replace(fraction: Fraction, visited: list[int], steps: int) -> Window:
     """The reference's `self_replace_steps` as a window: a fraction of the steps themselves, else as `cross_replace`."""
-    return _window(fraction, len(visited), visited)
+    return _window(fraction, steps, visited)
 
 
 def _window(fraction: Fraction, rows: int, visited: list[int]) -> Window:
-    """Steps int(from * rows) to int(to * rows), the last left out, as time steps."""
+    """Calls int(from * rows) to int(to * rows), the last left out, as time steps."""
     start, end = fraction if isinstance(fraction, tuple) else (0.0, fraction)
     for edge in (start, end):
         if not 0 <= edge <= 1:

@@ -12,6 +12,7 @@ from test_tokenizer import ODD, pieces
 from ldm.config import PRESETS, TextConfig
 from ldm.tokenizer import CLIPTokenizer
 from p2p.words import words
+from weights.tokenizers import tokenizer as tokenizer_in
 
 ROOT = Path(__file__).parents[1]
 
@@ -139,7 +140,14 @@ def test_padding_of_its_own_is_not_the_end_of_a_prompt(files, tmp_path):
 def test_special_tokens_typed_in_upper_case_are_themselves_unless_they_pad(files, tmp_path, pad, upper_is_eos):
     """What the public files say, and with them transformers does."""
     vocab, merges = files
-    tokenizer = read_files(tmp_path, vocab, ["#version: 0.2", *merges], pad=pad)
+    config = read_files(tmp_path, vocab, ["#version: 0.2", *merges], pad=pad).config
+    special = {
+        name: {"content": token, "normalized": True}
+        for name, token in (("bos_token", config.bos), ("eos_token", config.eos))
+    }
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(special | {"pad_token": pad}))
+    (tmp_path / "tokenizer.json").unlink()  # which the vocabulary was taken from, and would count first
+    tokenizer = tokenizer_in(tmp_path, config)
     assert tokenizer.encode("<|STARTOFTEXT|>").ids[1] == tokenizer.bos
     assert (tokenizer.encode("<|ENDOFTEXT|>").ids[1] == tokenizer.eos) == upper_is_eos
     assert tokenizer.encode("<|endoftext|>").ids[1] == tokenizer.eos

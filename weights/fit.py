@@ -4,6 +4,7 @@ error that says what does not fit, and nothing is loaded."""
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from weights.stored import shown
 from weights.tensors import TensorFile
 
 Shapes = Mapping[str, tuple[int, ...]]
-SHOWN = 8  # modules, in an error
+SHOWN = 3  # names, in an error
 
 
 @dataclass(frozen=True)
@@ -29,35 +30,18 @@ class Misfit:
         return len(self.missing) + len(self.left_over) + len(self.misshapen)
 
     def __str__(self) -> str:
-        """By module, the largest first."""
-        lines = []
+        """How many, and the first few names."""
         said = {
             "missing": dict.fromkeys(self.missing, ""),
             "left over": dict.fromkeys(self.left_over, ""),
             "of the wrong shape": self.misshapen,
         }
-        for what, names in said.items():
-            if not names:
-                continue
-            lines.append(f"  {len(names)} {what}:")
-            modules = defaultdict(list)
-            for name, note in names.items():
-                module, _, rest = name.rpartition(".") if name.count(".") < 3 else _split(name)
-                modules[module].append((rest, note))
-            ranked = sorted(modules.items(), key=lambda item: -len(item[1]))
-            for module, rest in ranked[:SHOWN]:
-                listed = ", ".join(f"{shown(name)} {note}".strip() for name, note in rest[:3])
-                listed += f", ... ({len(rest)})" if len(rest) > 3 else ""
-                lines.append(f"    {shown(module)}: {listed}" if module else f"    {listed}")
-            if len(ranked) > SHOWN:
-                lines.append(f"    ... and in {len(ranked) - SHOWN} other modules")
-        return "\n".join(lines)
+        return "; ".join(f"{len(names)} {what} ({_few(names)})" for what, names in said.items() if names)
 
 
-def _split(name: str) -> tuple[str, str, str]:
-    """Module and what is inside it: `unet.down_blocks.0` and `resnets.0.conv1.weight`."""
-    parts = name.split(".")
-    return ".".join(parts[:3]), ".", ".".join(parts[3:])
+def _few(names: Mapping[str, str]) -> str:
+    first = [f"{shown(name)} {note}".strip() for name, note in islice(names.items(), SHOWN)]
+    return ", ".join([*first, *["..."] * (len(names) > SHOWN)])
 
 
 class Piece(NamedTuple):

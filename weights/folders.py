@@ -5,11 +5,14 @@ setting that they do not have must be off: a model that we would compute wrongly
 """
 
 import logging
+import re
 from pathlib import Path
 
 from ldm.config import AutoencoderConfig, BertConfig, CLIPConfig, ModelConfig, ScheduleConfig, TextConfig, UNetConfig
 from ldm.limits import DEEPEST, LONGEST
+from weights.kinds import WITHOUT, by_channels, by_class, wrong
 from weights.settings import Settings, cut
+from weights.tokenizers import pad_token
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +21,11 @@ PARTS = {
     "unet": ("unet",),
     "autoencoder": ("vae", "vqvae"),
     "text_encoder": ("text_encoder", "bert"),
+}
+
+# What a pipeline may list: those, what looks at the finished image, and an image encoder, which serves an IP-adapter.
+COMPONENTS = {name for names in PARTS.values() for name in names} | {
+    *("tokenizer", "scheduler", "safety_checker", "requires_safety_checker", "feature_extractor", "image_encoder"),
 }
 
 UNET_BLOCKS = {  # (down, up) -> (has attention, to a prompt)
@@ -64,6 +72,26 @@ SD_SCALE = 0.18215
 LEADING = ("DDIM", "DDPM", "LCM", "PNDM", "TCD")
 # schedulers that count in sigma, which falls to 0 at the end whatever else their files say
 SIGMAS = ("DEIS", "DPM", "Euler", "Heun", "KDPM2", "LMS", "SASolver", "UniPC")
+# schedulers that clip z_0 to -1..1 where their files are silent
+CLIPPING = ("DDIM", "DDPM")
+
+# Settings of how one scheduler steps, which another sampler does not have: passed over, those of spacing with a word.
+SAMPLERS_OWN_SPACING = {"use_beta_sigmas", "use_exponential_sigmas", "use_karras_sigmas", "use_lu_lambdas"}
+SAMPLERS_OWN = {
+    *("algorithm_type", "clip_sample_range", "corrector_order", "disable_corrector", "dynamic_thresholding_ratio"),
+    *("euler_at_final", "final_sigmas_type", "flow_shift", "lambda_min_clipped", "lower_order_final"),
+    *(
+        "interpolation_type",
+        "original_inference_steps",
+        "predict_x0",
+        "predictor_order",
+        "rho",
+        "sample_max_value",
+        "sigma_data",
+    ),
+    *("sigma_max", "sigma_min", "sigma_schedule", "skip_prk_steps", "solver_order", "solver_p", "solver_type"),
+    *("time_shift_type", "timestep_scaling", "timestep_type", "variance_type"),
+}
 
 
 def unet_config(path: Path) -> UNetConfig:
@@ -77,7 +105,7 @@ def unet_config(path: Path) -> UNetConfig:
     prompted = prompted.pop()
     channels = ask.size("in_channels")
     if ask.size("out_channels") != channels:
-        raise ValueError(f"{path}: {channels} channels in; an inpainting or depth model needs classes of its own")
+        raise ValueError(wrong(path, by_channels(channels)))
     # the key is called a head's size and is their number in every UNet with prompts
     heads = None
     if prompted:
@@ -150,6 +178,8 @@ def text_config(path: Path, pad: str) -> TextConfig | BertConfig:
             length=ask.size("max_position_embeddings"),
             pad=pad,
         )
+    if kind == "clip_text_model" and ask("use_attention_mask", (bool, type(None)), None):
+        raise ValueError(f"{path}: 'use_attention_mask' is true; here padding is attended to like words")
     if kind != "clip_text_model":
         raise ValueError(f"{path}: 'model_type' is {cut(kind)}; prompts are read by clip_text_model or ldmbert here")
     if ask("layer_norm_eps", float, 1e-5) != 1e-5:
@@ -195,29 +225,20 @@ def refuse_other_clip(path: Path, ours: CLIPConfig) -> None:
                 raise ValueError(f"{path}: {key!r} of {tower} is {cut(wrong[0])}; the CLIP here has {value!r}")
 
 
-def pad_token(tokenizer: Path, default: str) -> str:
-    """special_tokens_map.json has the last word: Stable Diffusion 2's tokenizer_config.json names another."""
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        if (tokenizer / name).is_file():
-            said = Settings(tokenizer / name)("pad_token", (str, dict), None)
-            said = said.get("content") if isinstance(said, dict) else said
-            if isinstance(said, str):
-                return said
-    return default
-
-
-def schedule_config(path: Path) -> ScheduleConfig:
+def schedule_config(path: Path, repaired: bool = True) -> ScheduleConfig:
     """Of any diffusers scheduler: the noise schedule, and the time steps that it visits.
 
-    Which sampler to use is the caller's choice, so what else a file says of its own is not read, and spacing that no
-    sampler here has is no reason to refuse the model.
+    Which sampler to use is the caller's choice, so settings of the file's own sampler are passed over, and spacing that
+    no sampler here has is no reason to refuse the model.
+
+    Args:
+        path: of scheduler_config.json.
+        repaired: read what is outdated as Stable Diffusion's pipelines do when they load it: steps_offset is 1 and
+            clip_sample false, whatever the file has. The pipelines of latent diffusion take both as they are.
     """
     ask = Settings(path)
     sampler = ask("_class_name", str, "DDIMScheduler")
-    off = {"clip_sample": False, "thresholding": False, "trained_betas": None, "rescale_betas_zero_snr": False}
-    for key, value in off.items():
-        if ask.values.get(key, value) not in (value, None):
-            raise ValueError(f"{path}: {key!r} is {cut(ask.values[key])}, which the samplers here do not have")
+    clips = ask("clip_sample", (bool, type(None)), sampler.startswith(CLIPPING))
     predicted = {"epsilon": "eps", "v_prediction": "v"}
     spacing = ask("timestep_spacing", str, "leading" if sampler.startswith(LEADING) else "linspace")
     betas, prediction = ask("beta_schedule", str), ask("prediction_type", str, "epsilon")
@@ -228,16 +249,21 @@ def schedule_config(path: Path) -> ScheduleConfig:
     ):
         if value not in known:
             raise ValueError(f"{path}: {key!r} is {cut(value)}; here it can be {' or '.join(known)}")
+    if clips and not repaired:
+        raise ValueError(f"{path}: 'clip_sample' is true, which the samplers here do not have")
+    if ask.values.get("clip_sample"):
+        log.info("%s: clip_sample true is outdated; false is taken, as by diffusers' StableDiffusionPipeline", path)
     if spacing == "linspace":
         log.info("%s: %s spaces its time steps by linspace; here they are trailing", path, cut(sampler))
         spacing = "trailing"
+    if own := [key for key in SAMPLERS_OWN_SPACING if ask.values.get(key)]:
+        log.info("%s: %s has %s; here time steps are %s", path, cut(sampler), ", ".join(own), spacing)
     to_one = ask("set_alpha_to_one", bool, not sampler.startswith("PNDM")) or sampler.startswith(SIGMAS)
-    offset = ask("steps_offset", int, 0) if spacing == "leading" else 0
-    if spacing == "leading" and not to_one and not offset:
-        # as diffusers' own pipelines do: sampling would end where the last step begins
-        log.info("%s: steps_offset 0 is outdated beside set_alpha_to_one false; 1 is taken", path)
+    offset = ask("steps_offset", int, 0)
+    if repaired and spacing == "leading" and offset != 1:
+        log.info("%s: steps_offset %d is outdated; 1 is taken, as by diffusers' StableDiffusionPipeline", path, offset)
         offset = 1
-    return ask.make(
+    config = ask.make(
         ScheduleConfig,
         T=ask.size("num_train_timesteps", 1000, LONGEST),
         beta_start=ask.number("beta_start"),
@@ -245,9 +271,27 @@ def schedule_config(path: Path) -> ScheduleConfig:
         betas=betas,
         parameterisation=predicted[prediction],
         spacing=spacing,
-        offset=offset,
+        offset=offset if spacing == "leading" else 0,
         last=0 if to_one else 1,
     )
+    ask.read |= SAMPLERS_OWN | SAMPLERS_OWN_SPACING
+    ask.finish({}, "the samplers here")
+    return config
+
+
+def refuse_components(folder: Path, index: Settings) -> None:
+    """Raises ValueError if a pipeline is of another kind, or has a part that changes its images and is not read."""
+    if kind := by_class(str(index.values.get("_class_name"))):
+        raise ValueError(wrong(folder, kind))
+    for key, value in index.values.items():
+        part = value[-1] if isinstance(value, list) and value else value
+        if key.startswith("_") or key in COMPONENTS or part in (None, False):
+            continue
+        kind = by_class(str(part))
+        what = kind.what if kind and kind.advice == WITHOUT else "a part that changes its images"
+        raise ValueError(f"{folder} has {what} (model_index.json: {cut(key)} is {cut(part)}), not read here: {WITHOUT}")
+    if (index.values.get("image_encoder") or [None])[-1]:
+        log.info("%s: the image encoder is not read; it serves an IP-adapter alone, which is not here", folder)
 
 
 def component(folder: Path, part: str) -> Path | None:
@@ -261,6 +305,8 @@ def model_config(folder: Path, name: str) -> ModelConfig:
     Raises:
         ValueError: a file is missing or unreadable, or asks for what these classes do not have.
     """
+    index = Settings(folder / "model_index.json")
+    refuse_components(folder, index)
     unet, autoencoder, text = (component(folder, part) for part in PARTS)
     missing = [" or ".join(PARTS[part]) for part, at in (("unet", unet), ("autoencoder", autoencoder)) if at is None]
     if missing:
@@ -272,6 +318,19 @@ def model_config(folder: Path, name: str) -> ModelConfig:
         bert = Settings(text / "config.json")("model_type", str, "") == "ldmbert"
         pad = pad_token(folder / "tokenizer", "[PAD]" if bert else "<|endoftext|>")
         text = text_config(text / "config.json", pad)
-    side = Settings(folder / "unet" / "config.json").size("sample_size", 64)
-    schedule = schedule_config(folder / "scheduler" / "scheduler_config.json")
+    repaired = not str(index.values.get("_class_name")).startswith("LDM")
+    side = latent_side(folder / "unet" / "config.json", repaired)
+    schedule = schedule_config(folder / "scheduler" / "scheduler_config.json", repaired)
     return ModelConfig(name, side * autoencoder.factor, schedule, autoencoder, unet, text)
+
+
+def latent_side(path: Path, repaired: bool) -> int:
+    """Positions a side of the latents that a UNet was trained on. diffusers before 0.9 wrote 32 for Stable Diffusion's
+    64, and its pipelines repair that."""
+    ask = Settings(path)
+    side, version = ask.size("sample_size", 64), ask("_diffusers_version", str, "")
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if repaired and side < 64 and numbers and tuple(map(int, numbers.groups())) < (0, 9):
+        log.info("%s: sample_size %d of diffusers %s is outdated; 64 is taken", path, side, cut(version))
+        return 64
+    return side

@@ -6,6 +6,7 @@ What a path is gets recognised from what it holds, and is said (to the log, at l
 import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from weights import folders
 from weights.build import empty, shapes
 from weights.checkpoints import CHECKPOINTS
 from weights.fit import Piece, fill
+from weights.kinds import AUTOENCODER, OURS, by_tensors, refuse_file, refuse_folder, wrong
 from weights.layouts import in_compvis, in_diffusers
 from weights.public import fetched, files_of, names_of, refuse_other_kind
 from weights.recognise import (
@@ -33,11 +35,10 @@ from weights.recognise import (
     named,
     own_folder,
     tensor_file,
-    tokenizer,
-    tokenizer_beside,
 )
 from weights.stored import shown
 from weights.tensors import open_tensors
+from weights.tokenizers import tokenizer, tokenizer_beside
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,11 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def load(
-    name: str | Path = "stickers", device: str = "cpu", dtype: str = "float32", ema: bool = True
+    name: str | Path = "stickers",
+    device: str = "cpu",
+    dtype: str = "float32",
+    ema: bool = True,
+    parameterisation: str | None = None,
 ) -> LatentDiffusion:
     """A model, ready to use.
 
@@ -57,27 +62,34 @@ def load(
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for a GPU where there is one.
         dtype: of the parameters and of the computation.
         ema: take the UNet's averaged weights where a file has both.
+        parameterisation: what the UNet predicts [D12], "eps" or "v", where the files do not say or are wrong.
 
     Raises:
-        ValueError: no such model, a file of it missing or damaged, tensors that do not fit, or no such device or dtype.
+        ValueError: no such model, a file of it missing or damaged, tensors that do not fit, or no such device, dtype
+            or parameterisation.
     """
     place, precision = pick_device(device), pick_dtype(dtype)
+    if parameterisation not in (None, "eps", "v"):
+        raise ValueError(f"no parameterisation {parameterisation!r}: give eps or v")
     with looking(name):
         path, preset, files = find(name, "model")
         if path.is_file():
-            opened, config = compvis_file(path, preset, ema)
+            opened, config = compvis_file(path, preset, ema, parameterisation)
             reader = lambda: config.text and tokenizer_beside(path, config.text)
         elif (path / "model_index.json").is_file():
             config = folders.model_config(path, str(name))
             opened = diffusers_folder(path, config, precision, ema, files)
-            reader = lambda: config.text and tokenizer(path / "tokenizer", config.text)
+            reader = lambda: config.text and tokenizer(path / "tokenizer", config.text, files)
         else:
+            refuse_other_folder(path)
             config = own_config(path)
             opened = own_folder(path, config)
             reader = lambda: CLIPTokenizer.from_file(path / "tokenizer.json", config.text)
         refuse_misfit(opened, path)  # before a tokenizer is downloaded
         words: PromptTokenizer | None = reader()
         vocabulary = own_vocabulary(path)
+    if parameterisation:
+        config = replace(config, schedule=replace(config.schedule, parameterisation=parameterisation))
     parts = filled(opened, place, precision)
     text_encoder = parts["text_encoder"] if config.text else None
     return LatentDiffusion(config, words, text_encoder, parts["unet"], parts["autoencoder"], vocabulary)
@@ -190,6 +202,16 @@ def own_vocabulary(path: Path) -> Vocabulary | None:
         raise ValueError(f"{file} is not a list of words: {e}") from e
 
 
+def refuse_other_folder(folder: Path) -> None:
+    """Raises ValueError, with what to do, if a folder without a model_index.json holds something else than a model."""
+    refuse_folder(folder)
+    files = sorted(file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin", ".pt", ".ckpt"))
+    if files and not (folder / "config.json").is_file():
+        kind = by_tensors(open_tensors(files[0]).shapes)
+        if kind and kind is not OURS:
+            raise ValueError(wrong(files[0], kind))
+
+
 def load_autoencoder(name: str | Path, device: str = "cpu", dtype: str = "float32") -> Autoencoder:
     """A first stage on its own, by name (stickers-vq, which ships; sd-vae-ft-mse), from a diffusers folder of one, or
     from a file of one.
@@ -201,6 +223,7 @@ def load_autoencoder(name: str | Path, device: str = "cpu", dtype: str = "float3
     with looking(name):
         path, _, files = find(name, "autoencoder")
         if path.is_dir():
+            refuse_folder(path, but=(AUTOENCODER,))
             config = folders.autoencoder_config(path / "config.json")
             piece = diffusers_piece("autoencoder", config, open_tensors(tensor_file(path, precision, among=files)))
             opened = Opened("an autoencoder in a diffusers folder", {"autoencoder": config}, [piece])
@@ -213,6 +236,7 @@ def load_autoencoder(name: str | Path, device: str = "cpu", dtype: str = "float3
 def autoencoder_file(path: Path) -> Opened:
     """Which of the known first stages a file is, in either layout. Raises ValueError if it is none."""
     file, found = open_tensors(path), {}
+    refuse_file(path, file.shapes, but=(AUTOENCODER,))
     compvis = any(name.startswith(("encoder.down.", "first_stage_model.")) for name in file.shapes)
     for name, config in AUTOENCODERS.items():
         ours = shapes(config)
@@ -238,17 +262,17 @@ def load_clip(
         file = open_tensors(tensor_file(path, precision, among=files))
         opened = Opened("CLIP", {"clip": config}, [diffusers_piece("clip", config, file)])
         refuse_misfit(opened, path)
-        words = tokenizer(path, config.text)
+        words = tokenizer(path, config.text, files)
     return filled(opened, place, precision)["clip"].eval().requires_grad_(False), words
 
 
 def refuse_misfit(opened: Opened, path: Path) -> None:
     """Raises ValueError, with all that is wrong, if a checkpoint's tensors are not just those of its model. Nothing of
     them has been read."""
-    if wrong := opened.misfit():
+    if found := opened.misfit():
         others = [name for name, other in opened.otherwise().items() if not other.misfit()]
-        advice = f"\nthey would fit {' or '.join(others)}" if others else ""
-        raise ValueError(f"the tensors of {path} do not fit {opened.what}:\n{wrong}{advice}")
+        advice = f"; they would fit {' or '.join(others)}" if others else ""
+        raise ValueError(f"the tensors of {path} do not fit {opened.what}: {found}{advice}")
 
 
 def filled(opened: Opened, device: torch.device, dtype: torch.dtype) -> nn.ModuleDict:

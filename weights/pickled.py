@@ -43,6 +43,8 @@ IGNORED = frozenset(
 )
 KNOWN = IGNORED | STORAGES.keys() | {DICTIONARY, TENSOR, PARAMETER}
 
+NESTS = ("string_to_param", "image_proj", "ip_adapter")  # of embeddings and adapters, which are told by them
+
 UNNAMED = object()  # stands for every key that is not a string; what is no name is not even hashed
 
 
@@ -79,7 +81,7 @@ def interpret(stream: io.BytesIO) -> tuple[object, dict[str, Storage]]:
 
     Raises:
         ValueError: it is damaged, says a key twice, names what is not in `KNOWN`, or uses instructions that
-            `torch.save` (pickle protocol 2) never writes.
+            `torch.save` never writes, in protocol 2, which is its own, or up to 5, which it can be asked for.
     """
     stack: list = []
     set_aside: list[list] = []  # by MARK
@@ -88,7 +90,7 @@ def interpret(stream: io.BytesIO) -> tuple[object, dict[str, Storage]]:
     try:
         for instruction, argument in _instructions(stream):
             match instruction:
-                case "PROTO":
+                case "PROTO" | "FRAME":
                     pass
                 case "STOP":
                     return stack.pop(), storages
@@ -96,7 +98,9 @@ def interpret(stream: io.BytesIO) -> tuple[object, dict[str, Storage]]:
                     stack.append(None)
                 case "NEWTRUE" | "NEWFALSE":
                     stack.append(instruction == "NEWTRUE")
-                case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE" | "SHORT_BINSTRING":
+                case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "SHORT_BINSTRING":
+                    stack.append(argument)
+                case "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8" | "SHORT_BINBYTES" | "BINBYTES":
                     stack.append(argument)
                 case "EMPTY_DICT":
                     stack.append({})
@@ -127,10 +131,17 @@ def interpret(stream: io.BytesIO) -> tuple[object, dict[str, Storage]]:
                     _update(stack[-1], items)
                 case "BINPUT" | "LONG_BINPUT":
                     memo[argument] = stack[-1]
+                case "MEMOIZE":
+                    memo[len(memo)] = stack[-1]
                 case "BINGET" | "LONG_BINGET":
                     stack.append(memo[argument])
                 case "GLOBAL":
                     stack.append(_global(argument.replace(" ", ".", 1)))
+                case "STACK_GLOBAL":
+                    name, module = stack.pop(), stack.pop()
+                    stack.append(
+                        _global(f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else "?")
+                    )
                 case "REDUCE" | "NEWOBJ":
                     arguments, function = stack.pop(), stack.pop()
                     stack.append(_call(function, arguments))
@@ -154,7 +165,8 @@ def tensors_in(checkpoint: object) -> dict[str, View]:
     """The tensors of what a checkpoint's pickle describes.
 
     The rule: as long as a dictionary has another under "state_dict", that one counts; of the last one the tensors
-    count. Everything else, such as epochs, callbacks and the state of an optimizer, is ignored.
+    count, or, where it has none, those one step inside, as embeddings and adapters have them. Everything else, such as
+    epochs, callbacks and the state of an optimizer, is ignored.
 
     Raises:
         ValueError: it is not a dictionary, has keys that are not strings, or no tensors.
@@ -164,9 +176,15 @@ def tensors_in(checkpoint: object) -> dict[str, View]:
             checkpoint = checkpoint["state_dict"]
     if not isinstance(checkpoint, dict):
         raise ValueError("it does not hold a dictionary of tensors")
+    if UNNAMED in checkpoint and "layer_structure" in checkpoint:
+        raise ValueError("it is a hypernetwork, which changes a model and is none: give the model itself, without it")
     if UNNAMED in checkpoint:
         raise ValueError("a key of its dictionary of tensors is not a string")
     tensors = {name: value for name, value in checkpoint.items() if isinstance(value, View)}
+    if not tensors:
+        inner = {name: checkpoint[name] for name in NESTS if isinstance(checkpoint.get(name), dict)}
+        pairs = [(f"{a}.{b}", t) for a, nest in inner.items() for b, t in nest.items() if b is not UNNAMED]
+        tensors = {name: tensor for name, tensor in pairs if isinstance(tensor, View)}
     if not tensors:
         keys = ", ".join(repr(key[:80]) for key in list(checkpoint)[:5])
         raise ValueError(f'it holds no tensors, neither on top nor under "state_dict"; its keys begin with: {keys}')

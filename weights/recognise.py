@@ -6,18 +6,18 @@ from typing import NamedTuple
 
 import torch
 
-from ldm.config import PRESETS, BertConfig, ModelConfig, TextConfig
-from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
-from ldm.wordpiece import BertTokenizer
+from ldm.config import PRESETS, ModelConfig
 from weights import folders
 from weights.build import PartConfig, all_shapes, parts_of, shapes
 from weights.fit import Misfit, Piece, misfit
+from weights.kinds import refuse_file
 from weights.layouts import TURBO, Layout, Source, in_compvis, in_diffusers, is_dropped
-from weights.public import fetched
+from weights.original import OriginalSettings
 from weights.stored import shown
 from weights.tensors import TensorFile, open_tensors
 
 HALF = (torch.float16, torch.bfloat16)
+PART_NAMES = {"unet": "UNet", "vae": "autoencoder (VAE)", "text_encoder": "text encoder"}
 
 
 class Opened(NamedTuple):
@@ -111,30 +111,45 @@ def tensor_file(folder: Path, dtype: torch.dtype, ema: bool = True, among: Colle
 # CompVis
 
 
-def compvis_file(path: Path, preset: str | None, ema: bool) -> tuple[Opened, ModelConfig]:
+def compvis_file(
+    path: Path, preset: str | None, ema: bool, parameterisation: str | None = None
+) -> tuple[Opened, ModelConfig]:
     """A whole model in one file. Which, follows from the shapes, unless models that differ have the same; where it fits
     none, the nearest. Of those with SD 2's shapes, sd-turbo's own file is told by its names.
+
+    Args:
+        path: of the file; beside it there may be its .yaml.
+        preset: what the file is said to be.
+        ema: take the averaged weights where it has both.
+        parameterisation: what its UNet predicts, which nothing in the file shows.
 
     Raises:
         ValueError: it is no whole model, or fits several that compute differently.
     """
     file = open_tensors(path)
-    refuse_parts(path, file)
+    refuse_file(path, file.shapes)
+    refuse_incomplete(path, file)
+    original = OriginalSettings.beside(path)
     known = {name: config for name, config in PRESETS.items() if name != "stickers"}
     found = {name: as_compvis(file, name, config, ema) for name, config in known.items()}
     if preset is None and any(name.startswith(TURBO) for name in file.shapes):
         preset = "sd-turbo"
     if preset:
-        return found[preset]._replace(otherwise=lambda: found), known[preset]
-    misfits = {name: len(opened.misfit()) for name, opened in found.items()}
-    nearest = min(misfits, key=misfits.get)
-    fitting = [name for name, wrong in misfits.items() if not wrong]
-    if any(not same(known[name], known[nearest]) for name in fitting):
-        choices = ", ".join(f"{name}={path}" for name in fitting)
-        raise ValueError(f"{path} may be any of several models with the same tensors; say which: {choices}")
-    if len(fitting) > 1:
-        return as_compvis(file, f"{' or '.join(fitting)} (the same model)", known[nearest], ema), known[nearest]
-    return found[nearest], known[nearest]
+        opened, config = found[preset]._replace(otherwise=lambda: found), known[preset]
+    else:
+        misfits = {name: len(opened.misfit()) for name, opened in found.items()}
+        nearest = min(misfits, key=misfits.get)
+        fitting = [name for name, wrong in misfits.items() if not wrong]
+        predicts = parameterisation or original.parameterisation
+        fitting = [name for name in fitting if known[name].schedule.parameterisation == predicts] or fitting
+        nearest = fitting[0] if fitting else nearest
+        if any(not same(known[name], known[nearest]) for name in fitting):
+            choices = ", ".join(f"{name}={path}" for name in fitting)
+            raise ValueError(f"{path} may be any of several models with the same tensors; say which: {choices}")
+        opened, config = found[nearest], known[nearest]
+        if len(fitting) > 1:
+            opened = as_compvis(file, f"{' or '.join(fitting)} (the same model)", config, ema)
+    return opened, original.checked(config, parameterisation)
 
 
 def as_compvis(file: TensorFile, name: str, config: ModelConfig, ema: bool) -> Opened:
@@ -146,47 +161,18 @@ def as_compvis(file: TensorFile, name: str, config: ModelConfig, ema: bool) -> O
     return Opened(what, parts, [Piece(file, layout)])
 
 
-def refuse_parts(path: Path, file: TensorFile) -> None:
-    """Raises ValueError, with what to do, if the file is part of a model."""
-    starts = {name.split(".")[0] for name in file.shapes}
-    if not starts & {"model", "first_stage_model", "cond_stage_model"}:
-        if "down_blocks" in starts:
-            raise ValueError(f"{path} is the UNet alone of a diffusers folder: give the folder")
-        if {"encoder", "decoder"} <= starts:
-            raise ValueError(f"{path} is an autoencoder alone: `weights.load.load_autoencoder` loads it")
-        if "unet" in starts:
-            raise ValueError(f"{path} is the weights of a model of ours, without its configuration: give its folder")
-        first = ", ".join(shown(start) for start in sorted(starts)[:5])
-        raise ValueError(f"{path} holds no latent diffusion model: its tensors begin {first}")
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# tokenizers
-
-
-def tokenizer(folder: Path, config: TextConfig | BertConfig) -> PromptTokenizer:
-    """From a tokenizer's public files.
-
-    Raises:
-        ValueError: they are missing or damaged, or do not fit the config.
-    """
-    files = ("vocab.txt",) if isinstance(config, BertConfig) else ("vocab.json", "merges.txt")
-    missing = [name for name in files if not (folder / name).is_file()]
-    if "vocab.json" in missing and (folder / "tokenizer.json").is_file():
-        return CLIPTokenizer.from_file(folder / "tokenizer.json", config)
+def refuse_incomplete(path: Path, file: TensorFile) -> None:
+    """Raises ValueError, with what to do, if a file has a UNet and not all that belongs to it."""
+    parts = {"model.diffusion_model.": "unet", "first_stage_model.": "vae", "cond_stage_model.": "text_encoder"}
+    there = {part for prefix, part in parts.items() if any(name.startswith(prefix) for name in file.shapes)}
+    if any(name.startswith(TURBO) for name in file.shapes):
+        there.add("text_encoder")
+    prompted = any(".attn2." in name for name in file.shapes)
+    missing = [part for part in parts.values() if part not in there and (part != "text_encoder" or prompted)]
     if missing:
-        raise ValueError(f"the model's tokenizer in {folder} lacks {', '.join(missing)}")
-    if isinstance(config, BertConfig):
-        return BertTokenizer.from_vocabulary_file(folder / "vocab.txt", config)
-    return CLIPTokenizer.from_files(folder / "vocab.json", folder / "merges.txt", config)
-
-
-def tokenizer_beside(path: Path, config: TextConfig | BertConfig) -> PromptTokenizer:
-    """Of a CompVis file, which has none: from the file's folder, its `tokenizer` folder, or the hub."""
-    name = "vocab.txt" if isinstance(config, BertConfig) else "vocab.json"
-    for folder in (path.parent, path.parent / "tokenizer"):
-        if (folder / name).is_file():
-            return tokenizer(folder, config)
-    if isinstance(config, BertConfig):
-        return tokenizer(fetched("bert-tokenizer") / "tokenizer", config)
-    return tokenizer(fetched("clip-tokenizer"), config)
+        given = ", ".join(f"{part}=..." for part in missing)
+        raise ValueError(
+            f"{path} lacks the {' and the '.join(map(PART_NAMES.get, missing))}: take a file of the whole model, or "
+            f"complete it in diffusers by `StableDiffusionPipeline.from_single_file(file, {given})`, and give the "
+            "folder that `save_pretrained` writes"
+        )

@@ -35,7 +35,8 @@ class Settings:
         if value is ...:
             raise ValueError(f"{self.path} lacks {key!r}")
         # to Python, true and false are numbers
-        if value is not default and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
+        number = isinstance(value, bool) and bool not in (kind if isinstance(kind, tuple) else (kind,))
+        if value is not default and (not isinstance(value, kind) or number):
             raise ValueError(f"{self.path}: {key!r} is {cut(value)}")
         return value
 
@@ -75,12 +76,13 @@ class Settings:
         except KeyError as e:
             raise ValueError(f"{self.path}: no level here has the blocks {cut(e.args[0])}") from None
 
-    def finish(self, fixed: dict) -> None:
+    def finish(self, fixed: dict, whose: str = "these classes") -> None:
         for key, value in self.values.items():
             if key in self.read or key in IRRELEVANT or key.startswith("_"):
                 continue
-            if not (value == fixed[key] if key in fixed else value in OFF):
-                raise ValueError(f"{self.path}: {cut(key)} is {cut(value)}, which these classes do not have")
+            per_level = value if isinstance(value, list) and value else [value]
+            if not all(each == fixed[key] if key in fixed else each in OFF for each in per_level):
+                raise ValueError(f"{self.path}: {cut(key)} is {cut(value)}, which {whose} do not have")
 
 
 def cut(value: object) -> str:

@@ -28,7 +28,19 @@ from weights.stored import Record, Stored, TensorFile, blaming, listed
 MAX_HEADER = 16 * 2**20  # bytes of JSON; fifty times Stable Diffusion's
 MAX_AXES = 8
 
-LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # how torch.save began before zip
+ELSEWHERE = "get the weights as .safetensors"
+OTHERS = {  # how files that hold no tensors for us begin
+    rb"\x1f\x8b": "packed by gzip: unpack it first",
+    rb"GGUF": f"a GGUF file, whose numbers are quantised: {ELSEWHERE}",
+    rb"\x08[\x01-\x14]\x12": f"an ONNX graph: {ELSEWHERE}",
+    rb"\x89HDF": f"an HDF5 file, of TensorFlow: {ELSEWHERE}",
+    rb"\x93NUMPY": f"an array of NumPy: {ELSEWHERE}",
+    rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP": "an image, and no model",
+    rb"7z\xbc\xaf|Rar!": "an archive: unpack it first",
+}
+
+# how torch.save began before zip: a number, in any protocol; from 4 on the length of a frame may stand before it
+LEGACY_MAGIC = re.compile(rb"\x80[\2-\5](\x95.{8})?\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\.", re.DOTALL)
 LEGACY_VERSION = 1001
 RECORD_HEADER = 30  # bytes before a zip record's name; the last four are the lengths of the name and of what follows it
 
@@ -72,7 +84,7 @@ def _open(path: Path, may_be_index: bool) -> dict[str, Stored]:
                 return _safetensors(path, file)
             if head.startswith(b"PK\x03\x04"):
                 return _zip_checkpoint(path)
-            if head.startswith(LEGACY_MAGIC):
+            if LEGACY_MAGIC.match(head):
                 return _legacy_checkpoint(path, file)
             if may_be_index and head.lstrip().startswith(b"{"):
                 return _shards(path, file)
@@ -87,8 +99,9 @@ def _what_else(head: bytes) -> str:
         return "it is a git-lfs pointer, not the file: run `git lfs pull`, or download the file itself"
     if text.startswith(b"<"):
         return "it is a web page, not the file: its download failed"
-    if head.startswith(b"\x1f\x8b"):
-        return "it is packed by gzip: unpack it first"
+    for start, what in OTHERS.items():
+        if re.match(start, head, re.DOTALL):
+            return f"it is {what}"
     if head.startswith(b"\x80"):
         return "it is a pickle that torch.save did not write, and is not read, because it may run code"
     return f"it is no file of tensors, or damaged: it begins with {head[:16]!r}"

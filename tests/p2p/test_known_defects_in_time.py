@@ -40,7 +40,7 @@ def test_one_fraction_means_different_steps_in_cross_and_in_self_attention(injec
     """They count a fraction of 11 rows for the one and of 10 steps for the other."""
     visited = list(range(T, 0, -T // 10))
     count = lambda w: sum(w.at(t, T) > 0 for t in visited)
-    assert count(cross_replace(injected, visited)) == count(self_replace(injected, visited)) + 1
+    assert count(cross_replace(injected, visited, 10)) == count(self_replace(injected, visited, 10)) + 1
     tau = 1 - injected  # ours is one function of t for both
     assert count(window(tau)) == sum(t > tau * T for t in visited)
 

@@ -7,6 +7,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from ldm.config import ScheduleConfig
+from ldm.samplers import SAMPLERS
+from ldm.schedule import Schedule
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha
 from p2p.edits import Moment, Refine, Reweight, Swap
@@ -188,10 +191,21 @@ def test_a_weight_holds_inside_the_window_alone():
 def test_the_same_fraction_is_one_step_more_for_cross_attention(fraction, cross, self_attention):
     """Of 10 steps, which are counted here."""
     injected = lambda window: [t for t in VISITED if window.at(t, 1000)]
-    assert len(injected(cross_replace(fraction, VISITED))) == cross
-    assert len(injected(self_replace(fraction, VISITED))) == self_attention
+    assert len(injected(cross_replace(fraction, VISITED, 10))) == cross
+    assert len(injected(self_replace(fraction, VISITED, 10))) == self_attention
     if cross and not isinstance(fraction, tuple):
-        assert injected(cross_replace(fraction, VISITED)) == VISITED[:cross]
+        assert injected(cross_replace(fraction, VISITED, 10)) == VISITED[:cross]
+
+
+@pytest.mark.parametrize(("fraction", "cross", "self_attention"), [(0.8, 40, 40), (0.4, 20, 20), (1.0, 51, 50)])
+def test_of_plms_steps_are_counted_and_not_its_extra_call(fraction, cross, self_attention):
+    """The reference's table for 50 steps has 51 rows, and its 51 calls take one each: int(0.8 * 51) = 40 of them."""
+    schedule = Schedule(ScheduleConfig(spacing="leading", offset=1, last=1))
+    visited = SAMPLERS["plms"].visit(schedule, 50, None)[:-1]
+    assert len(visited) == 51
+    injected = lambda window: [t for t in visited if window.at(t, 1000)]
+    assert injected(cross_replace(fraction, visited, 50)) == visited[:cross]
+    assert injected(self_replace(fraction, visited, 50)) == visited[:self_attention]
 
 
 def test_words_are_found_by_counting_letters_and_shift_at_a_second_blank():
@@ -212,4 +226,4 @@ def test_prompts_that_the_reference_cannot_replace_in_are_refused(target, messag
 def test_a_fraction_of_the_steps_lies_between_0_and_1():
     for wrong in (1.2, (-0.1, 0.5), float("nan")):
         with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
-            cross_replace(wrong, VISITED)
+            cross_replace(wrong, VISITED, 10)

@@ -21,6 +21,7 @@ import weights.stickers
 from ldm.config import PRESETS, BertConfig, TextConfig
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from ldm.wordpiece import BertTokenizer
+from weights.tokenizers import tokenizer
 
 SHIPPED = Path(weights.stickers.__file__).parent / "tokenizer.json"
 SHIPPED_CONFIG = dataclasses.replace(PRESETS["stickers"].text, length=77)
@@ -102,10 +103,11 @@ def shipped_pair(folder: Path, from_file: bool) -> Pair:
 
 def stable_diffusion_pair(folder: Path, pad: str) -> Pair:
     write_stable_diffusion(folder, pad)
-    files = folder / "vocab.json", folder / "merges.txt"
+    theirs = TheirCLIPTokenizer.from_pretrained(folder)
+    (folder / "tokenizer_config.json").unlink()  # with its 77 tokens, for the lengths here
     return Pair(
-        lambda length: CLIPTokenizer.from_files(*files, TextConfig(length=length, pad=pad)),
-        TheirCLIPTokenizer.from_pretrained(folder),
+        lambda length: tokenizer(folder, TextConfig(length=length, pad=pad)),
+        theirs,
     )
 
 

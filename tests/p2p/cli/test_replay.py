@@ -191,12 +191,25 @@ def test_a_picture_made_again_names_the_model_that_made_it(p2p, folder, tmp_path
 @pytest.mark.parametrize(("first", "then"), [((), ()), (("--no-ema",), ()), ((), ("--no-ema",))])
 def test_which_weights_made_a_picture_is_kept_and_they_make_it_again(p2p, monkeypatch, first, then):
     taken = []
-    monkeypatch.setattr("p2p.__main__.load", lambda *args, ema: taken.append(ema) or load(*args, ema=ema))
+    monkeypatch.setattr("p2p.__main__.load", lambda *args, ema, **kw: taken.append(ema) or load(*args, ema=ema, **kw))
     p2p("edit", CAT, DOG, "--steps", "1", *first, "-o", "e.png")
     p2p("replay", "e.png", *then, "-o", "again.png")
     averaged = [not first, not (first or then)]
     assert taken == averaged
     assert [json.loads(Image.open(name).text["p2p"])["ema"] for name in ("e.png", "again.png")] == averaged
+
+
+@pytest.mark.parametrize("first, then, used", [("v", [], "vv"), ("eps", [], ["eps"] * 2), ("v", ["eps"], ["v", "eps"])])
+def test_what_the_unet_predicts_is_kept_in_a_saved_call(p2p, monkeypatch, first, then, used):
+    taken = []
+    how = lambda *args, parameterisation, **kw: (
+        taken.append(parameterisation) or load(*args, parameterisation=parameterisation, **kw)
+    )
+    monkeypatch.setattr("p2p.__main__.load", how)
+    p2p("edit", CAT, DOG, "--steps", "1", "--parameterisation", first, "-o", "e.png")
+    p2p("replay", "e.png", *(x for p in then for x in ("--parameterisation", p)), "-o", "again.png")
+    assert taken == list(used)
+    assert (Path("e.png").read_bytes() == Path("again.png").read_bytes()) is (not then)
 
 
 def test_a_file_names_no_path_of_a_model(p2p, monkeypatch):

@@ -14,7 +14,7 @@ from public_models import our_tensors, public
 
 from ldm.config import PRESETS
 from parity.public.equal import assert_equal
-from weights import recognise
+from weights import tokenizers
 from weights.load import load
 
 # of diffusers' schedulers, in numpy 2
@@ -113,7 +113,7 @@ def test_a_tokenizer_that_is_not_beside_a_file_is_fetched(kind, wanted, folder, 
         asked.append(name)
         return folder(kind) if name == "bert-tokenizer" else folder(kind) / "tokenizer"
 
-    monkeypatch.setattr(recognise, "fetched", fetched)
+    monkeypatch.setattr(tokenizers, "fetched", fetched)
     model = load(save_checkpoint(compvis(public(kind)), tmp_path / "model.safetensors"))
     assert asked == [wanted]
     assert model.encode_prompts(["a cat"]).shape == (1, 77, public(kind).config.text.width)

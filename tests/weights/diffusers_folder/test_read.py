@@ -9,11 +9,20 @@ from pathlib import Path
 import diffusers
 import pytest
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler
+from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
 from public_json import MODEL, SCHEDULER, TEXT, UNET, VAE, VQ
 from public_models import MAKERS, public
 
 from ldm.config import ScheduleConfig
-from weights.folders import autoencoder_config, model_config, schedule_config, text_config, unet_config
+from weights.folders import (
+    SAMPLERS_OWN,
+    SAMPLERS_OWN_SPACING,
+    autoencoder_config,
+    model_config,
+    schedule_config,
+    text_config,
+    unet_config,
+)
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -52,6 +61,12 @@ def test_folders_that_the_libraries_write_today_are_read(kind, write):
 )
 def test_scale(kind, file, said, scale, write):
     assert model_config(write(kind, file, {"scaling_factor": said}), "it").autoencoder.scale == scale
+
+
+def test_a_setting_per_level_may_be_the_one_that_all_have(write):
+    """`only_cross_attention` and its like are a value, or a list of one for each level."""
+    path = write("sd1", UNET, {"only_cross_attention": [False] * 3, "transformer_layers_per_block": [1, 1, 1]}) / UNET
+    assert unet_config(path) == public("sd1").config.unet
 
 
 def test_what_is_not_said_is_as_in_diffusers(write):
@@ -94,6 +109,7 @@ LINEAR = dict(beta_start=0.001, beta_end=0.02, beta_schedule="linear")
             DDIMScheduler(**LINEAR, clip_sample=False, set_alpha_to_one=False, steps_offset=3),
             dict(spacing="leading", offset=3, last=1),
         ),
+        (DDIMScheduler(**LINEAR, clip_sample=False, steps_offset=1), dict(spacing="leading", offset=1)),
         (
             DDIMScheduler(**LINEAR, clip_sample=False, timestep_spacing="trailing", steps_offset=1),
             dict(spacing="trailing"),
@@ -110,18 +126,13 @@ LINEAR = dict(beta_start=0.001, beta_end=0.02, beta_schedule="linear")
         (EulerDiscreteScheduler(**LINEAR), dict(spacing="trailing")),
         (DPMSolverMultistepScheduler(**LINEAR), dict(spacing="trailing")),
         (DDIMScheduler(**LINEAR, clip_sample=False, timestep_spacing="linspace"), dict(spacing="trailing")),
-        # outdated, and corrected by the pipelines of diffusers
-        (PNDMScheduler(**LINEAR), dict(spacing="leading", offset=1, last=1)),
-        (
-            DDIMScheduler(**LINEAR, clip_sample=False, set_alpha_to_one=False),
-            dict(spacing="leading", offset=1, last=1),
-        ),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_schedulers_as_diffusers_saves_them(scheduler, expected, tmp_path):
+    """As they are for the pipelines of latent diffusion; repaired: tests/parity/public/test_repairs.py."""
     scheduler.save_pretrained(tmp_path)
-    config = schedule_config(tmp_path / "scheduler_config.json")
+    config = schedule_config(tmp_path / "scheduler_config.json", repaired=False)
     assert config == ScheduleConfig(beta_start=0.001, beta_end=0.02, betas="linear", **expected)
 
 
@@ -147,6 +158,28 @@ def test_a_file_silent_on_spacing_means_its_classs_own(name, tmp_path, caplog):
     assert schedule_config(write_scheduler(tmp_path, stale)).last == (0 if to_zero else 1)
 
 
+def test_all_settings_of_diffusers_schedulers_are_read_or_known():
+    """A sampler's own are passed over; any other must be off, and one of tomorrow is refused as long as it is on."""
+    names = [*KarrasDiffusionSchedulers.__members__, "LCMScheduler", "TCDScheduler", "SASolverScheduler"]
+    known = {name: inspect.signature(getattr(diffusers, name).__init__).parameters for name in names}
+    read = {"num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type", "timestep_spacing"}
+    read |= {"steps_offset", "set_alpha_to_one", "clip_sample"}
+    off = {"trained_betas", "thresholding", "rescale_betas_zero_snr", "use_flow_sigmas", "use_dynamic_shifting"}
+    others = {key for keys in known.values() for key in keys} - read - off - {"self", "args", "kwargs"}
+    assert others - {"shift_terminal", "tau_func"} == SAMPLERS_OWN | SAMPLERS_OWN_SPACING
+
+
+@pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
+def test_a_sampler_of_the_files_own_is_passed_over_and_named(name, tmp_path, caplog):
+    asked = inspect.signature(getattr(diffusers, name).__init__).parameters
+    karras = {"use_karras_sigmas": True} if "use_karras_sigmas" in asked else {}
+    getattr(diffusers, name)(**LINEAR, **karras, timestep_spacing="leading", steps_offset=1).save_pretrained(tmp_path)
+    with caplog.at_level(logging.INFO, "weights"):
+        config = schedule_config(tmp_path / "scheduler_config.json")
+    assert config == ScheduleConfig(beta_start=0.001, beta_end=0.02, betas="linear", spacing="leading", offset=1)
+    assert ("has use_karras_sigmas; here time steps are leading" in caplog.text) is bool(karras)
+
+
 def write_scheduler(folder: Path, content: dict) -> Path:
     (folder / "scheduler_config.json").write_text(json.dumps(LINEAR | content))
     return folder / "scheduler_config.json"
@@ -162,8 +195,8 @@ def test_an_offset_of_old_is_corrected_and_said(tmp_path, caplog):
 def test_an_unknown_scheduler_is_read_by_its_keys(tmp_path):
     read = lambda **content: schedule_config(write_scheduler(tmp_path, {"_class_name": "OfTomorrow", **content}))
     assert read() == ScheduleConfig(beta_start=0.001, beta_end=0.02, betas="linear")
-    leading = read(timestep_spacing="leading", set_alpha_to_one=False, steps_offset=2)
-    assert (leading.spacing, leading.offset, leading.last) == ("leading", 2, 1)
+    leading = read(timestep_spacing="leading", set_alpha_to_one=False, steps_offset=1)
+    assert (leading.spacing, leading.offset, leading.last) == ("leading", 1, 1)
 
 
 def test_paths_and_classes_in_the_files_mean_nothing(write, tmp_path):

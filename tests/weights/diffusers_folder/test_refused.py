@@ -80,8 +80,8 @@ def test_a_setting_that_our_other_parts_do_not_have_is_refused(kind, file, setti
 @pytest.mark.parametrize(
     "file, change, said",
     [
-        (UNET, dict(in_channels=9), "9 channels in; an inpainting or depth model needs classes of its own"),
-        (UNET, dict(out_channels=8), "4 channels in"),
+        (UNET, dict(in_channels=9), "unet/config.json is an inpainting model: give the model that it was made from"),
+        (UNET, dict(out_channels=8), "a model with 4 input channels and others to come out"),
         (UNET, dict(down_block_types=["DownBlock2D"] * 4), "as many blocks down and up as levels are needed, 3"),
         (UNET, dict(up_block_types=["UpBlock2D"]), "as many blocks down and up as levels are needed, 3"),
         (UNET, dict(down_block_types=["K"] * 3), "no level here has the blocks ('K', 'CrossAttnUpBlock2D')"),
@@ -115,18 +115,23 @@ def test_a_setting_that_our_other_parts_do_not_have_is_refused(kind, file, setti
         (TEXT, dict(model_type="t5"), "'model_type' is 't5'; prompts are read by clip_text_model or ldmbert here"),
         (TEXT, dict(hidden_act="relu"), "'hidden_act' is 'relu', not 'quick_gelu' or 'gelu'"),
         (TEXT, dict(layer_norm_eps=1e-6), "'layer_norm_eps' is 1e-06, not 1e-5"),
+        (TEXT, dict(use_attention_mask=True), "'use_attention_mask' is true; here padding is attended to like words"),
+        (SCHEDULER, dict(use_flow_sigmas=True), "'use_flow_sigmas' is True, which the samplers here do not have"),
+        (SCHEDULER, dict(a_setting_of_tomorrow=2), "'a_setting_of_tomorrow' is 2, which the samplers here do not have"),
+        (
+            UNET,
+            dict(only_cross_attention=[False, True, False]),
+            "'only_cross_attention' is [False, True, False], which",
+        ),
         (TEXT, dict(num_attention_heads=5), "a text encoder of width 32 cannot have 5 heads"),
         (SCHEDULER, dict(beta_schedule="squaredcos_cap_v2"), "'squaredcos_cap_v2'; here it can be scaled_linear or"),
         (SCHEDULER, dict(prediction_type="sample"), "'sample'; here it can be epsilon or v_prediction"),
         (SCHEDULER, dict(timestep_spacing="logspace"), "'logspace'; here it can be leading or trailing or linspace"),
-        (SCHEDULER, dict(clip_sample=True), "'clip_sample' is True, which the samplers here do not have"),
         (SCHEDULER, dict(thresholding=True), "'thresholding' is True, which the samplers here do not have"),
         (SCHEDULER, dict(trained_betas=[0.1]), "'trained_betas' is [0.1], which the samplers here do not have"),
         (SCHEDULER, dict(rescale_betas_zero_snr=True), "'rescale_betas_zero_snr' is True, which the samplers here do"),
         (SCHEDULER, dict(beta_start=0.5), "a schedule needs T >= 1 and 0 < beta_start <= beta_end < 1"),
         (SCHEDULER, dict(beta_end=float("nan")), "a schedule needs T >= 1 and 0 < beta_start <= beta_end < 1"),
-        (SCHEDULER, dict(steps_offset=-1), "the offset must lie in 1..999, got -1"),
-        (SCHEDULER, dict(steps_offset=1000), "the offset must lie in 1..999, got 1000"),
     ],
 )
 def test_what_our_classes_cannot_be_is_refused(file, change, said, write):
@@ -147,6 +152,12 @@ def test_what_our_classes_cannot_be_is_refused(file, change, said, write):
             "a level of width 66 cannot have heads of 20",
         ),
         ("text2im", BERT, dict(activation_function="relu"), "'activation_function' is 'relu', not 'gelu'"),
+        # what Stable Diffusion's pipelines repair, and latent diffusion's do not
+        ("text2im", SCHEDULER, dict(clip_sample=True), "'clip_sample' is true, which the samplers here do not have"),
+        ("text2im", SCHEDULER, dict(clip_sample=...), "'clip_sample' is true, which the samplers here do not have"),
+        ("text2im", SCHEDULER, dict(set_alpha_to_one=False), "the offset must lie in 1..999, got 0"),
+        ("text2im", SCHEDULER, dict(steps_offset=-1), "the offset must lie in 0..999, got -1"),
+        ("text2im", SCHEDULER, dict(steps_offset=1000), "the offset must lie in 0..999, got 1000"),
     ],
 )
 def test_what_the_classes_of_latent_diffusion_cannot_be_is_refused(kind, file, change, said, write):
