@@ -85,7 +85,12 @@ KINDS = (  # the first that fits counts
         (r"^(text_model\.)?encoder\.layers\.\d+\.self_attn\.|^(model\.)?embed_tokens\.",),
         "^(CLIPTextModel|clip_text_model|ldmbert)",
     ),
-    Kind("the UNet alone of a diffusers folder", "give the folder", (r"^down_blocks\.",), "^UNet2D"),
+    Kind(
+        "the UNet alone of a diffusers folder",
+        "give the folder with its model_index.json",
+        (r"^down_blocks\.",),
+        "^UNet2D",
+    ),
     Kind(
         "an autoencoder alone",
         "`weights.load.load_autoencoder` loads it",
