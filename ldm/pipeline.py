@@ -150,7 +150,7 @@ class LatentDiffusion:
                 edit and _second_half(edit, b),
             )
             output = guided(*both.to(z_t.dtype).chunk(2), guidance)
-        return self.schedule.predict(output, z_t, t)
+        return self.schedule.predict(z_t, output, t)
 
     @torch.no_grad()
     def denoise(
@@ -197,7 +197,7 @@ class LatentDiffusion:
         past: deque[Visit] = deque(maxlen=REMEMBERED)
         for t, t_prev in pairwise(visited):
             prediction = self.predict(z_t, t, context, guidance, edit(t), empty)
-            z_prev = sampler.step(self.schedule, prediction, z_t, t, t_prev, noise(), tuple(past))
+            z_prev = sampler.step(self.schedule, z_t, prediction, t, t_prev, noise(), tuple(past))
             past.append(Visit(t, z_t, prediction))
             state = State(t_prev, z_prev, prediction)
             z_t = blend(state)
