@@ -44,9 +44,8 @@ def _fix(errors: list[dict[str, Any]]) -> str:
     if kind == "tuple_type" and isinstance(given, str):
         return f": write ({given!r},)"
     if kind == "dataclass_exact_type" and len(errors) == 1:
-        wanted = errors[0]["ctx"]["class_name"]
-        if isinstance(given, int | float | str | tuple):
-            return f": write {wanted}({given!r})"
+        if isinstance(given, int | float):
+            return f": write {errors[0]['ctx']['class_name']}({given!r})"
     return ""
 
 
@@ -69,18 +68,38 @@ def check_latents(**latents: Any) -> None:
     """Raises ValueError unless all are tensors (b, c, h, w) of one shape: a product of others would broadcast."""
     for name, z in latents.items():
         if not isinstance(z, Tensor):
-            raise ValueError(f"{name} must be a tensor of latents, (b, c, h, w), got {type(z).__name__}")
+            raise ValueError(f"{name} must be latents, a tensor (b, c, h, w), got {type(z).__name__}")
         if z.ndim != 4:
             how = {1: ".reshape(-1, 1, 1, 1)", 2: "[..., None, None]", 3: "[None]"}.get(z.ndim)
             write = f": write {name}{how}" if how else ""
-            raise ValueError(f"{name} must be latents, (b, c, h, w), got the shape {tuple(z.shape)}{write}")
-    (first, one), *others = latents.items()
-    for name, z in others:
-        if z.shape != one.shape:
+            raise ValueError(f"{name} must be latents, a tensor (b, c, h, w), got the shape {tuple(z.shape)}{write}")
+    check_alike(**latents)
+
+
+def check_alike(**tensors: Tensor) -> None:
+    """Raises ValueError unless all tensors have one shape."""
+    (first, one), *others = tensors.items()
+    for name, other in others:
+        if other.shape != one.shape:
             raise ValueError(
-                f"{first} and {name} must have one shape, got {tuple(one.shape)} and {tuple(z.shape)}: "
+                f"{first} and {name} must have one shape, got {tuple(one.shape)} and {tuple(other.shape)}: "
                 "expand or index one of them"
             )
+
+
+def check_context(context: Any) -> None:
+    """Raises ValueError unless this is tau_theta(y), (b, m, e)."""
+    if not isinstance(context, Tensor) or context.ndim != 3:
+        got = f"the shape {tuple(context.shape)}" if isinstance(context, Tensor) else repr(context)
+        raise ValueError(
+            f"context must be tau_theta(y), a tensor (b, m, e), got {got}: model.encode_prompts([prompt]) makes it"
+        )
+
+
+def check_rows(latents: Tensor, what: str, count: int) -> None:
+    """Raises ValueError unless so many of something are one for all latents or one for each."""
+    if count not in (1, len(latents)):
+        raise ValueError(f"there are {len(latents)} latents and {count} {what}: give one for all, or one for each")
 
 
 def check_heads(width: int, heads: int) -> None:

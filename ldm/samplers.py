@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from ldm.checks import checked
+from ldm.checks import check_latents, checked
 from ldm.schedule import Prediction, Schedule, Time
 
 
@@ -95,6 +95,7 @@ def ddpm_step(
     past: tuple[Visit, ...] = (),
 ) -> Float[Tensor, "b c h w"]:
     """[D13, D16] Ancestral sampling: a draw from the posterior [D7, D8] of the predicted z_0; its mean is mu_theta."""
+    check_latents(z_t=z_t, noise=noise)
     mean, sigma = schedule.posterior(z_t, prediction.z_0, t, t_prev)
     return mean + sigma * noise
 
@@ -117,6 +118,7 @@ def ddim_step(eta: float) -> Step:
         noise: Float[Tensor, "b c h w"],
         past: tuple[Visit, ...] = (),
     ) -> Float[Tensor, "b c h w"]:
+        check_latents(z_t=z_t, noise=noise)
         abar_prev, sigma = schedule.alpha_bar[schedule.index(t_prev)], eta * schedule.sigma(t, t_prev)
         direction = (1 - abar_prev - sigma**2).clamp(min=0)  # rounding may leave it a hair below 0
         signal, noise_left, fresh = (schedule.fit(c, z_t) for c in (abar_prev.sqrt(), direction.sqrt(), sigma))

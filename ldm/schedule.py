@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ldm.checks import check_latents, checked
+from ldm.checks import check_latents, check_rows, checked
 from ldm.config import ScheduleConfig
 
 Time = int | Int[Tensor, " b"]  # one step for the whole batch, or one per latent
@@ -83,10 +83,7 @@ class Schedule:
         check_latents(latents=like)
         if coefficient.ndim == 0:
             return coefficient.to(like.dtype)
-        if len(coefficient) not in (1, len(like)):
-            raise ValueError(
-                f"there are {len(like)} latents and {len(coefficient)} times t: give one t for all, or one for each"
-            )
+        check_rows(like, "times t", len(coefficient))
         return coefficient.to(like.dtype).to(like.device).reshape(-1, 1, 1, 1)
 
     def at(self, coefficient: Float[Tensor, " T1"], t: Time, like: Float[Tensor, "b c h w"]) -> Tensor:

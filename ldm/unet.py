@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ldm.attention import AttentionEdit, SelfAttentionBlock, SpatialTransformer
+from ldm.checks import check_context, check_latents, check_rows
 from ldm.config import UNetConfig
 
 
@@ -140,6 +141,28 @@ class UNet(nn.Module):
             block.add_module(name, nn.ModuleList([resample]))
         return block
 
+    def _check(self, z_t: Tensor, timestep: Tensor, context: Tensor) -> None:
+        """Raises ValueError for what `forward` does not take."""
+        check_latents(z_t=z_t)
+        if z_t.shape[1] != self.config.latent_channels:
+            raise ValueError(
+                f"this model's latents have {self.config.latent_channels} channels, z_t is {tuple(z_t.shape)}"
+            )
+        if not isinstance(timestep, Tensor) or timestep.ndim != 1 or timestep.is_floating_point():
+            raise ValueError(
+                f"timestep must be a tensor of whole numbers, counted from 0, got {timestep!r}: "
+                "for the lecture's t write torch.tensor([t - 1])"
+            )
+        check_rows(z_t, "timesteps", len(timestep))
+        if self.config.context_width is None:
+            return
+        check_context(context)
+        check_rows(z_t, "prompts", len(context))
+        if context.shape[2] != self.config.context_width:
+            raise ValueError(
+                f"this model's tokens have {self.config.context_width} numbers, the context is {tuple(context.shape)}"
+            )
+
     def forward(
         self,
         z_t: Float[Tensor, "b c h w"],
@@ -155,7 +178,11 @@ class UNet(nn.Module):
                 as in training, or a single one that all rows share.
             context: tau_theta(y), the prompt's tokens; ignored by a UNet without prompts.
             edit: called in place of plain attention in every attention layer; see `ldm.attention`.
+
+        Raises:
+            ValueError: something is of another kind or shape.
         """
+        self._check(z_t, timestep, context)
         # A shared timestep is embedded once and broadcast: some BLAS round the equal rows of a short stack differently,
         # and equal rows of a batch would then give unequal results.
         time = self.time_embedding(timestep_embedding(timestep, self.config.widths[0]).to(z_t.dtype))

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldm.checks import checked
 from ldm.tokenizer import Tokens
 from p2p.words import columns, words
 
@@ -118,6 +119,7 @@ def mapper(alignment: tuple[Run, ...], length: int, merge: Merge = "sum") -> Flo
         length: number of tokens of either prompt, padding counted.
         merge: what several source tokens become in one target token.
     """
+    checked("merge", merge, Merge)
     M = torch.zeros(length, length, dtype=torch.float64)
     for source, target, _ in alignment:
         if len(source) == len(target):
