@@ -80,7 +80,7 @@ class Schedule:
         Raises:
             ValueError: there are several coefficients, and not as many as latents.
         """
-        check_latents(latents=like)
+        check_latents(z=like)
         if coefficient.ndim == 0:
             return coefficient.to(like.dtype)
         check_rows(like, "times t", len(coefficient))
