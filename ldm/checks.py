@@ -43,9 +43,8 @@ def _fix(errors: list[dict[str, Any]]) -> str:
     kind, given = errors[0]["type"], errors[0]["input"]
     if kind == "tuple_type" and isinstance(given, str):
         return f": write ({given!r},)"
-    if kind == "dataclass_exact_type" and len(errors) == 1:
-        if isinstance(given, int | float):
-            return f": write {errors[0]['ctx']['class_name']}({given!r})"
+    if kind == "dataclass_exact_type" and len(errors) == 1 and isinstance(given, int | float):
+        return f": write {errors[0]['ctx']['class_name']}({given!r})"
     return ""
 
 

@@ -32,7 +32,7 @@ class State(NamedTuple):
     prediction: Prediction | None = None  # the guided one that led here; none at a start
 
 
-class Run(Iterator[State]):
+class States(Iterator[State]):
     """The states of a run, one per network call, made as they are asked for."""
 
     def __init__(self, states: Iterator[State]):
@@ -43,7 +43,7 @@ class Run(Iterator[State]):
 
     def __getattr__(self, name: str):
         raise AttributeError(
-            f"a run is its states, one per step, and has no {name!r}: write `*_, last = run`, then `last.z_t`"
+            f"these are the states of a run, one per step, without {name!r}: write `*_, last = run`, then `last.z_t`"
         )
 
 
@@ -197,7 +197,7 @@ class LatentDiffusion:
         edit: Callable[[int], AttentionEdit | None] = lambda t: None,
         blend: Callable[[State], Float[Tensor, "b c h w"]] = lambda state: state.z_t,
         start: State | None = None,
-    ) -> Run:
+    ) -> States:
         """Sample z_0, one yield per network call [D16, D17].
 
         Latents are in the model's `latent_dtype`; a start stays as it is, and in half precision becomes float32.
@@ -234,7 +234,7 @@ class LatentDiffusion:
             )
         visited = sampler.visit(self.schedule, steps, start.t if start else None)
         draw = Noise(seeds, start.z_t.shape[1:] if start else self.latent_shape)
-        return Run(self._states(context, visited, draw, guidance, sampler.step, edit, blend, start))
+        return States(self._states(context, visited, draw, guidance, sampler.step, edit, blend, start))
 
     @torch.no_grad()
     def _states(

@@ -159,6 +159,9 @@ REFUSED = {
     "PromptToPrompt(model, CAT, (DOG,), (edit,), 0.6)": "write SelfInjection(0.6)",
     "PromptToPrompt(model, CAT, (DOG,), (edit,), layers=16)": "write Layers(16)",
     "Call(CAT, (DOG,))": "targets must be an instance of Target, got 'a photo of a dog'",
+    'align(source, target, {"cat": "dog"})': "pairs must be pairs of words, such as (('cat', 'dog'),), got {'cat': 'dog'}",
+    'align(source, target, ("cat", "dog"))': "pairs must be pairs of words, such as (('cat', 'dog'),), got ('cat', 'dog')",
+    "align(CAT, DOG)": "write model.tokenizer.encode(prompt)",
     # heads
     "Attention(30, 8, 4)": "a width of 30 cannot be cut into 4 heads: give a number that divides 30",
     "SelfAttentionBlock(30, 4, 5, 1e-6)": "a width of 30 cannot be cut into 4 heads",
@@ -167,6 +170,7 @@ REFUSED = {
 
 # numbers of numpy's, lists, and a batch of t are as good as Python's own
 TAKEN = {
+    'align(source, target, [["cat", "dog"]]) == align(source, target, (("cat", "dog"),))': "True",
     "ScheduleConfig(T=np.int64(10)) == ScheduleConfig(T=10)": "True",
     'Reweight("dog", np.float32(2)) == Reweight("dog", 2.0)': "True",
     'Layers(places=["up"]) == Layers(places=("up",))': "True",
