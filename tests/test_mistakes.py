@@ -159,8 +159,8 @@ REFUSED = {
     "PromptToPrompt(model, CAT, (DOG,), (edit,), 0.6)": "write SelfInjection(0.6)",
     "PromptToPrompt(model, CAT, (DOG,), (edit,), layers=16)": "write Layers(16)",
     "Call(CAT, (DOG,))": "targets must be an instance of Target, got 'a photo of a dog'",
-    'align(source, target, {"cat": "dog"})': "pairs must be pairs of words, such as (('cat', 'dog'),), got {'cat': 'dog'}",
-    'align(source, target, ("cat", "dog"))': "pairs must be pairs of words, such as (('cat', 'dog'),), got ('cat', 'dog')",
+    'align(source, target, {"cat": "dog"})': "such as (('cat', 'dog'),), got {'cat': 'dog'}",
+    'align(source, target, ("cat", "dog"))': "such as (('cat', 'dog'),), got ('cat', 'dog')",
     "align(CAT, DOG)": "write model.tokenizer.encode(prompt)",
     # heads
     "Attention(30, 8, 4)": "a width of 30 cannot be cut into 4 heads: give a number that divides 30",
