@@ -168,7 +168,7 @@ class LatentDiffusion:
         check_latents(z_t=z_t)
         check_context(context)
         check_rows(z_t, "prompts", len(context))
-        times = self.schedule.index(t).reshape(-1)  # one that all rows share, or one for each
+        times = torch.as_tensor(self.schedule.index(t)).reshape(-1)  # one that all rows share, or one for each
         if times.min() < 1:
             raise ValueError(f"t must lie in 1..{self.schedule.T}, got {t}: there is nothing to predict at 0")
         b, x = len(z_t), z_t.to(self.dtype)

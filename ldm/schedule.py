@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ldm.checks import check_latents, check_rows, checked
+from ldm.checks import check_latents, check_rows, checked, plain
 from ldm.config import ScheduleConfig
 
 Time = int | Int[Tensor, " b"]  # one step for the whole batch, or one per latent
@@ -60,18 +60,23 @@ class Schedule:
         """[D5] alpha_bar_t = prod_{s <= t} alpha_s, from alpha_bar_0 = 1."""
         return self.alpha.cumprod(0)
 
-    def index(self, t: Time) -> Int[Tensor, " *b"]:
-        """t as an index of alpha and alpha_bar.
+    def index(self, t: Time) -> Time:
+        """t as an index of alpha and alpha_bar; several on the CPU.
 
         Raises:
             ValueError: t is no whole number, or outside 0..T.
         """
-        index = torch.as_tensor(t, device="cpu")
-        if index.is_floating_point() or index.dtype == torch.bool or index.ndim > 1:
-            raise ValueError(f"t must be a whole number in 0..{self.T}, or a tensor (b,) of them, got {t}")
-        if index.min() < 0 or index.max() > self.T:
-            raise ValueError(f"t must lie in 0..{self.T}, got {index.tolist()}")
-        return index
+        t = plain(t)
+        if type(t) is int:
+            least = most = t
+        else:
+            t = torch.as_tensor(t, device="cpu")
+            if t.is_floating_point() or t.dtype == torch.bool or t.ndim != 1:
+                raise ValueError(f"t must be a whole number in 0..{self.T}, or a tensor (b,) of them, got {t.tolist()}")
+            least, most = t.min(), t.max()
+        if least < 0 or most > self.T:
+            raise ValueError(f"t must lie in 0..{self.T}, got {t if type(t) is int else t.tolist()}")
+        return t
 
     def fit(self, coefficient: Float[Tensor, " *b"], like: Float[Tensor, "b c h w"]) -> Tensor:
         """A coefficient, or one per latent, shaped and cast to multiply `like`. One stays on the CPU: it multiplies
@@ -154,12 +159,10 @@ class Schedule:
     def _stride(self, t: Time, t_prev: Time) -> tuple[Float[Tensor, " *b"], Float[Tensor, " *b"]]:
         """alpha_bar_t and alpha_bar_{t_prev}; raises ValueError unless t_prev < t."""
         t, t_prev = self.index(t), self.index(t_prev)
-        if t.shape != t_prev.shape or (t_prev >= t).any():
-            raise ValueError(
-                f"need 0 <= t_prev < t <= {self.T}, a t_prev for each t, got t_prev = {t_prev.tolist()}, "
-                f"t = {t.tolist()}"
-            )
-        return self.alpha_bar[t], self.alpha_bar[t_prev]
+        abar, abar_prev = self.alpha_bar[t], self.alpha_bar[t_prev]
+        if abar.shape != abar_prev.shape or torch.as_tensor(t_prev >= t).any():
+            raise ValueError(f"need 0 <= t_prev < t <= {self.T}, a t_prev for each t, got t_prev = {t_prev}, t = {t}")
+        return abar, abar_prev
 
     def sigma(self, t: Time, t_prev: Time) -> Float[Tensor, " *b"]:
         """[D8] Standard deviation of q(z_{t_prev} given z_t, z_0), for 0 <= t_prev < t; in float64.

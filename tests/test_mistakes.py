@@ -98,7 +98,7 @@ REFUSED = {
     # times
     "S.add_noise(z, z, 0.5)": "t must be a whole number in 0..1000, or a tensor (b,) of them, got 0.5",
     "S.add_noise(z, z, True)": "t must be a whole number in 0..1000",
-    "S.posterior(z, z, ts, 4)": "a t_prev for each t, got t_prev = 4, t = [5, 6, 7]",
+    "S.posterior(z, z, ts, 4)": "a t_prev for each t, got t_prev = 4, t = tensor([5, 6, 7])",
     "S.posterior(z, z, ts, ts)": "need 0 <= t_prev < t <= 1000",
     "step_term(S, z, z, z, ts)": "t must be a whole number, got tensor([5, 6, 7])",
     "model.predict(two, 0, context)": "t must lie in 1..1000, got 0",
