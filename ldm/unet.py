@@ -170,7 +170,8 @@ class UNet(nn.Module):
         context: Float[Tensor, "b m e"],
         edit: AttentionEdit | None = None,
     ) -> Float[Tensor, "b c h w"]:
-        """The prediction for each latent of the batch.
+        """The prediction for each latent of the batch: eps, or v where the schedule's config says so, as for the shipped
+        model. `Schedule.predict` makes eps and z_0 of either; `LatentDiffusion.predict` does all of it.
 
         Args:
             z_t: noisy latents.
