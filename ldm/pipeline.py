@@ -151,7 +151,7 @@ class LatentDiffusion:
         self,
         z_t: Float[Tensor, "b c h w"],
         t: Time,
-        context: Float[Tensor, "b m e"],
+        context: Float[Tensor, "#b m e"],
         guidance: float = 1.0,
         edit: AttentionEdit | None = None,
         empty: Float[Tensor, "1 m e"] | None = None,
@@ -171,7 +171,7 @@ class LatentDiffusion:
         times = torch.as_tensor(self.schedule.index(t)).reshape(-1)  # one that all rows share, or one for each
         if times.min() < 1:
             raise ValueError(f"t must lie in 1..{self.schedule.T}, got {t}: there is nothing to predict at 0")
-        b, x = len(z_t), z_t.to(self.dtype)
+        b, x, context = len(z_t), z_t.to(self.dtype), context.expand(len(z_t), -1, -1)
         timestep = (times - 1).to(self.device)  # counted from 0, as in training
         if guidance == 1 or not context.shape[1]:  # without tokens both predictions are one
             output = self.unet(x, timestep, context, edit).to(z_t.dtype)
@@ -180,7 +180,7 @@ class LatentDiffusion:
             both = self.unet(
                 torch.cat([x, x]),
                 timestep if len(timestep) == 1 else timestep.repeat(2),
-                torch.cat([empty.expand(b, -1, -1), context.expand(b, -1, -1)]),
+                torch.cat([empty.expand(b, -1, -1), context]),
                 edit and _second_half(edit, b),
             )
             output = guided(*both.to(z_t.dtype).chunk(2), guidance)

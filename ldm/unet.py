@@ -157,7 +157,8 @@ class UNet(nn.Module):
         if self.config.context_width is None:
             return
         check_context(context)
-        check_rows(z_t, "prompts", len(context))
+        if len(context) != len(z_t):
+            raise ValueError(f"there are {len(z_t)} latents and {len(context)} prompts: give one for each")
         if context.shape[2] != self.config.context_width:
             raise ValueError(
                 f"this model's tokens have {self.config.context_width} numbers, the context is {tuple(context.shape)}"
@@ -170,8 +171,8 @@ class UNet(nn.Module):
         context: Float[Tensor, "b m e"],
         edit: AttentionEdit | None = None,
     ) -> Float[Tensor, "b c h w"]:
-        """The prediction for each latent of the batch: eps, or v where the schedule's config says so, as for the shipped
-        model. `Schedule.predict` makes eps and z_0 of either; `LatentDiffusion.predict` does all of it.
+        """The prediction for each latent of the batch: eps, or v where the schedule's config says so, as the shipped
+        model's does. `Schedule.predict` makes eps and z_0 of either; `LatentDiffusion.predict` does all of it.
 
         Args:
             z_t: noisy latents.

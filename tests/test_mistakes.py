@@ -111,7 +111,8 @@ REFUSED = {
     # what goes into the model
     "model.unet(z[:, :4], torch.tensor([5]), context)": "this model's latents have 8 channels, z_t is (3, 4, 2, 2)",
     "model.unet(two, torch.tensor([5]), context[0])": "context must be tau_theta(y), a tensor (b, m, e), got the shape",
-    "model.unet(two, torch.tensor([5]), context[..., :9])": "this model's tokens have 160 numbers",
+    "model.unet(two, torch.tensor([5]), context)": "there are 2 latents and 1 prompts: give one for each",
+    "model.unet(two, torch.tensor([5]), context[..., :9].expand(2, -1, -1))": "this model's tokens have 160 numbers",
     "model.predict(two, 5, [CAT])": "model.encode_prompts([prompt]) makes it",
     "model.denoise([CAT], [7])": "model.encode_prompts([prompt]) makes it",
     "model.encode_prompts(CAT)": "prompts must be a list of strings, got one string: write ['a photo of a cat']",
