@@ -83,7 +83,7 @@ class Window:
         end = switch_time(self.end, T)
         start = self.start.t if isinstance(self.start, Step) else math.floor(Fraction(str(self.start)) * T)
         switch_time(self.start, T)  # refuses one out of range
-        if start < end and self.end != "never":
+        if start < end - 1 and end <= T:
             raise ValueError(
                 f"the window {self.start}:{self.end} starts at t = {start}, after its end at t = {end}; t counts down, "
                 "so the start is the larger of the two"
