@@ -9,6 +9,7 @@ Parameter names are those of the public checkpoint files, so that these load wit
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -70,10 +71,26 @@ def attention_map(Q: Float[Tensor, "b h n d"], K: Float[Tensor, "b h m d"]) -> F
 def attend(
     Q: Float[Tensor, "b h n d"], K: Float[Tensor, "b h m d"], V: Float[Tensor, "b h m e"], causal: bool = False
 ) -> Float[Tensor, "b h n e"]:
-    """[C3] Y = A V without building A. With `causal`, position i looks at no token after i."""
+    """[C3] Y = A V without building A. With `causal`, position i looks at no token after i.
+
+    It is attention_map(Q, K) @ V up to rounding: were it not, an edit that only watches would change the image.
+    """
     if K.shape[-2] != V.shape[-2]:  # which the line below would not notice
         raise ValueError(f"there are {K.shape[-2]} keys and {V.shape[-2]} values: give one value for each key")
     return F.scaled_dot_product_attention(Q, K, V, is_causal=causal)
+
+
+def multi_head(
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor],
+    heads: int,
+    q: Float[Tensor, "b n c"],
+    k: Float[Tensor, "b m c"],
+    v: Float[Tensor, "b m c"],
+) -> Float[Tensor, "b n c"]:
+    """[C7] The columns of q, k and v are dealt out to the heads, each attends by itself, and what they found is put
+    side by side. `attend` takes Q, K, V of (b, heads, n or m, d)."""
+    split = lambda a: rearrange(a, "b n (h d) -> b h n d", h=heads)
+    return rearrange(attend(split(q), split(k), split(v)), "b h n d -> b n (h d)")
 
 
 class Attention(nn.Module):
@@ -99,10 +116,8 @@ class Attention(nn.Module):
         site: Site,
         edit: AttentionEdit | None = None,
     ) -> Float[Tensor, "b n c"]:
-        split = lambda a: rearrange(a, "b n (h d) -> b h n d", h=self.heads)
-        Q, K, V = split(self.to_q(x)), split(self.to_k(context)), split(self.to_v(context))
-        Y = attend(Q, K, V) if edit is None else edit(site, Q, K, V)
-        return self.to_out(rearrange(Y, "b h n d -> b n (h d)"))
+        edited = partial(edit, site) if edit else attend
+        return self.to_out(multi_head(edited, self.heads, self.to_q(x), self.to_k(context), self.to_v(context)))
 
 
 class GEGLU(nn.Module):
@@ -206,8 +221,7 @@ class SelfAttentionBlock(nn.Module):
         edit: AttentionEdit | None = None,
     ) -> Float[Tensor, "b c h w"]:
         height, width = x.shape[-2:]
+        edited = partial(edit, Site("self", self.place, self.layer, height, width)) if edit else attend
         y = rearrange(self.group_norm(x), "b c h w -> b (h w) c")
-        split = lambda a: rearrange(a, "b n (h d) -> b h n d", h=self.heads)
-        Q, K, V = split(self.to_q(y)), split(self.to_k(y)), split(self.to_v(y))
-        Y = attend(Q, K, V) if edit is None else edit(Site("self", self.place, self.layer, height, width), Q, K, V)
-        return x + rearrange(self.to_out(rearrange(Y, "b h n d -> b n (h d)")), "b (h w) c -> b c h w", h=height)
+        y = self.to_out(multi_head(edited, self.heads, self.to_q(y), self.to_k(y), self.to_v(y)))
+        return x + rearrange(y, "b (h w) c -> b c h w", h=height)

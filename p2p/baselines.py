@@ -16,7 +16,7 @@ from ldm.pictures import check_picture
 from ldm.pipeline import LatentDiffusion, Noise, State
 from ldm.samplers import DDIM, Sampler
 from p2p.algorithm import PromptToPrompt, SelfInjection
-from p2p.alpha import Alpha
+from p2p.alpha import Alpha, Step
 from p2p.masks import Box, box_pixels, check_mask, composite, share
 from p2p.reference import Fraction, Mapper, Reference, cross_replace, self_replace
 
@@ -113,7 +113,12 @@ def uncrop(
 
 
 def sdedit(
-    model: LatentDiffusion, prompts: list[str], z_0: Float[Tensor, "1 c h w"], t_0: float | int, seed: int, **sampling
+    model: LatentDiffusion,
+    prompts: list[str],
+    z_0: Float[Tensor, "1 c h w"],
+    t_0: float | int | Step,
+    seed: int,
+    **sampling,
 ) -> Iterator[State]:
     """SDEdit (Meng et al. 2021, arXiv 2108.01073): a picture is noised to t_0 [D6] and denoised with other prompts.
 
@@ -121,7 +126,7 @@ def sdedit(
 
     Args:
         z_0: the picture's latent, from `encode_pictures` or a run's end.
-        t_0: a time step if a whole number, else a fraction of T. All the steps are taken between it and where the
+        t_0: a fraction of T, or a time step. All the steps are taken between it and where the
             sampler ends, at 0 or 1.
 
     Raises:
@@ -130,7 +135,7 @@ def sdedit(
     check_latents(z_0=z_0)
     t_0 = plain(t_0)
     T, least = model.schedule.T, model.schedule.config.last + 1
-    t = t_0 if isinstance(t_0, int) else round(t_0 * T)
+    t = t_0.t if isinstance(t_0, Step) else round(t_0 * T)
     if not least <= t <= T:
         raise ValueError(f"t_0 must be a time step in {least}..{T} or a fraction of T in [{least / T}, 1], got {t_0}")
     z_t = model.schedule.add_noise(z_0, first_noise(model, z_0, seed), t)

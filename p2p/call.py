@@ -12,6 +12,7 @@ from operator import add
 from typing import Literal
 
 import pydantic
+import pydantic_core
 import torch
 from jaxtyping import Bool
 from torch import Tensor
@@ -174,6 +175,7 @@ class Call:
     model: str = "stickers"
     ema: bool = True  # the model's averaged weights, where its file has both
     parameterisation: Literal["eps", "v"] | None = None  # what the UNet predicts; None: as the model's files say
+    format: Literal[2] = 2  # of the file; one without is of format 1
 
     def __post_init__(self):
         check_fields(self)
@@ -220,10 +222,37 @@ class Call:
             ValueError: not JSON, or fields unknown, missing, or of the wrong kind; the error names each.
         """
         try:
+            read = pydantic_core.from_json(text)
+            if isinstance(read, dict) and "format" not in read:
+                text = json.dumps(of_format_1(read))
             return CALL.validate_json(text)
         except pydantic.ValidationError as e:
             wrong = (f"{'.'.join(map(str, error['loc'])) or 'file'}: {error['msg']}" for error in e.errors())
             raise ValueError("; ".join(wrong)) from e
+
+
+TIMES = ("tau", "until", "end", "start", "window")
+EARLIER = 1e-9  # less than the distance from a fraction of T to the next time step
+
+
+def of_format_1(value: object, key: str = "", window: bool = False) -> object:
+    """A call of format 1, in JSON's terms, as one of today's.
+
+    There a whole number was a time step, and a fraction held while t was above it, not from it on; but for the start of
+    a window, up to which it held. So no fraction held at T: there, 1.0 was never.
+    """
+    if isinstance(value, dict):
+        words = key == "words"  # the values are times, by word
+        return {k: of_format_1(v, "tau" if words else k, key in TIMES or words) for k, v in value.items()}
+    if isinstance(value, list):
+        return [of_format_1(v) for v in value]
+    if key not in TIMES or isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if isinstance(value, int):
+        return {"t": value}
+    if (key == "start" and window) or not 0 <= value <= 1:
+        return value
+    return "never" if value == 1 else value + EARLIER
 
 
 CALL = pydantic.TypeAdapter(Call)

@@ -191,7 +191,7 @@ class Preserve(Edit):
     __pydantic_config__ = STRICT
 
     word: str
-    alpha: Alpha = Alpha(tau=0)
+    alpha: Alpha = Alpha(tau=0.0)
     others: bool = False
 
     def __post_init__(self):
@@ -226,7 +226,7 @@ class Reweight(Edit):
 
     word: str
     factor: float
-    window: Time | Window = 0
+    window: Time | Window = 0.0
     injected_only: bool = False
 
     def __post_init__(self):

@@ -19,7 +19,7 @@ from ldm.files import save_atomically
 from ldm.pipeline import LatentDiffusion
 from p2p import show
 from p2p.algorithm import SelfInjection
-from p2p.alpha import Alpha
+from p2p.alpha import Alpha, Time
 from p2p.baselines import fixed_seed
 from p2p.call import Call, Sampling, Target
 from p2p.edits import Edit, Preserve, Refine, Reweight, Swap
@@ -39,7 +39,7 @@ class Example(NamedTuple):
     target: str
     edit: Edit
     seed: int
-    self_until: float = 0.6
+    self_until: Time = 0.6
     region: Region | None = None
 
     def call(self) -> Call:
@@ -93,7 +93,7 @@ EXAMPLES = (
         "a photo of a butterfly in the desert",
         Preserve("butterfly"),
         seed=5,
-        self_until=1.0,
+        self_until="never",
     ),
     Example(
         "A phrase added",

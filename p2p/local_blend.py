@@ -17,7 +17,7 @@ from ldm.checks import check_fields
 from ldm.config import STRICT
 from ldm.pipeline import State
 from ldm.tokenizer import Tokens
-from p2p.alpha import switch_time
+from p2p.alpha import Time, switch_time
 from p2p.maps import WordMaps
 from p2p.masks import Size, check_mask, composite
 from p2p.words import columns, words
@@ -87,7 +87,7 @@ class LocalBlend:
         targets: list[Tokens],
         regions: list[Region | Bool[Tensor, "h w"] | None],
         T: int,
-        start: float | int = 0.8,
+        start: Time = 0.8,
         side: int = 16,
     ):
         if len(regions) != len(targets):

@@ -11,7 +11,7 @@ from typing import get_args
 from ldm.pipeline import LatentDiffusion
 from ldm.tokenizer import Tokens
 from p2p.algorithm import SelfInjection
-from p2p.alpha import Alpha, Time, Window
+from p2p.alpha import Alpha, Step, Time, Window
 from p2p.call import Blend, Call, Sampling, Target
 from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.inject import Layers, layout_side
@@ -22,9 +22,8 @@ from p2p.words import columns
 
 TAU = """\
 when the edit lets go: the source's attention is used while t >= TAU, the target's own once t < TAU (t counts down, so
-injection comes first). A fraction is of T: 0.2 means 0.2 T, so the first 80%% of the steps inject; 1.0 never
-injects.
-A whole number is a time step, 0 (always) to T+1 (never). Default 0.2"""
+injection comes first). A number is a fraction of T: with 0.2 the first 80%% of the sampling injects, with 0 all of it.
+t=200 is a time step, and never injects nothing. Default 0.2"""
 
 
 def finite(text: str) -> float:
@@ -38,10 +37,17 @@ def finite(text: str) -> float:
     return value
 
 
-def time(text: str) -> int | float:
-    """A time as tau is given: a whole number stays one, since 1 is a time step and 1.0 is all of T."""
+def time(text: str) -> Time:
+    """A time as tau is given: a fraction of T, `t=200`, or `never`."""
+    text = text.strip()
+    if text == "never":
+        return text
+    if (step := text.removeprefix("t=")) != text and step.isdecimal():
+        return Step(int(step))
     value = finite(text)
-    return int(text) if text.strip().lstrip("+-").isdecimal() else value
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text} is more than 1: a number is a fraction of T; a time step is t={text}")
+    return value
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -67,7 +73,7 @@ def weight(text: str) -> Reweight:
     """`WORD=C`, or `WORD=C@START:END`."""
     word, rest = pair(text)
     factor, at, when = rest.partition("@")
-    return Reweight(word, finite(factor), window(when) if at else 0)
+    return Reweight(word, finite(factor), window(when) if at else 0.0)
 
 
 def places(text: str) -> tuple[str, ...]:
@@ -89,7 +95,7 @@ def add_times(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="WORD=[START:]END",
-        help="a switch time of its own for a word of the target, or a window: 1.0:0.5 is the first half of the steps",
+        help="a switch time of its own for a word of the target, or a window: 1:0.5 is the first half of the steps",
     )
 
 
@@ -240,7 +246,7 @@ def claims_of(args: argparse.Namespace, source: Tokens, target: Tokens, alpha: A
             taken = {column for word in args.preserve for column in columns(target, word)}
             if idle := [word for word in alpha.words if not taken.intersection(columns(target, word))]:
                 raise ValueError(f"--alpha {idle[0]} times nothing: --preserve alone takes no other word's attention")
-        said += [Preserve(word, Alpha(0, alpha.words)) for word in args.preserve]
+        said += [Preserve(word, Alpha(0.0, alpha.words)) for word in args.preserve]
     return reduce(add, said) if said else Edit.between(source, target, alpha)
 
 

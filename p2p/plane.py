@@ -57,7 +57,7 @@ def edited(source: IdealDenoiser, target: IdealDenoiser, z_T: Float[Tensor, "n 2
     Args:
         source, target: of as many data each; which of them a latent looks at is the attention.
         z_T: where both begin.
-        tau: a time step, or a fraction of T.
+        tau: as in `Alpha`.
 
     Raises:
         ValueError: tau is out of range.
@@ -127,12 +127,12 @@ def figure() -> Figure:
     )
 
     wanted = nearest(walk(source.predict, z_T)[-1], SOURCE)
-    for axis, tau in zip(axes[1], (SCHEDULE.T + 1, 0.4, 0.1)):
+    for axis, tau in zip(axes[1], ("never", 0.4, 0.1)):
         _mark(axis, TARGET, "s")
         path = edited(source, target, z_T, tau)
         _draw(axis, path, wanted)
         kept = sum(found == mode for found, mode in zip(nearest(path[-1], TARGET), wanted))
-        when = "never [P1]" if tau == SCHEDULE.T + 1 else f"while t ≥ {tau:g} T [P4]"
+        when = "never [P1]" if tau == "never" else f"while t ≥ {tau:g} T [P4]"
         axis.set_title(
             f"source's attention {when}\n{kept} of {PATHS} end in their own colour", fontsize=10, color=show.INK
         )

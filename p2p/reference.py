@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ldm.checks import check_fields
 from ldm.tokenizer import Tokens
-from p2p.alpha import Alpha, Window
+from p2p.alpha import Alpha, Step, Window
 from p2p.edits import Edit, Matrices, Moment, claim
 
 Mapper = Literal["replace", "refine"]
@@ -158,4 +158,4 @@ def _window(fraction: Fraction, rows: int, visited: list[int]) -> Window:
         if not 0 <= edge <= 1:
             raise ValueError(f"a fraction of the steps must lie in [0, 1], got {edge}")
     inside = visited[int(start * rows) : int(end * rows)]
-    return Window(start=inside[0], end=inside[-1]) if inside else Window(end=visited[0] + 1)
+    return Window(start=Step(inside[0]), end=Step(inside[-1])) if inside else Window(end="never")

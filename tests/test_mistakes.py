@@ -179,7 +179,7 @@ TAKEN = {
     "torch.equal(S.posterior(z, z, np.int64(5), np.int64(4))[0], S.posterior(z, z, 5, 4)[0])": "True",
     "times(S, np.int64(2))": "[1000, 500, 0]",
     "next(model.denoise(context, np.array([7]), steps=np.int64(1))).t": "0",
-    "next(sdedit(model, [CAT], two[:1], np.int64(500), 7, steps=2)).t": "250",
+    "next(sdedit(model, [CAT], two[:1], np.float64(0.5), 7, steps=2)).t": "250",
     "model.predict(two, torch.tensor([5, 6]), context, 2.0).eps.shape": "torch.Size([2, 8, 16, 16])",
     # the scores are 10^6 / sqrt(2) apart: all of the weight is the first value's
     "element_wise(*(torch.tensor(m) for m in ([[1e3, 0]], [[1e3, 0], [1, 1]], [[1.0], [2]]))).item()": "1.0",

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from ldm.attention import attend, attention_map
 from ldm.samplers import SAMPLERS, Sampler, ddim_step, times
 from p2p.algorithm import PromptToPrompt, SelfInjection
-from p2p.alpha import Alpha
+from p2p.alpha import Alpha, Step
 from p2p.baselines import fixed_seed
 from p2p.edits import Edit, Moment, Refine, Swap
 from p2p.inject import Layers
@@ -17,7 +17,7 @@ from p2p.maps import WordMaps
 
 CAT = "a photo of a cat on the grass"
 BICYCLE = "a photo of a bicycle on the grass"
-ALWAYS, NEVER = 0, 1001
+ALWAYS, NEVER = 0.0, "never"
 
 
 def swap(model, target, alpha):
@@ -90,7 +90,7 @@ def test_one_call_a_step_equals_the_two_calls_of_the_algorithm(tiny):
     """
     source, target = (tiny.tokenizer.encode(p) for p in (CAT, BICYCLE))
     contexts = [tiny.encode_prompts([p]) for p in (CAT, BICYCLE)]
-    edit, steps, w = Swap("cat", "bicycle", Alpha(400)), 4, 4.0
+    edit, steps, w = Swap("cat", "bicycle", Alpha(Step(400))), 4, 4.0
     z = z_star = torch.randn(tiny.latent_shape, generator=torch.Generator().manual_seed(3))[None]
     empty = tiny.encode_prompts([""])
     for t, t_prev in itertools.pairwise(times(tiny.schedule, steps)):
@@ -120,7 +120,7 @@ def test_one_call_a_step_equals_the_two_calls_of_the_algorithm(tiny):
                 z = after
             else:
                 z_star = after
-    one_pass = run(tiny, [BICYCLE], tau=400, self_until=NEVER)
+    one_pass = run(tiny, [BICYCLE], tau=Step(400), self_until=NEVER)
     # float32 over 4 guided steps: sums in other orders
     assert_close(one_pass, torch.cat([z, z_star]), rtol=1e-3, atol=1e-3)
 
@@ -162,7 +162,7 @@ def test_maps_at_a_resolution_that_is_not_there_are_refused(tiny):
         (dict(edits=()), "1 targets and 0 edits"),
         (dict(edits=(Swap("dog", "bicycle"),)), "no word 'dog'"),
         (dict(edits=(Refine(Alpha(1.5)),)), r"must lie in \[0, 1\]"),
-        (dict(self_injection=SelfInjection(2000)), r"must lie in 0\.\.1001"),
+        (dict(self_injection=SelfInjection(Step(2000))), r"must lie in 0\.\.1001"),
         (dict(source="cat " * 40), "context holds 30"),
     ],
 )
