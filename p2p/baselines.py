@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from ldm.checks import check_latents, plain
+from ldm.checks import check_latents
 from ldm.pictures import check_picture
 from ldm.pipeline import LatentDiffusion, Noise, State
 from ldm.samplers import DDIM, Sampler
@@ -133,7 +133,6 @@ def sdedit(
         ValueError: t_0 is no time step above the schedule's last, up to T, nor a fraction of T that gives one.
     """
     check_latents(z_0=z_0)
-    t_0 = plain(t_0)
     T, least = model.schedule.T, model.schedule.config.last + 1
     t = t_0.t if isinstance(t_0, Step) else round(t_0 * T)
     if not least <= t <= T:
