@@ -18,6 +18,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ldm.checks import check_heads
+
 
 @dataclass(frozen=True)
 class Site:
@@ -41,10 +43,20 @@ def element_wise(
     To be read; the networks use the matrix form. Self-attention [C1] makes all three from one sequence, cross-attention
     [C2] the queries from another.
     """
+    if not queries.ndim == keys.ndim == values.ndim == 2:
+        raise ValueError(
+            f"queries, keys and values must be one head's matrices, got the shapes {tuple(queries.shape)}, "
+            f"{tuple(keys.shape)} and {tuple(values.shape)}: index one row of the batch and one head, as Q[0, 0]"
+        )
+    if queries.shape[1] != keys.shape[1] or len(keys) != len(values):
+        raise ValueError(
+            f"queries (n, d), keys (m, d) and values (m, e) share d and m, got the shapes {tuple(queries.shape)}, "
+            f"{tuple(keys.shape)} and {tuple(values.shape)}"
+        )
     outputs = []
     for q in queries:
         s = torch.stack([k @ q / len(q) ** 0.5 for k in keys])
-        a = s.exp() / s.exp().sum()
+        a = s.softmax(dim=0)  # e^s / sum e^s, without the infinities of e^s
         outputs.append(sum(a_j * v for a_j, v in zip(a, values)))
     return torch.stack(outputs)
 
@@ -63,6 +75,8 @@ def attend(
 
     It is attention_map(Q, K) @ V up to rounding: were it not, an edit that only watches would change the image.
     """
+    if K.shape[-2] != V.shape[-2]:  # which the line below would not notice
+        raise ValueError(f"there are {K.shape[-2]} keys and {V.shape[-2]} values: give one value for each key")
     return F.scaled_dot_product_attention(Q, K, V, is_causal=causal)
 
 
@@ -88,6 +102,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, context_width: int, heads: int):
         super().__init__()
+        check_heads(width, heads)
         self.heads = heads
         self.to_q = nn.Linear(width, width, bias=False)
         self.to_k = nn.Linear(context_width, width, bias=False)
@@ -193,6 +208,7 @@ class SelfAttentionBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, groups: int, eps: float, place: str = "mid", layer: int = 0):
         super().__init__()
+        check_heads(width, heads)
         self.heads, self.place, self.layer = heads, place, layer
         self.group_norm = nn.GroupNorm(groups, width, eps=eps)
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from ldm.attention import SelfAttentionBlock
 from ldm.blocks import Downsample, ResidualBlock, Upsample
+from ldm.checks import check_latents
 from ldm.config import AutoencoderConfig
 from ldm.quantize import Codebook
 
 EPS = 1e-6  # of every GroupNorm in the first stage (the UNet's differ)
+BYTES_FROM = 16  # numbers above this are bytes that nobody scaled; noise in a picture's place stays below
 
 
 class Gaussian(NamedTuple):
@@ -27,6 +29,7 @@ class Gaussian(NamedTuple):
 
     def sample(self, eps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """mean + sigma * eps, for eps ~ N(0, I)."""
+        check_latents(mean=self.mean, eps=eps)
         return self.mean + (0.5 * self.log_var).exp() * eps
 
     def kl(self) -> Float[Tensor, "b c h w"]:
@@ -190,9 +193,19 @@ class Autoencoder(nn.Module):
         With a codebook, the encoder's output; it is `decode` that quantises [B3].
 
         Raises:
-            ValueError: the picture's sides are not multiples of the compression factor, or eps is given and the
-                bottleneck is a codebook.
+            ValueError: the picture is not (b, 3, H, W) in about [-1, 1], its sides are not multiples of the compression
+                factor, or eps is given and the bottleneck is a codebook.
         """
+        if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
+            raise ValueError(
+                f"x must be pictures in [-1, 1], (b, 3, H, W), got {x.dtype} of the shape {tuple(x.shape)}: "
+                "ldm.pictures.to_tensor makes them of bytes (b, H, W, 3)"
+            )
+        if (largest := x.abs().amax()) > BYTES_FROM:
+            raise ValueError(
+                f"x must be pictures in [-1, 1], its numbers go up to {largest:g}: "
+                "for bytes write ldm.pictures.to_tensor(pictures), or x / 127.5 - 1"
+            )
         if x.shape[-1] % self.config.factor or x.shape[-2] % self.config.factor:
             raise ValueError(
                 f"picture is {x.shape[-1]}x{x.shape[-2]}; both sides must be multiples of {self.config.factor}"
@@ -200,5 +213,14 @@ class Autoencoder(nn.Module):
         return self.config.scale * self.latent(x, eps)
 
     def decode(self, z_0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        """Picture of a scaled latent, about in [-1, 1]."""
+        """Picture of a scaled latent, about in [-1, 1].
+
+        Raises:
+            ValueError: z_0 is not (b, c, h, w), with as many channels as the config says.
+        """
+        check_latents(z_0=z_0)
+        if z_0.shape[1] != self.config.latent_channels:
+            raise ValueError(
+                f"this model's latents have {self.config.latent_channels} channels, z_0 is {tuple(z_0.shape)}"
+            )
         return self.reconstruct(z_0 / self.config.scale)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ldm.attention import attend, multi_head
+from ldm.checks import check_heads
 from ldm.config import TextConfig, VisionConfig
 
 
@@ -43,6 +44,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads, self.causal = heads, causal
         inner = inner or width  # of queries, keys and values; they alone may lack a bias
+        check_heads(inner, heads)
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, inner, bias=bias) for _ in range(3))
         self.out_proj = nn.Linear(inner, width)
 

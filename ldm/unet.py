@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ldm.attention import AttentionEdit, SelfAttentionBlock, SpatialTransformer
 from ldm.blocks import Downsample, ResidualBlock, Upsample
+from ldm.checks import check_context, check_latents, check_rows
 from ldm.config import UNetConfig
 
 
@@ -159,6 +160,29 @@ class UNet(nn.Module):
         blocks = [self._residual(i, self.config.widths[level]) for i in inputs]
         return blocks, [self._attention(place, level) for _ in inputs] if self.config.attention[level] else []
 
+    def _check(self, z_t: Tensor, timestep: Tensor, context: Tensor) -> None:
+        """Raises ValueError for what `forward` does not take."""
+        check_latents(z_t=z_t)
+        if z_t.shape[1] != self.config.latent_channels:
+            raise ValueError(
+                f"this model's latents have {self.config.latent_channels} channels, z_t is {tuple(z_t.shape)}"
+            )
+        if not isinstance(timestep, Tensor) or timestep.ndim != 1 or timestep.is_floating_point():
+            raise ValueError(
+                f"timestep must be a tensor of whole numbers, counted from 0, got {timestep!r}: "
+                "for the lecture's t write torch.tensor([t - 1])"
+            )
+        check_rows(z_t, "timesteps", len(timestep))
+        if self.config.context_width is None:
+            return
+        check_context(context)
+        if len(context) != len(z_t):
+            raise ValueError(f"there are {len(z_t)} latents and {len(context)} prompts: give one for each")
+        if context.shape[2] != self.config.context_width:
+            raise ValueError(
+                f"this model's tokens have {self.config.context_width} numbers, the context is {tuple(context.shape)}"
+            )
+
     def forward(
         self,
         z_t: Float[Tensor, "b c h w"],
@@ -166,7 +190,8 @@ class UNet(nn.Module):
         context: Float[Tensor, "b m e"],
         edit: AttentionEdit | None = None,
     ) -> Float[Tensor, "b c h w"]:
-        """The prediction for each latent of the batch.
+        """The prediction for each latent of the batch: eps, or v where the schedule's config says so, as the shipped
+        model's does. `Schedule.predict` makes eps and z_0 of either; `LatentDiffusion.predict` does all of it.
 
         Args:
             z_t: noisy latents.
@@ -174,7 +199,11 @@ class UNet(nn.Module):
                 as in training, or a single one that all rows share.
             context: tau_theta(y), the prompt's tokens; ignored by a UNet without prompts.
             edit: called in place of plain attention in every attention layer; see `ldm.attention`.
+
+        Raises:
+            ValueError: something is of another kind or shape.
         """
+        self._check(z_t, timestep, context)
         # A shared timestep is embedded once and broadcast: some BLAS round the equal rows of a short stack differently,
         # and equal rows of a batch would then give unequal results.
         time = self.time_embedding(timestep_embedding(timestep, self.config.widths[0]).to(z_t.dtype))

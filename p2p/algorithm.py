@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ldm.attention import AttentionEdit
+from ldm.checks import check_fields, check_prompts, checked
 from ldm.config import STRICT
 from ldm.pipeline import LatentDiffusion, State
 from p2p.alpha import Time, Window, window
@@ -23,6 +24,9 @@ class SelfInjection:
 
     until: Time | Window = 0.6
     layers: Layers = Layers(side=16)
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,11 @@ class PromptToPrompt:
     layers: Layers = Layers()
 
     def __post_init__(self):
+        check_prompts("targets", self.targets)
+        if isinstance(self.edits, Edit) or not all(isinstance(edit, Edit) for edit in self.edits):
+            raise ValueError(f"edits must be a tuple of edits, one for each target, got {self.edits!r}: write (edit,)")
+        checked("self_injection", self.self_injection, SelfInjection)
+        checked("layers", self.layers, Layers)
         if not self.targets:
             raise ValueError("give at least one target prompt")
         if len(self.edits) != len(self.targets):

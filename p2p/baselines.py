@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from ldm.checks import check_latents
+from ldm.pictures import check_picture
 from ldm.pipeline import LatentDiffusion, Noise, State
 from ldm.samplers import DDIM, Sampler
 from p2p.algorithm import PromptToPrompt, SelfInjection
@@ -69,6 +71,7 @@ def inpaint(
     Raises:
         ValueError: the mask does not have the latent's size.
     """
+    check_latents(z_0=z_0)
     check_mask(mask, z_0.shape[2:])
     eps, T = first_noise(model, z_0, seed), model.schedule.T
     picture = lambda t: model.schedule.add_noise(z_0, eps, t)
@@ -98,6 +101,7 @@ def uncrop(
     Raises:
         ValueError: the box is empty, reaches beyond the canvas, or leaves nothing to paint.
     """
+    check_picture("picture", picture)
     side, size = model.config.image_size, model.latent_shape[1:]
     mask = share(box_pixels(box, (side, side)), size) < 1
     if not mask.any():
@@ -128,6 +132,7 @@ def sdedit(
     Raises:
         ValueError: t_0 is no time step above the schedule's last, up to T, nor a fraction of T that gives one.
     """
+    check_latents(z_0=z_0)
     T, least = model.schedule.T, model.schedule.config.last + 1
     t = t_0.t if isinstance(t_0, Step) else round(t_0 * T)
     if not least <= t <= T:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from ldm.checks import check_fields
 from ldm.config import STRICT
 from ldm.pipeline import LatentDiffusion, State
 from ldm.samplers import SAMPLERS, Name, Sampler, ddim_step
@@ -46,6 +47,7 @@ class Sampling:
     eta: float = 0.0
 
     def __post_init__(self):
+        check_fields(self)
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"the seed must lie in 0..2^63-1, got {self.seed}")
         if not math.isfinite(self.guidance):
@@ -83,6 +85,7 @@ class Entry:
     renormalise: Renormalise | None = None
 
     def __post_init__(self):
+        check_fields(self)
         if len(self._said()) != 1:
             raise ValueError(f"an edit is exactly one of {', '.join(f.name for f in fields(self))}")
 
@@ -107,6 +110,7 @@ class Target:
     mask: tuple[str, ...] | None = None
 
     def __post_init__(self):
+        check_fields(self)
         if not self.edits:
             raise ValueError(f"the target {self.prompt!r} has no edits")
         if self.region and self.mask:
@@ -148,6 +152,9 @@ class Blend:
     start: Time = 0.8
     side: int | None = None
 
+    def __post_init__(self):
+        check_fields(self)
+
 
 @dataclass(frozen=True)
 class Call:
@@ -169,6 +176,9 @@ class Call:
     ema: bool = True  # the model's averaged weights, where its file has both
     parameterisation: Literal["eps", "v"] | None = None  # what the UNet predicts; None: as the model's files say
     format: Literal[2] = 2  # of the file; one without is of format 1
+
+    def __post_init__(self):
+        check_fields(self)
 
     def p2p(self, model: LatentDiffusion) -> PromptToPrompt:
         """Raises ValueError if the edits do not fit the prompts."""

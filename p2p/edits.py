@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ldm.checks import check_fields
 from ldm.config import STRICT
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha, Time, Window, window
@@ -99,6 +100,8 @@ class Edit(ABC):
 
     def __add__(self, other: "Edit") -> "Edit":
         """First this edit, then the other."""
+        if not isinstance(other, Edit):
+            return NotImplemented
         return Composition(self.parts + other.parts)
 
 
@@ -142,6 +145,9 @@ class Refine(Edit):
 
     alpha: Alpha = Alpha()
 
+    def __post_init__(self):
+        check_fields(self)
+
     def after(self, before: Matrices, moment: Moment) -> Matrices:
         alignment, m = align(moment.source, moment.target), len(moment.source.ids)
         a = aligned_columns(alignment, m)
@@ -162,6 +168,9 @@ class Swap(Edit):
     target: str
     alpha: Alpha = Alpha()
     merge: Merge = "sum"
+
+    def __post_init__(self):
+        check_fields(self)
 
     def after(self, before: Matrices, moment: Moment) -> Matrices:
         alignment, m = align(moment.source, moment.target, ((self.source, self.target),)), len(moment.source.ids)
@@ -184,6 +193,9 @@ class Preserve(Edit):
     word: str
     alpha: Alpha = Alpha(tau=0.0)
     others: bool = False
+
+    def __post_init__(self):
+        check_fields(self)
 
     def after(self, before: Matrices, moment: Moment) -> Matrices:
         alignment, m = align(moment.source, moment.target), len(moment.source.ids)
@@ -218,6 +230,7 @@ class Reweight(Edit):
     injected_only: bool = False
 
     def __post_init__(self):
+        check_fields(self)
         if not math.isfinite(self.factor):
             raise ValueError(f"the weight of {self.word!r} must be a number, got {self.factor}")
 

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm.attention import AttentionEdit, Site, attend, attention_map
+from ldm.checks import check_fields
 from ldm.config import STRICT
 from ldm.pipeline import LatentDiffusion
 from p2p.edits import Matrices, stack, used
@@ -36,6 +37,7 @@ class Layers:
     places: tuple[Place, ...] = ("down", "mid", "up")
 
     def __post_init__(self):
+        check_fields(self)
         if self.side is not None and self.side < 1:
             raise ValueError(f"layers have at least 1 position a side, got a limit of {self.side}")
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ldm.checks import check_fields
 from ldm.config import STRICT
 from ldm.pipeline import State
 from ldm.tokenizer import Tokens
@@ -46,6 +47,7 @@ class Region:
     widen: int = 1  # positions by which the words' maps grow on every side, at the maps' resolution
 
     def __post_init__(self):
+        check_fields(self)
         if not self.words:
             raise ValueError("a region needs at least one word")
         for threshold in (self.threshold, self.subtract_threshold):

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldm.checks import checked
 from ldm.tokenizer import Tokens
 from p2p.words import columns, words
 
@@ -42,7 +43,6 @@ def units(tokens: Tokens) -> list[Unit]:
     return sorted([*found, *(Unit(tokens.pieces[i], (i,)) for i in others)], key=lambda unit: unit.columns)
 
 
-@lru_cache(maxsize=256)  # asked for at every step of the sampling
 def align(source: Tokens, target: Tokens, pairs: tuple[tuple[str, str], ...] = ()) -> tuple[Run, ...]:
     """How the tokens of two prompts face each other; every source token is in exactly one run.
 
@@ -54,6 +54,17 @@ def align(source: Tokens, target: Tokens, pairs: tuple[tuple[str, str], ...] = (
     Raises:
         ValueError: a word of a pair is not in its prompt, or stands there several times, or is in two pairs.
     """
+    if not (isinstance(source, Tokens) and isinstance(target, Tokens)):
+        raise ValueError("prompts are aligned by their tokens: write model.tokenizer.encode(prompt)")
+    try:
+        pairs = checked("pairs", pairs, tuple[tuple[str, str], ...])
+    except ValueError:
+        raise ValueError(f"pairs must be pairs of words, such as (('cat', 'dog'),), got {pairs!r}") from None
+    return _align(source, target, pairs)
+
+
+@lru_cache(maxsize=256)  # asked for at every step of the sampling
+def _align(source: Tokens, target: Tokens, pairs: tuple[tuple[str, str], ...]) -> tuple[Run, ...]:
     runs = [Run(columns(source, ours), columns(target, theirs)) for ours, theirs in pairs]
     said = [{column for run in runs for column in run[side]} for side in (0, 1)]
     if any(len(said[side]) < sum(len(run[side]) for run in runs) for side in (0, 1)):
@@ -118,6 +129,7 @@ def mapper(alignment: tuple[Run, ...], length: int, merge: Merge = "sum") -> Flo
         length: number of tokens of either prompt, padding counted.
         merge: what several source tokens become in one target token.
     """
+    checked("merge", merge, Merge)
     M = torch.zeros(length, length, dtype=torch.float64)
     for source, target, _ in alignment:
         if len(source) == len(target):

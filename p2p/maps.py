@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm.attention import Site
+from ldm.checks import check_prompts
 from ldm.pipeline import State
 from ldm.tokenizer import Tokens
 from p2p.words import columns, names, words
@@ -103,6 +104,8 @@ class MapHistory:
     """
 
     def __init__(self, tokens: Tokens, chosen: Sequence[str] | None = None, row: int = 0):
+        if chosen is not None:
+            check_prompts("chosen", chosen)
         if not (names(tokens) if chosen is None else chosen):
             raise ValueError(f"the prompt {tokens.prompt!r} has no words to show the attention of")
         self.tokens, self.row = tokens, row

@@ -45,7 +45,7 @@ def walk(believe: Callable[[Tensor, int], Prediction], z_T: Float[Tensor, "n 2 1
     z, path, generator = z_T, [z_T], torch.Generator().manual_seed(SEED)
     for t, t_prev in pairwise(sampler.visit(SCHEDULE, STEPS, None)):
         noise = torch.randn(z.shape, generator=generator, dtype=z.dtype)
-        z = sampler.step(SCHEDULE, believe(z, t), z, t, t_prev, noise)
+        z = sampler.step(SCHEDULE, z, believe(z, t), t, t_prev, noise)
         path.append(z)
     return torch.stack(path).flatten(2)
 
@@ -117,7 +117,7 @@ def figure() -> Figure:
 
         def believe(z: Tensor, t: int, w: float = w) -> Prediction:
             eps = guided(every.predict(z, t).eps, prompted.predict(z, t).eps, w)
-            return SCHEDULE.predict(eps, z, t)
+            return SCHEDULE.predict(z, eps, t)
 
         ends = walk(believe, z_T)[-1]
         axes[0, 2].plot(*ends.T.tolist(), ".", color=colour, markersize=7, label=f"w = {w:g}")

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldm.checks import check_fields
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha, Step, Window
 from p2p.edits import Edit, Matrices, Moment, claim
@@ -37,6 +38,9 @@ class Reference(Edit):
 
     mapper: Mapper
     alpha: Alpha = Alpha()
+
+    def __post_init__(self):
+        check_fields(self)
 
     def after(self, before: Matrices, moment: Moment) -> Matrices:
         M, a = {"replace": replacement, "refine": refinement}[self.mapper](moment.source, moment.target)

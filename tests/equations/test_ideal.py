@@ -95,7 +95,7 @@ def test_called_as_a_network_it_answers_in_the_schedules_parameterisation(parame
     schedule = Schedule(ScheduleConfig(parameterisation=parameterisation))
     denoiser, z_t, t = IdealDenoiser(schedule, MIXTURE), normal(3, 3, 1, 1), torch.tensor([1, 500, 1000])
     output = denoiser(z_t, t - 1, torch.zeros(3, 0))
-    assert_close(schedule.predict(output, z_t, t), denoiser.predict(z_t, t), **EXACT)
+    assert_close(schedule.predict(z_t, output, t), denoiser.predict(z_t, t), **EXACT)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def test_guidance_pushes_away_from_what_the_prompt_does_not_say():
 
         def believe(z, t, w=w):
             eps = guided(u.predict(z, t).eps, c.predict(z, t).eps, w)
-            return SCHEDULE.predict(eps, z, t)
+            return SCHEDULE.predict(z, eps, t)
 
         ends.append(walk(believe, torch.zeros(1, 2, 1, 1, dtype=torch.float64))[-1])
     # the belief is affine in w, and so is the path

@@ -114,8 +114,8 @@ def test_one_call_a_step_equals_the_two_calls_of_the_algorithm(tiny):
         assert not stored
         for (u, c), row in ((eps, "z"), (eps_star, "z*")):
             now = z if row == "z" else z_star
-            prediction = tiny.schedule.predict(u + w * (c - u), now, t)
-            after = ddim_step(0.0)(tiny.schedule, prediction, now, t, t_prev, torch.zeros_like(now))
+            prediction = tiny.schedule.predict(now, u + w * (c - u), t)
+            after = ddim_step(0.0)(tiny.schedule, now, prediction, t, t_prev, torch.zeros_like(now))
             if row == "z":
                 z = after
             else:

@@ -117,7 +117,7 @@ def test_inpaint_shows_the_network_the_noised_picture_from_the_first_step(tiny, 
     z_0 = tiny.encode_pictures(picture[None])
     z_T = torch.where(mask, Noise([3], tiny.latent_shape)(), noised(tiny, z_0, 1000, seed=3).float())
     first = next(inpaint(tiny, [DOG], z_0, mask, seed=3, steps=4))
-    by_hand = DDIM.step(tiny.schedule, tiny.predict(z_T, 1000, tiny.encode_prompts([DOG]), 4.0), z_T, 1000, 750, z_T)
+    by_hand = DDIM.step(tiny.schedule, z_T, tiny.predict(z_T, 1000, tiny.encode_prompts([DOG]), 4.0), 1000, 750, z_T)
     # float32: z_T was rounded from float64, and the predicted z_0 is divided by sqrt(alpha_bar_T) = 0.07
     assert_close(first.z_t[0][:, mask], by_hand[0][:, mask], rtol=1e-4, atol=1e-4)
 
@@ -165,7 +165,7 @@ def test_sdedit_denoises_the_noised_picture_plainly(model, picture):
     for t_0, t in ((Step(1000), 1000), (0.6, 600), (1.0, 1000)):
         z_t = model.schedule.add_noise(z_0, Noise([3], model.latent_shape)(), t)
         for now, then in pairwise(times(model.schedule, 3, t)):
-            z_t = DDIM.step(model.schedule, model.predict(z_t, now, context, 4.0), z_t, now, then, z_t)
+            z_t = DDIM.step(model.schedule, z_t, model.predict(z_t, now, context, 4.0), now, then, z_t)
         *_, last = sdedit(model, [DOG], z_0, t_0, seed=3, steps=3)
         assert torch.equal(last.z_t, z_t)
 
