@@ -29,6 +29,7 @@ def start(tmp_path):
         (tmp_path / "tried.py").write_text(source)
         command = ["bash", "-c", shell, "-", sys.executable, "-c", "from ldm.program import run; run('tried')"]
         env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+        env.pop("PYTHONUNBUFFERED", None)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         return subprocess.Popen(command, env=env, cwd=tmp_path, text=True, **pipes)
 
