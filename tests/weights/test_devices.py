@@ -43,5 +43,13 @@ def test_a_gpu_that_is_there_and_does_not_answer_is_one_error(machine):
         pick_device("auto")
 
 
+@pytest.mark.parametrize("name", ["mps", "meta", "nonsense", "cuda:9"])
+def test_a_device_that_is_not_here_is_one_line_with_those_that_are(machine, name):
+    machine()
+    with pytest.raises(ValueError, match=r"^no device '.*: give cpu or auto") as refused:
+        pick_device(name)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 250
+
+
 def test_the_command_line_leaves_the_choice_to_auto():
     assert parser().parse_args(["generate", "a cat", "-o", "cat.png"]).device == "auto"
