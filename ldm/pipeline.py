@@ -139,12 +139,23 @@ class LatentDiffusion:
 
         Raises:
             ValueError: they are no latents of this model.
+            FloatingPointError: the decoder makes numbers of them that are not finite.
         """
         if isinstance(z_0, State):
             raise ValueError("z_0 must be latents, got the state of a run: write state.z_t")
         check_latents(z_0=z_0)
         # one at a time: at Stable Diffusion's size a decoder's features fill more memory than the whole UNet
-        return to_bytes(torch.cat([self.autoencoder.decode(z) for z in z_0.to(self.dtype).split(1)]))
+        x = torch.cat([self.autoencoder.decode(z) for z in z_0.to(self.dtype).split(1)])
+        if not x.isfinite().all():
+            raise FloatingPointError(
+                f"the image is not finite in {self._precision}: the latents it is decoded from reach "
+                f"{z_0.abs().max().item():.3g}, where a model's own stay below 100"
+            )
+        return to_bytes(x)
+
+    @property
+    def _precision(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
 
     @torch.no_grad()
     def predict(
@@ -216,6 +227,7 @@ class LatentDiffusion:
         Raises:
             ValueError: as many steps can't be taken, there is not one seed, and one row of a start, per prompt, or
                 something is of another kind. It is raised by the call, before the first step is asked for.
+            FloatingPointError: a step leads to latents that are not finite.
         """
         if isinstance(seeds, int | np.integer):
             raise ValueError(f"seeds must be a list, one for each prompt, got {seeds}: write [{seeds}]")
@@ -254,9 +266,15 @@ class LatentDiffusion:
         z_t = start.z_t.to(dtype) if start else z_T
         empty = self.encode_prompts([""]) if guidance != 1 else None  # once, not at every step
         past: deque[Visit] = deque(maxlen=REMEMBERED)
-        for t, t_prev in pairwise(visited):
+        for i, (t, t_prev) in enumerate(pairwise(visited), start=1):
             prediction = self.predict(z_t, t, context, guidance, edit(t), empty)
             z_prev = step(self.schedule, z_t, prediction, t, t_prev, noise(), tuple(past))
+            if not z_prev.isfinite().all():
+                wider = "" if self.dtype == self.latent_dtype else ", compute in float32"
+                raise FloatingPointError(
+                    f"step {i} of {len(visited) - 1}, t = {t}, gives numbers that are not finite in "
+                    f"{self._precision}: lower the guidance ({guidance:g}){wider}"
+                )
             past.append(Visit(t, z_t, prediction))
             state = State(t_prev, z_prev, prediction)
             z_t = blend(state)

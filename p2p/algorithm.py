@@ -8,7 +8,7 @@ from ldm.checks import check_fields, check_prompts, checked
 from ldm.config import STRICT
 from ldm.pipeline import LatentDiffusion, State
 from p2p.alpha import Time, Window, window
-from p2p.edits import Edit, Moment
+from p2p.edits import Edit, Moment, Reweight
 from p2p.inject import Injection, Layers, Recorded, Watch, explicit, folded, watching
 
 
@@ -90,10 +90,23 @@ class PromptToPrompt:
             seed: of the one z_T that all rows start from (line 3), and of the noise that stochastic steps add.
             watch: shown the attention that every cross-attention layer used; without it no map is built.
             sampling: as for `LatentDiffusion.denoise`, but for `edit`.
+
+        Raises:
+            FloatingPointError: a step leads to latents that are not finite.
         """
         context = self.model.encode_prompts(self.prompts)
         edit = lambda t: self.attention_edit(t, watch)
-        return self.model.denoise(context, [seed] * len(self.prompts), edit=edit, **sampling)
+        return self._told(self.model.denoise(context, [seed] * len(self.prompts), edit=edit, **sampling))
+
+    def _told(self, states: Iterator[State]) -> Iterator[State]:
+        """The same, with the edits' weights in the error."""
+        try:
+            yield from states
+        except FloatingPointError as e:
+            weights = dict.fromkeys(
+                str(part) for edit in self.edits for part in edit.parts if isinstance(part, Reweight)
+            )
+            raise FloatingPointError(f"{e}, or the weights ({'; '.join(weights)})" if weights else str(e)) from e
 
     def attention_edit(
         self, t: int, watch: Watch | None = None, recorded: Recorded | None = None

@@ -14,7 +14,7 @@ from p2p.algorithm import SelfInjection
 from p2p.alpha import Alpha, Step, Time, Window
 from p2p.call import Blend, Call, Sampling, Target
 from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
-from p2p.inject import Layers, layout_side
+from p2p.inject import Layers, layout_side, sides
 from p2p.local_blend import Region
 from p2p.maps import Scale
 from p2p.masks import read_mask
@@ -50,12 +50,12 @@ def time(text: str) -> Time:
     return value
 
 
-def pair(text: str) -> tuple[str, str]:
-    """`A=B`, for argparse."""
-    left, equals, right = text.partition("=")
-    if not (left.strip() and equals and right.strip()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form WORD=...")
-    return left.strip(), right.strip()
+def pair(text: str, right: str = "OTHER") -> tuple[str, str]:
+    """`A=B`, for argparse; `right` is what B is in words."""
+    word, equals, other = (part.strip() for part in text.partition("="))
+    if not (word and equals and other):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WORD={right}: give {word or 'WORD'}={other or right}")
+    return word, other
 
 
 def window(text: str) -> Time | Window:
@@ -65,13 +65,13 @@ def window(text: str) -> Time | Window:
 
 
 def word_window(text: str) -> tuple[str, Time | Window]:
-    word, when = pair(text)
+    word, when = pair(text, "[START:]END")
     return word, window(when)
 
 
 def weight(text: str) -> Reweight:
     """`WORD=C`, or `WORD=C@START:END`."""
-    word, rest = pair(text)
+    word, rest = pair(text, "C")
     factor, at, when = rest.partition("@")
     return Reweight(word, finite(factor), window(when) if at else 0.0)
 
@@ -282,13 +282,26 @@ def region_of(args: argparse.Namespace) -> Region | None:
     if args.blend is None:
         return None
     chosen = [word.strip() for word in args.blend.split(",") if word.strip()]
-    cut = tuple(word.removeprefix("-") for word in chosen if word.startswith("-"))
-    return Region(tuple(word for word in chosen if not word.startswith("-")), cut)
+    keep = tuple(word for word in chosen if not word.startswith("-"))
+    if not keep:
+        raise ValueError(f"--blend needs at least one word whose region changes: --blend {','.join(['WORD', *chosen])}")
+    return Region(keep, tuple(word.removeprefix("-") for word in chosen if word.startswith("-")))
 
 
 def self_injection_of(args: argparse.Namespace, model: LatentDiffusion) -> SelfInjection:
+    """Raises ValueError for layers that the model has none of."""
     side = layout_side(model) if args.self_side is None else args.self_side
-    return SelfInjection(args.self_until, Layers(side, args.layers))
+    layers = Layers(side, args.layers)
+    there = sides(model, args.layers)
+    if not there:
+        raise ValueError(f"{model.config.name} has no attention in --layers {','.join(args.layers)}: give others too")
+    if side < min(there):
+        have = ", ".join(map(str, there))
+        raise ValueError(
+            f"--self-side {side} leaves no self-attention to inject, layers there have {have} positions a side: give "
+            "one of these, or --self-until 1.0 to inject none"
+        )
+    return SelfInjection(args.self_until, layers)
 
 
 def sampling_of(args: argparse.Namespace) -> Sampling:

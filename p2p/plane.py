@@ -4,6 +4,11 @@ Writes out/plane.png. A latent is two numbers, the denoiser is the ideal one of 
 do is the formulas' doing: ancestral and deterministic sampling, guidance, and Prompt-to-Prompt's tau.
 """
 
+if __name__ == "__main__":
+    from ldm.program import run
+
+    raise SystemExit(run("p2p.plane"))
+
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ldm.config import ScheduleConfig
-from ldm.files import save_atomically
+from ldm.files import check_writable, save_atomically
 from ldm.ideal import IdealDenoiser, Mixture, data_set
 from ldm.samplers import DDIM, SAMPLERS, Sampler
 from ldm.schedule import Prediction, Schedule, guided
@@ -147,9 +152,6 @@ def figure() -> Figure:
 
 def main() -> None:
     OUTPUT.parent.mkdir(exist_ok=True)
+    check_writable(OUTPUT)
     save_atomically(lambda part: show.as_image(figure(), dpi=100).save(part, format="PNG"), OUTPUT)
     print(f"look at {OUTPUT}")
-
-
-if __name__ == "__main__":
-    main()

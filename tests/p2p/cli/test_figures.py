@@ -9,8 +9,8 @@ from PIL import Image
 
 from cli.conftest import CAT, DOG, picture
 from p2p import show_edit
-from p2p.__main__ import parser
 from p2p.alpha import Alpha
+from p2p.parser import parser
 
 
 def test_attention_draws_a_map_per_word(p2p):
