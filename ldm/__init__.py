@@ -7,6 +7,6 @@ here before that: `p2p` and `weights` import this too.
 import os
 
 # A thread that is done first turns in place for some milliseconds, 300,000 turns, before it sleeps; another program on
-# the same cores waits for as long. Fewer turns cost nothing alone and halve the time beside it: see tests/busy.py.
+# the same cores waits for as long. So few cost nothing alone and take a third off the time beside it: tests/busy.py.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
