@@ -25,7 +25,6 @@ MACHINES = {
         "MKL_CBWR": "",
     },
     "SSE4.1": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"},
-    "other products": {"MKL_CBWR": "COMPATIBLE"},
     "other convolutions": {"ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": ""},
 }
 # What the README promises of an edit on another processor. After 30 steps 1.7e-5 was the most, of latents up to 3.8:
