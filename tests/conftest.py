@@ -2,6 +2,8 @@
 
 import os
 
+import ldm  # noqa: F401 sets how threads wait, before torch is loaded
+
 # Products of equal rows are equal to the bit, however many rows there are; MKL promises that in this mode alone, and
 # reads its settings when torch is loaded.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")

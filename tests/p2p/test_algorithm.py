@@ -31,11 +31,13 @@ def run(model, targets, tau, self_until, steps=4, **more):
     return state.z_t
 
 
+@pytest.mark.machine
 def test_editing_a_prompt_into_itself_changes_nothing(tiny):
     z_0 = run(tiny, [CAT], tau=ALWAYS, self_until=ALWAYS)
     assert torch.equal(z_0[0], z_0[1])
 
 
+@pytest.mark.machine
 @pytest.mark.equation("P1")
 @pytest.mark.parametrize("sampler", [*SAMPLERS.values(), Sampler(ddim_step(0.7))])
 def test_tau_above_all_steps_is_plain_generation_to_the_bit(tiny, sampler):
@@ -54,6 +56,7 @@ def test_source_row_is_the_source_alone(tiny):
         assert_close(edited[:1], alone.z_t, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.machine
 def test_a_target_does_not_depend_on_the_others(tiny):
     one = run(tiny, [BICYCLE], tau=0.3, self_until=0.6)
     many = run(tiny, [CAT, BICYCLE, CAT, BICYCLE], tau=0.3, self_until=0.6)
@@ -132,6 +135,7 @@ def test_another_prompt_makes_another_picture_even_with_all_of_the_sources_atten
     assert (z_0[0] - z_0[1]).abs().max() > 1e-3
 
 
+@pytest.mark.machine
 def test_same_seed_same_picture(tiny):
     first, second = (run(tiny, [BICYCLE], 0.2, 0.6, sampler=SAMPLERS["ddpm"]) for _ in range(2))
     assert torch.equal(first, second)

@@ -69,6 +69,7 @@ def test_every_baseline_is_called_alike(model, mask, picture, sampler):
         assert [len(state.z_t) for state in states] == [2, 2] and states[-1].t == end
 
 
+@pytest.mark.machine
 @pytest.mark.equation("P2")
 def test_blended_keeps_the_source_outside_the_mask_at_every_step(tiny, mask):
     plain = list(fixed_seed(tiny, [CAT, BICYCLE], seed=3, steps=4))
@@ -122,6 +123,7 @@ def test_inpaint_shows_the_network_the_noised_picture_from_the_first_step(tiny, 
     assert_close(first.z_t[0][:, mask], by_hand[0][:, mask], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.machine
 def test_inpainting_everywhere_is_the_fixed_seed_baseline(model, picture):
     everywhere = torch.ones(16, 16, dtype=torch.bool)
     z_0 = model.encode_pictures(picture[None])
@@ -159,6 +161,7 @@ def test_uncrop_scales_the_picture_to_its_box(model, picture):
     assert torch.equal(last.z_t[..., :8], z_0[..., :8])
 
 
+@pytest.mark.machine
 def test_sdedit_denoises_the_noised_picture_plainly(model, picture):
     """[D6, D17] The steps from t_0 to the end by hand; from T, and from a fraction of T."""
     z_0, context = model.encode_pictures(picture[None]), model.encode_prompts([DOG])
@@ -211,6 +214,7 @@ def test_sdedit_returns_the_picture_as_t_0_falls(tiny, picture):
     assert distances == sorted(distances, reverse=True) and distances[-1] < 0.05 * distances[0]
 
 
+@pytest.mark.machine
 def test_a_run_goes_on_from_any_of_its_states(tiny):
     """The second half from the state in the middle is the whole run's, to the bit."""
     whole = list(fixed_seed(tiny, [CAT, DOG], seed=3, steps=4))
@@ -230,6 +234,7 @@ def test_a_run_from_the_seeds_own_noise_adds_the_same_noise_after_it(tiny):
         assert torch.equal(state.z_t, same.z_t)
 
 
+@pytest.mark.machine
 def test_the_reference_is_the_edit_where_words_are_single_tokens(tiny):
     """8 and 4 of 10 steps, both windows counted alike at these fractions: t = 1000..300 and t = 1000..700."""
     edits = (Swap("cat", "dog", Alpha(Step(300))),)

@@ -141,6 +141,7 @@ def last(model, targets: tuple[str, ...], tau: float, until: float) -> torch.Ten
     return state.z_t
 
 
+@pytest.mark.machine
 @settings(max_examples=8)
 @given(order=st.permutations(OTHERS), tau=st.sampled_from([0.0, 0.3, 1.0]), until=st.sampled_from([0.3, 1.0]))
 def test_permuting_the_targets_permutes_the_results(tiny, order, tau, until):
@@ -157,6 +158,7 @@ def test_the_source_is_the_same_whatever_its_targets(tiny, targets, tau):
     assert_close(last(tiny, targets, tau, 0.3)[0], alone.z_t[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.machine
 @pytest.mark.parametrize("target", OTHERS)
 def test_a_target_alone_is_the_target_among_five(tiny, target):
     """Batch invariance: to rounding between batches of two and of six, to the bit between two places of one batch."""

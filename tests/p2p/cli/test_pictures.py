@@ -8,6 +8,7 @@ from PIL import Image
 from cli.conftest import CAT, DOG, picture
 
 
+@pytest.mark.machine
 def test_generate_writes_a_picture_that_the_seed_reproduces(p2p, capsys):
     p2p("generate", CAT, "--seed", "7", "--steps", "2", "-o", "a.png")
     assert capsys.readouterr().out == "a.png\n"
@@ -18,6 +19,7 @@ def test_generate_writes_a_picture_that_the_seed_reproduces(p2p, capsys):
     assert (picture("a.png") != picture("c.png")).any()
 
 
+@pytest.mark.machine
 def test_edit_writes_the_source_and_its_targets_side_by_side(p2p):
     p2p("edit", CAT, CAT, DOG, "--tau", "0", "--self-until", "0", "--steps", "2", "-o", "e.png")
     row = picture("e.png")

@@ -48,6 +48,7 @@ def test_a_generated_picture_holds_the_full_call(p2p, folder):
     assert (call["steps"], call["seed"], call["guidance"], call["sampler"], call["eta"]) == (2, 5, 4.0, "ddim", 0.0)
 
 
+@pytest.mark.machine
 @pytest.mark.parametrize("kept", ["saved.json", "e.png"])
 def test_an_edit_replays_from_its_file_and_from_its_picture_to_the_bit(p2p, kept):
     p2p("edit", *EDIT, *OPTIONS, "--steps", "3", "--seed", "5", "--save", "saved.json", "-o", "e.png")
@@ -56,6 +57,7 @@ def test_an_edit_replays_from_its_file_and_from_its_picture_to_the_bit(p2p, kept
     assert Image.open("e.png").text == Image.open("again.png").text
 
 
+@pytest.mark.machine
 def test_an_edit_by_plms_with_a_local_blend_replays_to_the_bit(p2p, capsys):
     """PLMS reaches its second time step twice."""
     p2p("edit", CAT, DOG, "--sampler", "plms", "--blend", "dog", "--steps", "4", "--save", "s.json", "-o", "e.png")
