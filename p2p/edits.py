@@ -138,7 +138,7 @@ class Refine(Edit):
         return claim(before, a, mapper(alignment, m), self.alpha.at(moment.t, moment.T, moment.target))
 
     def __str__(self) -> str:
-        return "keep the words that both prompts have"
+        return "shared words keep the source's attention"
 
 
 @dataclass(frozen=True)

@@ -108,9 +108,10 @@ def _ends(source: Tokens, target: Tokens) -> list[Run]:
     prompt's first padding, or its EOS if it has none: what looked at no word still does, with all of its attention."""
     length = len(source.ids)
     ours, theirs = (min(tokens.count, length - 1) for tokens in (source, target))
-    facing = [(source.count - 1, target.count - 1)]
-    facing += [(max(i, ours), max(i, theirs)) for i in range(min(source.count, target.count), length)]
-    return [Run((i,), tuple(dict.fromkeys(j for k, j in facing if k == i))) for i in dict.fromkeys(i for i, _ in facing)]
+    facing: dict[int, list[int]] = {source.count - 1: [target.count - 1]}
+    for i in range(min(source.count, target.count), length):
+        facing.setdefault(max(i, ours), []).append(max(i, theirs))
+    return [Run((i,), tuple(dict.fromkeys(targets))) for i, targets in facing.items()]
 
 
 def mapper(alignment: tuple[Run, ...], length: int, merge: Merge = "sum") -> Float[Tensor, "m m2"]:

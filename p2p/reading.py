@@ -21,19 +21,24 @@ from ldm.tokenizer import Tokens
 from p2p.mapper import Unit, align, units
 from p2p.words import Word, name
 
+
+def _listed(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Function words are few and take no new ones, so they can be listed; any other word carries content.
-DETERMINERS = frozenset(
-    "a an the this these those some any every each no another my your his her its our their one two three four five six "
-    "seven eight nine ten several many few both all".split()
+DETERMINERS = _listed(
+    "a an the this these those some any every each no another my your his her its our their one two three four five "
+    "six seven eight nine ten several many few both all"
 )
-BEGINNERS = frozenset("a an the its his her their".split())  # no noun stands before them: "dog eats a bone"
-LINKS = frozenset(
-    "in on at of by for from to into onto with without within inside outside under underneath over above below beneath "
-    "beside besides between among behind near around across along against through throughout toward towards beyond past "
-    "before after during until upon off up down out via as like than and or but nor while when where that which who is "
-    "are was were indoors outdoors".split()
+BEGINNERS = _listed("a an the its his her their")  # no noun stands before them: "dog eats a bone"
+LINKS = _listed(
+    "in on at of by for from to into onto with without within inside outside under underneath over above below "
+    "beneath beside besides between among behind near around across along against through throughout toward towards "
+    "beyond past before after during until upon off up down out via as like than and or but nor while when where that "
+    "which who is are was were indoors outdoors"
 )
-COMPOUND_LINKS = frozenset(  # what is one link in several words
+COMPOUND_LINKS = frozenset(  # one link in several words
     tuple(link.split())
     for link in (
         *("next to", "close to", "far from", "away from", "out of", "inside of", "outside of", "such as", "made of"),
@@ -43,8 +48,8 @@ COMPOUND_LINKS = frozenset(  # what is one link in several words
 )
 # Participles follow their noun in captions: with an object they link it, "dog wearing sunglasses"; without one they end
 # the noun's phrase, "dog sitting", unless a noun follows, "big flying dog".
-OBJECT_VERBS = frozenset("wearing holding carrying riding eating drinking reading driving playing chasing".split())
-VERBS = frozenset("sitting standing lying running walking flying jumping sleeping swimming dancing smiling".split())
+OBJECT_VERBS = _listed("wearing holding carrying riding eating drinking reading driving playing chasing")
+VERBS = _listed("sitting standing lying running walking flying jumping sleeping swimming dancing smiling")
 
 Kind = Literal["link", "determiner", "content", "verb", "punctuation"]
 Pair = tuple[tuple[Word, ...], tuple[Word, ...]]  # words of the source, each or as one phrase, and of the target

@@ -36,11 +36,14 @@ def test_tau_of_all_of_T_is_the_fixed_seed_baseline(p2p):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "keep the words that both prompts have; swap 'cat' for 'dog'"),
-        (("--refine",), "keep the words that both prompts have"),
+        ((), "shared words keep the source's attention; swap 'cat' for 'dog'"),
+        (("--refine",), "shared words keep the source's attention"),
         (("--swap", "cat=dog", "--reweight", "grass=2"), "swap 'cat' for 'dog'; weigh 'grass' by 2"),
         (("--preserve", "grass", "--alpha", "grass=0.5"), "preserve 'grass'"),
-        (("--blend", "dog,cat,-grass"), "keep the words that both prompts have; swap 'cat' for 'dog'"),
+        (
+            ("--blend", "dog,cat,-grass"),
+            "shared words keep the source's attention; swap 'cat' for 'dog'",
+        ),
     ],
 )
 def test_an_edit_says_what_it_does(p2p, capsys, options, said):
