@@ -60,10 +60,10 @@ def columns(tokens: Tokens, word: str) -> tuple[int, ...]:
     Raises:
         ValueError: the prompt does not have the word (the error says which it has), or has it several times.
     """
-    text, which = word, ""
-    if not (places := _places(tokens, word)) and "#" in word:
-        text, _, which = word.rpartition("#")
-        places = _places(tokens, text)
+    text, _, which = word.rpartition("#")
+    if not (which.isdecimal() and _places(tokens, text)) and ("#" not in word or _places(tokens, word)):
+        text, which = word, ""
+    places = _places(tokens, text)
     if not places:
         have = {normal(w.text): w.text for w in words(tokens)}
         near = difflib.get_close_matches(normal(text), have, n=1)
@@ -104,13 +104,14 @@ def _places(tokens: Tokens, text: str) -> list[Word]:
 
 
 def _grown(tokens: Tokens, start: int, end: int) -> Word:
-    """The characters [start, end) with all of every token that has one of them."""
-    own, reached = (), None
+    """The characters [start, end) with all of every token that has one of them, and with the marks behind them."""
+    shape, own, reached = _shape(tokens.prompt), (), None
     while own != reached:
         reached = own
         own = tuple(i for i, (a, b) in enumerate(tokens.spans) if a < end and start < b)
         start = min([start, *(tokens.spans[i][0] for i in own)])
         end = max([end, *(tokens.spans[i][1] for i in own)])
+        end += len(shape) - end - len(shape[end:].lstrip("M"))
     return Word(unicodedata.normalize("NFC", tokens.prompt[start:end]), start, end, own)
 
 
