@@ -1,6 +1,5 @@
 """What an edit does, in numbers: how much of the source's attention each token uses, and in how many steps."""
 
-from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -53,14 +52,12 @@ def summary(source: Tokens, target: Tokens, edit: Edit, self_until: Time | Windo
         return NOTHING
     _, used = shares(source, target, edit, self_until, times, T)
     *cross, own = (used > 0).sum(dim=1).tolist()
-    found = [(max(cross[i] for i in unit.columns), unit) for unit in units(target)]
-    ((usual, _),) = Counter(steps for steps, _ in found or [(cross[0], None)]).most_common(1)
-    others = []
-    for steps, same in groupby(found, lambda pair: pair[0]):
+    usual, others = cross[0], {}  # BOS has the time of all that has no other
+    for steps, same in groupby(units(target), lambda unit: max(cross[i] for i in unit.columns)):
         if steps != usual:
-            columns = [i for _, unit in same for i in unit.columns]
-            others.append(f"{_text(target, columns)!r} in {steps or 'none'}")
-    cross_steps = f"{usual or 'none'} of {len(times) - 1} steps" + (f" ({', '.join(others)})" if others else "")
+            others.setdefault(steps, []).append(repr(_text(target, [i for unit in same for i in unit.columns])))
+    listed = "; ".join(f"{', '.join(texts)} in {steps or 'none'}" for steps, texts in others.items())
+    cross_steps = f"{usual or 'none'} of {len(times) - 1} steps" + (f" ({listed})" if listed else "")
     return f"source's cross-attention in {cross_steps}, self-attention in {own or 'none'}"
 
 
