@@ -119,9 +119,8 @@ def test_equal_prompts_are_read_as_no_change(tokenizer, prompt):
     assert swaps(tokens, tokens) == []
 
 
-@pytest.mark.equation("P7")
 def test_orange_becomes_big_tabby_by_itself(tokenizer):
-    """[P7] Each of the two takes half of what looked at orange."""
+    """The lecture's example: tokens share what looked at orange."""
     source, target = map(tokenizer.encode, ("orange cat sitting", "big tabby cat sitting"))
     P, Q, _ = Edit.between(source, target).matrices(Moment(T, T, source, target))
     (orange,), big_tabby = columns(source, "orange"), list(columns(target, "big tabby"))
