@@ -29,6 +29,7 @@ TIMES = [*range(1000, 0, -100), 0]
         ("a cat on the grass", "a dog", {"cat": "dog"}),
         ("a cat", "a dog wearing sunglasses", {"cat": "dog"}),
         ("a cat", "a dog eats a bone", {"cat": "dog"}),
+        ("a cat", "a dog all day", {"cat": "dog"}),
         ("a cat on the grass", "a big dog in fog", {"cat": "dog", "on": "in", "grass": "fog"}),
         # an article faces an article
         ("an apple", "a blue apple", {"an": "a"}),
