@@ -13,6 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import torch
@@ -24,7 +25,8 @@ from ldm.config import STRICT
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha, Time, Window, window
 from p2p.mapper import Merge, align, aligned_columns, mapper
-from p2p.words import columns, names, words
+from p2p.reading import swaps
+from p2p.words import columns
 
 ALPHA = Alpha()
 
@@ -76,22 +78,10 @@ class Edit(ABC):
     def between(source: Tokens, target: Tokens, alpha: Alpha = ALPHA) -> "Edit":
         """The edit that two prompts suggest; `str` of it says what it does.
 
-        Words that both have are kept. Where other words stand in the same gap they are swapped: one by one if they are
-        as many, else the last of each, as a rule the noun.
+        Words that both have are kept; words in the place of others are swapped as `swaps` reads them, which knows
+        articles, prepositions and phrases; others are new, or gone.
         """
-        names_of = lambda tokens: dict(zip((w.columns for w in words(tokens)), names(tokens)))
-        ours, theirs = names_of(source), names_of(target)
-        edit: Edit = Refine(alpha)
-        for run in align(source, target):
-            if run.aligned:
-                continue
-            left = [name for cols, name in ours.items() if set(cols) <= set(run.source)]
-            new = [name for cols, name in theirs.items() if set(cols) <= set(run.target)]
-            if len(left) != len(new):
-                left, new = left[-1:], new[-1:]
-            for word, other in zip(left, new):
-                edit += Swap(word, other, alpha)
-        return edit
+        return reduce(add, (Swap(*pair, alpha) for pair in swaps(source, target)), Refine(alpha))
 
     @property
     def parts(self) -> tuple["Edit", ...]:
@@ -154,7 +144,7 @@ class Refine(Edit):
         return claim(before, a, mapper(alignment, m), self.alpha.at(moment.t, moment.T, moment.target))
 
     def __str__(self) -> str:
-        return "keep the words that both prompts have"
+        return "shared words keep the source's attention"
 
 
 @dataclass(frozen=True)

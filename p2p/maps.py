@@ -22,13 +22,9 @@ def parts(tokens: Tokens) -> dict[str, list[int]]:
     """All columns of the attention matrix, each once: those of each word, by its name; then those of tokens outside all
     words, such as punctuation, if there are any; then those of BOS, EOS and padding."""
     special = {i for i, span in enumerate(tokens.spans) if span == (0, 0)}
-    left = dict.fromkeys(i for i in range(len(tokens.ids)) if i not in special)
-    found = {}
-    for name, word in zip(names(tokens), words(tokens)):
-        if own := [i for i in word.columns if i in left]:
-            found[name] = own
-            left = dict.fromkeys(i for i in left if i not in own)
-    return found | ({OTHERS: list(left)} if left else {}) | {SPECIAL: sorted(special)}
+    found = {name: list(word.columns) for name, word in zip(names(tokens), words(tokens))}
+    left = [i for i in range(len(tokens.ids)) if i not in special.union(*found.values())]
+    return found | ({OTHERS: left} if left else {}) | {SPECIAL: sorted(special)}
 
 
 class WordMaps:

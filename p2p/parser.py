@@ -137,7 +137,8 @@ def parser() -> argparse.ArgumentParser:
         parents=[common],
         help="a picture and its edits, side by side",
         description="Source and edits side by side. Words that a target shares with the source keep their attention, "
-        "words in the place of others are swapped, words that are new have their own. The options below say otherwise, "
+        "words in the place of others are swapped phrase by phrase (a noun for a noun, a preposition for a "
+        "preposition), words that are new have their own; what was read is printed. The options below say otherwise, "
         "and hold for every target; in a file that --save writes each may have its own.",
     )
     edit.add_argument("source", help="the prompt of the picture")

@@ -38,17 +38,48 @@ def test_a_tau_of_never_is_the_fixed_seed_baseline(p2p):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "keep the words that both prompts have; swap 'cat' for 'dog'"),
-        (("--refine",), "keep the words that both prompts have"),
+        ((), "shared words keep the source's attention; swap 'cat' for 'dog'"),
+        (("--refine",), "shared words keep the source's attention"),
         (("--swap", "cat=dog", "--reweight", "grass=2"), "swap 'cat' for 'dog'; weigh 'grass' by 2"),
         (("--preserve", "grass", "--alpha", "grass=0.5"), "preserve 'grass'"),
-        (("--blend", "dog,cat,-grass"), "keep the words that both prompts have; swap 'cat' for 'dog'"),
+        (
+            ("--blend", "dog,cat,-grass"),
+            "shared words keep the source's attention; swap 'cat' for 'dog'",
+        ),
     ],
 )
 def test_an_edit_says_what_it_does(p2p, capsys, options, said):
     p2p("edit", CAT, DOG, *options, "--steps", "2", "-o", "e.png")
     assert f"{DOG}: {said}\n" in capsys.readouterr().err
     assert picture("e.png").shape == (32, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "said"),
+    [
+        (DOG, (), "source's cross-attention in 8 of 10 steps, self-attention in 4"),
+        (f"{DOG} in fog", ("--tau", "0.5"), "cross-attention in 5 of 10 steps ('in fog' in none), self-attention in 4"),
+        (CAT, (), "nothing changes: the model reads both prompts alike, and no word is weighted"),
+        (CAT, ("--reweight", "cat=2"), "cross-attention in 8 of 10 steps, self-attention in 4"),
+    ],
+)
+def test_an_edit_says_in_how_many_steps_it_uses_the_source(p2p, capsys, target, options, said):
+    p2p("edit", CAT, target, *options, "--steps", "10", "-o", "e.png")
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "said"),
+    [
+        ("a photo of a big cat", "a photo of a dog <|endoftext|>", "swap 'cat' for 'dog'"),
+        ("a photo of a cat ^_^", "a photo of a big dog", "swap 'cat' for 'dog'"),
+        ("a cat", "a man 's dog :3", "swap 'cat' for 'man'"),
+    ],
+)
+def test_what_is_no_word_is_neither_swapped_nor_fatal(p2p, capsys, source, target, said):
+    """A special token typed in a prompt, emoticons, an apostrophe by itself."""
+    p2p("edit", source, target, "--steps", "2", "-o", "e.png")
+    assert f"{target}: shared words keep the source's attention; {said}\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
