@@ -1,0 +1,316 @@
+"""Which edit needs which options: `python -m weights.stickers.which_edit` writes `docs/which-edit.md`.
+
+It makes edits of every kind in several ways by the shipped model, and judges them against the rendered world.
+
+An edit is right if the picture is read as the target's scene (`weights.stickers.judge`) with all that stays where it
+was. Pictures whose source is not read as its own prompt are left out.
+"""
+
+import argparse
+import platform
+import sys
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxtyping import UInt8
+from numpy import ndarray
+from tqdm import tqdm
+
+from ldm.files import save_atomically
+from ldm.pipeline import LatentDiffusion
+from p2p.algorithm import PromptToPrompt, SelfInjection
+from p2p.alpha import Alpha
+from p2p.call import Sampling
+from p2p.edits import Edit, Preserve, Refine, Reweight
+from p2p.record import record, rerun
+from weights.load import load
+from weights.stickers.art import load_art
+from weights.stickers.judge import Found, Reading, read
+from weights.stickers.world import Scene, Thing, caption
+
+OUTPUT = Path("docs/which-edit.md")
+STEPS, SEEDS = 30, (0, 1)
+NEAR = 12  # pixels by which what stays may move: a tenth of the picture, a fifth of an ordinary thing
+ALIKE = 1.33  # factor within which the side of what stays may change: less than from an ordinary thing to a big one
+
+
+class Setting(NamedTuple):
+    """Options of `p2p edit`."""
+
+    name: str
+    tau: float = 0.2
+    self_until: float = 0.6
+    preserve: bool = False  # the attention of the first noun, and of no other word
+    factor: float | None = None  # of the attention to the word that the kind is about
+
+    def edit(self, model: LatentDiffusion, case: "Case") -> Edit:
+        if self.preserve:
+            return Preserve(case.source.things[0].noun)
+        if self.factor is not None:
+            return Refine(Alpha(self.tau)) + Reweight(case.word, self.factor)
+        return Edit.between(*map(model.tokenizer.encode, case.prompts), Alpha(self.tau))
+
+
+class Case(NamedTuple):
+    """An edit: from one scene to another, or by the weight of a word of the first."""
+
+    source: Scene
+    target: Scene
+    word: str | None = None
+
+    @property
+    def prompts(self) -> tuple[str, str]:
+        return caption(self.source), caption(self.source if self.word else self.target)
+
+
+SETTINGS = (
+    Setting("same seed alone", 1.0, 1.0),
+    Setting("defaults"),
+    Setting("`--tau 0.5`", 0.5),
+    Setting("`--tau 0.5 --self-until 0.8`", 0.5, 0.8),
+    Setting("`--tau 0.8 --self-until 0.8`", 0.8, 0.8),
+    Setting("`--preserve NOUN`", preserve=True),
+    Setting("`--preserve NOUN --self-until 1.0`", self_until=1.0, preserve=True),
+)
+FACTORS = tuple(Setting(f"`--reweight WORD={c:g}`", factor=c) for c in (0.0, -1.0, -4.0))
+
+
+def of(noun: str, place: str, colour=None, size=None, pattern=None, **scene) -> Scene:
+    return Scene((Thing(noun, colour, size, pattern),), place, **scene)
+
+
+def pair(first: str, relation: str, second: str, place: str) -> Scene:
+    return Scene((Thing(first), Thing(second)), place, relation)
+
+
+GRASS, BEACH, SNOW, STREET, TABLE, NIGHT = (
+    "on the grass",
+    "on the beach",
+    "in the snow",
+    "on the street",
+    "on a table",
+    "at night",
+)
+EDITS = {
+    "a noun for another of its shape": [
+        Case(of("cat", BEACH), of("dog", BEACH)),
+        Case(of("apple", TABLE), of("lemon", TABLE)),
+        Case(of("panda", GRASS), of("frog", GRASS)),
+    ],
+    "a noun for another of another shape": [
+        Case(of("house", GRASS), of("tree", GRASS)),
+        Case(of("cat", STREET), of("rocket", STREET)),
+        Case(of("hat", BEACH), of("pizza", BEACH)),
+    ],
+    "one of two nouns for another": [
+        Case(pair("panda", "next to", "ball", GRASS), pair("lion", "next to", "ball", GRASS)),
+        Case(pair("cat", "next to", "house", BEACH), pair("dog", "next to", "house", BEACH)),
+        Case(pair("hat", "above", "frog", SNOW), pair("balloon", "above", "frog", SNOW)),
+    ],
+    "a colour for another": [
+        Case(of("car", STREET, "blue"), of("car", STREET, "yellow")),
+        Case(of("hat", BEACH, "green"), of("hat", BEACH, "pink")),
+        Case(of("house", GRASS, "yellow"), of("house", GRASS, "blue")),
+    ],
+    "a colour added": [
+        Case(of("car", STREET), of("car", STREET, "blue")),
+        Case(of("cat", BEACH), of("cat", BEACH, "pink")),
+        Case(of("house", GRASS), of("house", GRASS, "blue")),
+    ],
+    "a size added": [
+        Case(of("cat", BEACH), of("cat", BEACH, size="small")),
+        Case(of("car", STREET), of("car", STREET, size="big")),
+        Case(of("house", GRASS), of("house", GRASS, size="small")),
+    ],
+    "a size for another": [
+        Case(of("dog", GRASS, size="small"), of("dog", GRASS, size="big")),
+        Case(of("apple", TABLE, size="big"), of("apple", TABLE, size="small")),
+        Case(of("hat", BEACH, size="big"), of("hat", BEACH, size="small")),
+    ],
+    "a pattern added": [
+        Case(of("hat", BEACH), of("hat", BEACH, pattern="striped")),
+        Case(of("balloon", GRASS), of("balloon", GRASS, pattern="striped")),
+        Case(of("lion", STREET), of("lion", STREET, pattern="striped")),
+    ],
+    "a place for another": [
+        Case(of("penguin", SNOW), of("penguin", BEACH)),
+        Case(of("cat", GRASS), of("cat", NIGHT)),
+        Case(of("house", GRASS), of("house", SNOW)),
+    ],
+    "a style for another": [
+        Case(of("castle", GRASS), of("castle", GRASS, style="pencil drawing")),
+        Case(of("cat", STREET), of("cat", STREET, style="pencil drawing")),
+        Case(of("apple", TABLE), of("apple", TABLE, style="painting")),
+    ],
+    "weather added": [
+        Case(of("tree", GRASS), of("tree", GRASS, weather="fog")),
+        Case(of("cat", BEACH), of("cat", BEACH, weather="snow")),
+        Case(of("house", STREET), of("house", STREET, weather="fog")),
+    ],
+    "a second thing added": [
+        Case(of("cat", GRASS), pair("cat", "next to", "ball", GRASS)),
+        Case(of("frog", BEACH), pair("frog", "next to", "house", BEACH)),
+        Case(of("panda", SNOW), pair("panda", "next to", "balloon", SNOW)),
+    ],
+    "one of two things taken away": [
+        Case(pair("cat", "next to", "ball", GRASS), of("cat", GRASS)),
+        Case(pair("frog", "next to", "house", BEACH), of("frog", BEACH)),
+        Case(pair("panda", "next to", "balloon", SNOW), of("panda", SNOW)),
+    ],
+    "a relation for another": [
+        Case(pair("cat", "next to", "ball", GRASS), pair("cat", "above", "ball", GRASS)),
+        Case(pair("hat", "above", "frog", SNOW), pair("hat", "next to", "frog", SNOW)),
+        Case(pair("balloon", "above", "house", BEACH), pair("balloon", "next to", "house", BEACH)),
+    ],
+}
+REMOVALS = {
+    "weather": [
+        Case(of("tree", GRASS, weather="fog"), of("tree", GRASS), "fog"),
+        Case(of("house", STREET, weather="fog"), of("house", STREET), "fog"),
+        Case(of("cat", BEACH, weather="snow"), of("cat", BEACH), "snowflakes"),
+    ],
+    "a colour": [
+        Case(of("car", STREET, "blue"), of("car", STREET), "blue"),
+        Case(of("cat", BEACH, "pink"), of("cat", BEACH), "pink"),
+        Case(of("hat", GRASS, "red"), of("hat", GRASS), "red"),
+    ],
+    "a size": [
+        Case(of("dog", GRASS, size="small"), of("dog", GRASS), "small"),
+        Case(of("apple", TABLE, size="big"), of("apple", TABLE), "big"),
+        Case(of("hat", BEACH, size="small"), of("hat", BEACH), "small"),
+    ],
+    "a pattern": [
+        Case(of("hat", BEACH, pattern="striped"), of("hat", BEACH), "striped"),
+        Case(of("balloon", GRASS, pattern="striped"), of("balloon", GRASS), "striped"),
+        Case(of("lion", STREET, pattern="striped"), of("lion", STREET), "striped"),
+    ],
+    "one of two nouns": [
+        Case(pair("cat", "next to", "ball", GRASS), of("cat", GRASS), "ball"),
+        Case(pair("frog", "next to", "house", BEACH), of("frog", BEACH), "house"),
+        Case(pair("panda", "next to", "balloon", SNOW), of("panda", SNOW), "balloon"),
+    ],
+}
+
+
+def right(before: Reading, after: Reading, source: Scene, target: Scene) -> bool:
+    """Whether the picture shows the target's scene, and what stays stands where it stood in the source's picture."""
+    if (after.style, after.place, len(after.found)) != (target.style, target.place, len(target.things)):
+        return False
+    if target.style != "pencil drawing" and after.weather != target.weather:
+        return False
+    places = {}
+    for i, thing in enumerate(target.things):
+        places[i] = next((f for f in after.found if _same(f.thing, thing, target.style)), None)
+        was = source.things[i] if len(source.things) == len(target.things) or i == 0 else None
+        stood = was and next((f for f in before.found if _same(f.thing, was, source.style)), None)
+        if places[i] is None or (was and stood is None):
+            return False
+        if was and thing.size != was.size:
+            if places[i].size_word(len(target.things)) != thing.size:
+                return False
+        elif stood and not 1 / ALIKE < places[i].side / stood.side < ALIKE:
+            return False
+        moves = target.relation is not None and source.relation is not None and source.relation != target.relation
+        if stood and not moves and max(abs(places[i].x - stood.x), abs(places[i].y - stood.y)) > NEAR:
+            return False
+    return target.relation is None or target.relation == relation(places[0], places[1])
+
+
+def _same(found: Thing, asked: Thing, style: str) -> bool:
+    colour = None if style == "pencil drawing" else asked.colour
+    return (found.noun, found.colour, found.pattern) == (asked.noun, colour, asked.pattern)
+
+
+def relation(first: Found, second: Found) -> str:
+    """Which of the world's relations two things stand in."""
+    across, down = abs(first.x - second.x), second.y - first.y
+    return "next to" if across > abs(down) else "above" if down > 0 else "below"
+
+
+def pictures(
+    model: LatentDiffusion, case: Case, settings: tuple[Setting, ...], seed: int
+) -> Iterator[UInt8[ndarray, "H W 3"]]:
+    """The source's picture, then the target's in every setting; the source is run once."""
+    source, target = case.prompts
+    recording = record(model, source, Sampling(seed, STEPS))
+    yield model.decode(recording.state(STEPS - 1).z_t)[0]
+    for until, same in groupby(settings, lambda setting: setting.self_until):
+        edits = tuple(setting.edit(model, case) for setting in same)
+        p2p = PromptToPrompt(model, source, (target,) * len(edits), edits, SelfInjection(until))
+        *_, last = rerun(p2p, recording)
+        yield from model.decode(last.z_t[1:])
+
+
+def table(
+    model: LatentDiffusion, first: str, kinds: dict[str, list[Case]], settings: tuple[Setting, ...], seeds, bar: tqdm
+) -> list[str]:
+    """The lines of a table in Markdown: how many edits of each kind are right in each setting."""
+    art = load_art()
+    lines = [f"| {first} | {' | '.join(setting.name for setting in settings)} |", "|---" * (len(settings) + 1) + "|"]
+    for kind, cases in kinds.items():
+        counts, of_all = [0] * len(settings), 0
+        for case in cases:
+            hints = case.source.things + case.target.things
+            for seed in seeds:
+                before, *after = (read(picture, art, hints) for picture in pictures(model, case, settings, seed))
+                bar.update()
+                if right(before, before, case.source, case.source):
+                    of_all += 1
+                    counts = [n + right(before, one, case.source, case.target) for n, one in zip(counts, after)]
+        lines.append(f"| {kind} | {' | '.join(f'{n} of {of_all}' for n in counts)} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one seed and one prompt of each kind, written nowhere")
+    quick = parser.parse_args().quick
+    model = load("stickers")
+    edits, removals, seeds = EDITS, REMOVALS, SEEDS
+    if quick:
+        edits, removals = ({kind: cases[:1] for kind, cases in kinds.items()} for kinds in (EDITS, REMOVALS))
+        seeds = SEEDS[:1]
+    total = len(seeds) * sum(map(len, (*edits.values(), *removals.values())))
+    with tqdm(total=total, unit="source", file=sys.stderr) as bar:
+        first = table(model, "edit", edits, SETTINGS, seeds, bar)
+        second = table(model, "the same prompt without", removals, FACTORS, seeds, bar)
+    text = PAGE.format(edits="\n".join(first), removals="\n".join(second), processor=processor())
+    if quick:
+        print(text)
+        return
+    save_atomically(lambda part: part.write_text(text, encoding="utf-8"), OUTPUT)
+    print(OUTPUT)
+
+
+def processor() -> str:
+    """The processor's name as Linux tells it, elsewhere its architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+PAGE = """\
+# Which edit needs which options
+
+Made by `python -m weights.stickers.which_edit` on {processor}: every kind of edit in several ways, three prompts of two
+seeds each, by the shipped model at its other defaults. An edit is right if its picture is read as the target's prompt
+(the noun, colour, size, pattern, place, weather and style that fit the picture best among all that the world has) and
+what the prompts share stays: within 12 of 128 pixels of its place, and its size within a third. Counts are of the images
+whose source is read as its own prompt.
+
+{edits}
+
+NOUN is the first noun of the source. `same seed alone` injects nothing (`--tau 1.0 --self-until 1.0`).
+
+Can a weight remove a word? The same prompt twice, with the word's attention multiplied:
+
+{removals}
+
+How pictures are read: [`weights/stickers/judge.py`](../weights/stickers/judge.py).
+"""
+
+if __name__ == "__main__":
+    main()
