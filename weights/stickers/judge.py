@@ -23,11 +23,9 @@ from weights.stickers.world import COLOURS, NOUNS, PLACES, SIZES, STYLES, Scene,
 HALF = SIZE // 2  # pictures are read at half their size; positions and sides are told at the whole
 SIDES = tuple(30 * 1.1**i for i in range(14))  # of stickers: 30 to 104
 FOGS = (0.0, 0.33, 0.67, 1.0)  # strengths; 0 stands for no fog
-HORIZONS = 16  # empty places of each kind
-# A thing takes away so much of the squared error in its outline, and so much per pixel. In 60 held-out scenes through
-# the autoencoder things that are there take away at least 0.67 and 0.068 where the place is a photo's, and what is
-# found where nothing is at most 0.63 of it.
-SHARE, GAIN = 0.65, 0.03
+HORIZONS = 4  # empty places of each place, fog and style, to tell these apart; then CLOSER of the chosen to match
+CLOSER, EDGES = 40, 8
+SHARE, GAIN = 0.7, 0.05  # what a second thing takes away at least; see `Found`
 FLAKES = 3.0  # brightness in small dots outside the things, in levels of 255, above which it snows
 
 
@@ -37,8 +35,8 @@ class Found:
     inside its outline, per pixel and as a share."""
 
     thing: Thing  # of no size
-    x: float
-    y: float
+    x: int
+    y: int
     side: float
     gain: float
     share: float
@@ -54,7 +52,7 @@ class Reading:
 
     style: str
     place: str
-    fog: float  # its strength; 0 is none, and in pencil drawings it can't be told
+    fog: float  # its strength, 0 is none; in pencil drawings neither it nor the place can be told
     flakes: float  # brightness in small dots outside the things, in levels of 255, beyond the place's own
     found: tuple[Found, ...]
 
@@ -74,8 +72,11 @@ def read(picture: UInt8[np.ndarray, "128 128 3"], art: Art, hints: tuple[Thing, 
     """
     image = halved(picture)
     scenes, pictures = _empty_places()
-    unlike = (pictures - image).abs().sum(dim=1).clamp(max=0.3).mean(dim=(1, 2))  # a thing is unlike, however it looks
-    scene, canvas = scenes[int(unlike.argmin())], pictures[int(unlike.argmin())]
+    scene = scenes[_nearest(image, pictures)[0]].replace(seed=0)
+    pictures = _like(scene)
+    near = pictures[_nearest(image, pictures)[:EDGES]]
+    # an edge between sky, sea and ground is where one of the nearest has it: else a thing would be found along it
+    canvas = near.gather(0, (near - image).abs().sum(dim=1).argmin(dim=0).expand(1, 3, -1, -1))[0]
     if scene.weather:
         cover = 0.3 + 0.42 * scene.strength
         image, canvas = ((x - cover * 0.82) / (1 - cover) for x in (image, canvas))
@@ -102,15 +103,30 @@ def halved(picture: np.ndarray) -> Float[Tensor, "c h w"]:
     return F.avg_pool2d(x.permute(2, 0, 1)[None], 2)[0]
 
 
+def _nearest(image: Float[Tensor, "3 h w"], pictures: Float[Tensor, "n 3 h w"]) -> list[int]:
+    """The pictures by how like the image they are, where they are at all: a thing is unlike, however it looks."""
+    return (pictures - image).abs().sum(dim=1).clamp(max=0.3).mean(dim=(1, 2)).argsort().tolist()
+
+
 @lru_cache(maxsize=1)
 def _empty_places() -> tuple[list[Scene], Float[Tensor, "n 3 h w"]]:
-    """Empty places with many horizons, in every fog and style."""
+    """Empty places in every fog and style."""
     scenes = [
         Scene((Thing("cat"),), place, weather="fog" if fog else None, strength=fog, style=style, seed=seed)
         for place, fog, style, seed in product(PLACES, FOGS, STYLES, range(HORIZONS))
         if not (fog and style == "pencil drawing")  # which shows no fog
     ]
-    return scenes, torch.stack([halved(finish(empty_place(scene), scene)) for scene in scenes])
+    return scenes, _drawn(scenes)
+
+
+@lru_cache(maxsize=128)
+def _like(scene: Scene) -> Float[Tensor, "n 3 h w"]:
+    """The scene's empty place with many horizons."""
+    return _drawn([scene.replace(seed=seed) for seed in range(CLOSER)])
+
+
+def _drawn(scenes: list[Scene]) -> Float[Tensor, "n 3 h w"]:
+    return torch.stack([halved(finish(empty_place(scene), scene)) for scene in scenes])
 
 
 @lru_cache(maxsize=150)  # 4 MB each; the nouns in four looks
