@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from jaxtyping import UInt8
@@ -31,173 +30,16 @@ from p2p.record import record, rerun
 from weights.load import load
 from weights.stickers.art import load_art
 from weights.stickers.data import held_out_scenes
+from weights.stickers.edit_kinds import EDITS, FACTORS, REMOVALS, SETTINGS, Case, Setting
 from weights.stickers.judge import Found, Reading, read
 from weights.stickers.render import render
-from weights.stickers.world import Scene, Thing, caption
+from weights.stickers.world import Scene, Thing
 
 OUTPUT = Path("docs/which-edit.md")
 STEPS, SEEDS = 30, (0, 1)
 SCENES = 60  # to validate the judge on
 NEAR = 12  # pixels by which what stays may move: a tenth of the picture, a fifth of an ordinary thing
 ALIKE = 1.33  # factor within which the side of what stays may change: less than from an ordinary thing to a big one
-
-
-class Setting(NamedTuple):
-    """Options of `p2p edit`."""
-
-    name: str
-    tau: float = 0.2
-    self_until: float = 0.6
-    preserve: bool = False  # the attention of the first noun, and of no other word
-    factor: float | None = None  # of the attention to the word that the kind is about
-
-    def edit(self, model: LatentDiffusion, case: "Case") -> Edit:
-        if self.preserve:
-            return Preserve(case.source.things[0].noun)
-        if self.factor is not None:
-            return Refine(Alpha(self.tau)) + Reweight(case.word, self.factor)
-        return Edit.between(*map(model.tokenizer.encode, case.prompts), Alpha(self.tau))
-
-
-class Case(NamedTuple):
-    """An edit: from one scene to another, or by the weight of a word of the first."""
-
-    source: Scene
-    target: Scene
-    word: str | None = None
-
-    @property
-    def prompts(self) -> tuple[str, str]:
-        return caption(self.source), caption(self.source if self.word else self.target)
-
-
-SETTINGS = (
-    Setting("same seed alone", 1.0, 1.0),
-    Setting("defaults"),
-    Setting("`--tau 0.5`", 0.5),
-    Setting("`--tau 0.5 --self-until 0.8`", 0.5, 0.8),
-    Setting("`--tau 0.8 --self-until 0.8`", 0.8, 0.8),
-    Setting("`--preserve NOUN`", preserve=True),
-    Setting("`--preserve NOUN --self-until 1.0`", self_until=1.0, preserve=True),
-)
-FACTORS = tuple(Setting(f"`--reweight WORD={c:g}`", factor=c) for c in (0.0, -1.0, -4.0))
-
-
-def of(noun: str, place: str, colour=None, size=None, pattern=None, **scene) -> Scene:
-    return Scene((Thing(noun, colour, size, pattern),), place, **scene)
-
-
-def pair(first: str, relation: str, second: str, place: str) -> Scene:
-    return Scene((Thing(first), Thing(second)), place, relation)
-
-
-GRASS, BEACH, SNOW, STREET, TABLE, NIGHT = (
-    "on the grass",
-    "on the beach",
-    "in the snow",
-    "on the street",
-    "on a table",
-    "at night",
-)
-EDITS = {
-    "a noun for another of its shape": [
-        Case(of("cat", BEACH), of("dog", BEACH)),
-        Case(of("apple", TABLE), of("lemon", TABLE)),
-        Case(of("panda", GRASS), of("frog", GRASS)),
-    ],
-    "a noun for another of another shape": [
-        Case(of("house", GRASS), of("tree", GRASS)),
-        Case(of("cat", STREET), of("rocket", STREET)),
-        Case(of("hat", BEACH), of("pizza", BEACH)),
-    ],
-    "one of two nouns for another": [
-        Case(pair("panda", "next to", "ball", GRASS), pair("lion", "next to", "ball", GRASS)),
-        Case(pair("cat", "next to", "house", BEACH), pair("dog", "next to", "house", BEACH)),
-        Case(pair("hat", "above", "frog", SNOW), pair("balloon", "above", "frog", SNOW)),
-    ],
-    "a colour for another": [
-        Case(of("car", STREET, "blue"), of("car", STREET, "yellow")),
-        Case(of("hat", BEACH, "green"), of("hat", BEACH, "pink")),
-        Case(of("house", GRASS, "yellow"), of("house", GRASS, "blue")),
-    ],
-    "a colour added": [
-        Case(of("car", STREET), of("car", STREET, "blue")),
-        Case(of("cat", BEACH), of("cat", BEACH, "pink")),
-        Case(of("house", GRASS), of("house", GRASS, "blue")),
-    ],
-    "a size added": [
-        Case(of("cat", BEACH), of("cat", BEACH, size="small")),
-        Case(of("car", STREET), of("car", STREET, size="big")),
-        Case(of("house", GRASS), of("house", GRASS, size="small")),
-    ],
-    "a size for another": [
-        Case(of("dog", GRASS, size="small"), of("dog", GRASS, size="big")),
-        Case(of("apple", TABLE, size="big"), of("apple", TABLE, size="small")),
-        Case(of("hat", BEACH, size="big"), of("hat", BEACH, size="small")),
-    ],
-    "a pattern added": [
-        Case(of("hat", BEACH), of("hat", BEACH, pattern="striped")),
-        Case(of("balloon", GRASS), of("balloon", GRASS, pattern="striped")),
-        Case(of("lion", STREET), of("lion", STREET, pattern="striped")),
-    ],
-    "a place for another": [
-        Case(of("penguin", SNOW), of("penguin", BEACH)),
-        Case(of("cat", GRASS), of("cat", NIGHT)),
-        Case(of("house", GRASS), of("house", SNOW)),
-    ],
-    "a style for another": [
-        Case(of("castle", GRASS), of("castle", GRASS, style="pencil drawing")),
-        Case(of("cat", STREET), of("cat", STREET, style="pencil drawing")),
-        Case(of("apple", TABLE), of("apple", TABLE, style="painting")),
-    ],
-    "weather added": [
-        Case(of("tree", GRASS), of("tree", GRASS, weather="fog")),
-        Case(of("cat", BEACH), of("cat", BEACH, weather="snow")),
-        Case(of("house", STREET), of("house", STREET, weather="fog")),
-    ],
-    "a second thing added": [
-        Case(of("cat", GRASS), pair("cat", "next to", "ball", GRASS)),
-        Case(of("frog", BEACH), pair("frog", "next to", "house", BEACH)),
-        Case(of("panda", SNOW), pair("panda", "next to", "balloon", SNOW)),
-    ],
-    "one of two things taken away": [
-        Case(pair("cat", "next to", "ball", GRASS), of("cat", GRASS)),
-        Case(pair("frog", "next to", "house", BEACH), of("frog", BEACH)),
-        Case(pair("panda", "next to", "balloon", SNOW), of("panda", SNOW)),
-    ],
-    "a relation for another": [
-        Case(pair("cat", "next to", "ball", GRASS), pair("cat", "above", "ball", GRASS)),
-        Case(pair("hat", "above", "frog", SNOW), pair("hat", "next to", "frog", SNOW)),
-        Case(pair("balloon", "above", "house", BEACH), pair("balloon", "next to", "house", BEACH)),
-    ],
-}
-REMOVALS = {
-    "weather": [
-        Case(of("tree", GRASS, weather="fog"), of("tree", GRASS), "fog"),
-        Case(of("house", STREET, weather="fog"), of("house", STREET), "fog"),
-        Case(of("cat", BEACH, weather="snow"), of("cat", BEACH), "snowflakes"),
-    ],
-    "a colour": [
-        Case(of("car", STREET, "blue"), of("car", STREET), "blue"),
-        Case(of("cat", BEACH, "pink"), of("cat", BEACH), "pink"),
-        Case(of("hat", GRASS, "red"), of("hat", GRASS), "red"),
-    ],
-    "a size": [
-        Case(of("dog", GRASS, size="small"), of("dog", GRASS), "small"),
-        Case(of("apple", TABLE, size="big"), of("apple", TABLE), "big"),
-        Case(of("hat", BEACH, size="small"), of("hat", BEACH), "small"),
-    ],
-    "a pattern": [
-        Case(of("hat", BEACH, pattern="striped"), of("hat", BEACH), "striped"),
-        Case(of("balloon", GRASS, pattern="striped"), of("balloon", GRASS), "striped"),
-        Case(of("lion", STREET, pattern="striped"), of("lion", STREET), "striped"),
-    ],
-    "one of two nouns": [
-        Case(pair("cat", "next to", "ball", GRASS), of("cat", GRASS), "ball"),
-        Case(pair("frog", "next to", "house", BEACH), of("frog", BEACH), "house"),
-        Case(pair("panda", "next to", "balloon", SNOW), of("panda", SNOW), "balloon"),
-    ],
-}
 
 
 def right(before: Reading, after: Reading, source: Scene, target: Scene) -> bool:
@@ -239,7 +81,7 @@ def validate(model: LatentDiffusion, number: int, bar: tqdm) -> tuple[int, list[
     """How often true pictures, seen through the autoencoder, are read right.
 
     Returns:
-        (the number of things; of how many the noun, and the noun with colour, with size and with pattern, is read right)
+        (the number of things; of how many the noun is read right, and with it the colour, the size, the pattern)
     """
     art, things, counts = load_art(), 0, [0, 0, 0, 0]
     plain = lambda thing: replace(thing, pattern=None if thing.pattern == "with sprinkles" else thing.pattern)
@@ -260,6 +102,16 @@ def validate(model: LatentDiffusion, number: int, bar: tqdm) -> tuple[int, list[
     return things, counts
 
 
+def edit_of(setting: Setting, case: Case, model: LatentDiffusion) -> Edit:
+    """The edit that the command line makes of the setting's options."""
+    if setting.preserve:
+        return Preserve(case.source.things[0].noun)
+    alpha = Alpha(setting.tau)
+    if setting.factor is not None:
+        return Refine(alpha) + Reweight(case.word, setting.factor)
+    return Edit.between(*map(model.tokenizer.encode, case.prompts), alpha)
+
+
 def pictures(
     model: LatentDiffusion, case: Case, settings: tuple[Setting, ...], seed: int
 ) -> Iterator[UInt8[ndarray, "H W 3"]]:
@@ -268,7 +120,7 @@ def pictures(
     recording = record(model, source, Sampling(seed, STEPS))
     yield model.decode(recording.state(STEPS - 1).z_t)[0]
     for until, same in groupby(settings, lambda setting: setting.self_until):
-        edits = tuple(setting.edit(model, case) for setting in same)
+        edits = tuple(edit_of(setting, case, model) for setting in same)
         p2p = PromptToPrompt(model, source, (target,) * len(edits), edits, SelfInjection(until))
         *_, last = rerun(p2p, recording)
         yield from model.decode(last.z_t[1:])
@@ -334,9 +186,9 @@ PAGE = """\
 
 Made by `python -m weights.stickers.which_edit` on {processor}: every kind of edit in several ways, three prompts of two
 seeds each, by the shipped model at its other defaults. An edit is right if its picture is read as the target's prompt
-(the noun, colour, size, pattern, place, weather and style that fit the picture best among all that the world has) and
-what the prompts share stays: within 12 of 128 pixels of its place, and its size within a third. Counts are of
-the images whose source is read as its own prompt.
+(the noun, colour, size, place, weather and style that fit the picture best among all that the world has, and the
+pattern among those asked for) and what the prompts share stays: within 12 of 128 pixels of its place, and its size
+within a third. Counts are of the pictures whose source is read as its own prompt.
 
 {edits}
 
@@ -346,9 +198,10 @@ Can a weight remove a word? The same prompt twice, with the word's attention mul
 
 {removals}
 
-How far is the reading to be trusted? Of the {things} things in {scenes} rendered scenes that were put through the autoencoder
-it names {noun} right, and of these the colour of {colour}, the size of {size} and the pattern of {pattern}. It can't tell
-sprinkles, nor place and weather of pencil drawings. How it is done: [`weights/stickers/judge.py`](../weights/stickers/judge.py).
+How far is the reading to be trusted? Of the {things} things in {scenes} rendered scenes, put through the autoencoder,
+it names {noun} right, and of these the colour of {colour}, the size of {size} and the pattern of {pattern}. It can't
+tell sprinkles, nor place and weather of pencil drawings. How it is done:
+[`weights/stickers/judge.py`](../weights/stickers/judge.py).
 """
 
 if __name__ == "__main__":
