@@ -14,7 +14,7 @@ class Setting(NamedTuple):
     name: str
     tau: float = 0.2
     self_until: float = 0.6
-    preserve: bool = False  # the attention of the first noun, and of no other word
+    preserve: bool = False  # the attention of a noun that both prompts have, and of no other word
     factor: float | None = None  # of the attention to the word that the kind is about
 
 
@@ -29,15 +29,21 @@ class Case(NamedTuple):
     def prompts(self) -> tuple[str, str]:
         return caption(self.source), caption(self.source if self.word else self.target)
 
+    @property
+    def kept(self) -> str | None:
+        """The first noun that both scenes have."""
+        nouns = [thing.noun for thing in self.target.things]
+        return next((thing.noun for thing in self.source.things if thing.noun in nouns), None)
+
 
 SETTINGS = (
-    Setting("same seed alone", 1.0, 1.0),
     Setting("defaults"),
     Setting("`--tau 0.5`", 0.5),
+    Setting("`--preserve NOUN`", preserve=True),
     Setting("`--tau 0.5 --self-until 0.8`", 0.5, 0.8),
     Setting("`--tau 0.8 --self-until 0.8`", 0.8, 0.8),
-    Setting("`--preserve NOUN`", preserve=True),
     Setting("`--preserve NOUN --self-until 1.0`", self_until=1.0, preserve=True),
+    Setting("no injection", 1.0, 1.0),
 )
 FACTORS = tuple(Setting(f"`--reweight WORD={c:g}`", factor=c) for c in (0.0, -1.0, -4.0))
 

@@ -105,7 +105,7 @@ def validate(model: LatentDiffusion, number: int, bar: tqdm) -> tuple[int, list[
 def edit_of(setting: Setting, case: Case, model: LatentDiffusion) -> Edit:
     """The edit that the command line makes of the setting's options."""
     if setting.preserve:
-        return Preserve(case.source.things[0].noun)
+        return Preserve(case.kept)
     alpha = Alpha(setting.tau)
     if setting.factor is not None:
         return Refine(alpha) + Reweight(case.word, setting.factor)
@@ -133,22 +133,26 @@ def table(
     art = load_art()
     lines = [f"| {first} | {' | '.join(setting.name for setting in settings)} |", "|---" * (len(settings) + 1) + "|"]
     for kind, cases in kinds.items():
-        counts, of_all = [0] * len(settings), 0
+        counts, of_all = dict.fromkeys(settings, 0), 0
+        if not all(case.kept for case in cases):  # there is no noun to preserve
+            counts = {setting: n for setting, n in counts.items() if not setting.preserve}
         for case in cases:
             hints = case.source.things + case.target.things
             for seed in seeds:
-                before, *after = (read(picture, art, hints) for picture in pictures(model, case, settings, seed))
+                before, *after = (read(picture, art, hints) for picture in pictures(model, case, tuple(counts), seed))
                 bar.update()
                 if right(before, before, case.source, case.source):
                     of_all += 1
-                    counts = [n + right(before, one, case.source, case.target) for n, one in zip(counts, after)]
-        lines.append(f"| {kind} | {' | '.join(f'{n} of {of_all}' for n in counts)} |")
+                    for setting, one in zip(counts, after):
+                        counts[setting] += right(before, one, case.source, case.target)
+        cells = (f"{counts[setting]} of {of_all}" if setting in counts else "" for setting in settings)
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
     return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one seed and one prompt of each kind, written nowhere")
+    parser.add_argument("--quick", action="store_true", help="one prompt and one seed of each kind, and write no file")
     quick = parser.parse_args().quick
     model = load("stickers")
     edits, removals, seeds = EDITS, REMOVALS, SEEDS
@@ -163,7 +167,12 @@ def main() -> None:
         second = table(model, "the same prompt without", removals, FACTORS, seeds, bar)
     noun, colour, size, pattern = counts
     text = PAGE.format(
-        **dict(edits="\n".join(first), removals="\n".join(second), processor=processor()),
+        **dict(
+            edits="\n".join(first),
+            removals="\n".join(second),
+            processor=processor(),
+            seeds=" and ".join(map(str, seeds)),
+        ),
         **dict(scenes=scenes, things=things, noun=noun, colour=colour, size=size, pattern=pattern),
     )
     if quick:
@@ -184,15 +193,16 @@ def processor() -> str:
 PAGE = """\
 # Which edit needs which options
 
-Made by `python -m weights.stickers.which_edit` on {processor}: every kind of edit in several ways, three prompts of two
-seeds each, by the shipped model at its other defaults. An edit is right if its picture is read as the target's prompt
+Made by `python -m weights.stickers.which_edit` on {processor}: every kind of edit in several ways, three prompts with
+the seeds {seeds} each, by the shipped model at its other defaults. An edit is right if its picture is read as the target's prompt
 (the noun, colour, size, place, weather and style that fit the picture best among all that the world has, and the
 pattern among those asked for) and what the prompts share stays: within 12 of 128 pixels of its place, and its size
 within a third. Counts are of the pictures whose source is read as its own prompt.
 
 {edits}
 
-NOUN is the first noun of the source. `same seed alone` injects nothing (`--tau 1.0 --self-until 1.0`).
+NOUN is the first noun that both prompts have. `no injection` is the same seed alone
+(`--tau 1.0 --self-until 1.0`).
 
 Can a weight remove a word? The same prompt twice, with the word's attention multiplied:
 
