@@ -167,12 +167,10 @@ def main() -> None:
         second = table(model, "the same prompt without", removals, FACTORS, seeds, bar)
     noun, colour, size, pattern = counts
     text = PAGE.format(
-        **dict(
-            edits="\n".join(first),
-            removals="\n".join(second),
-            processor=processor(),
-            seeds=" and ".join(map(str, seeds)),
-        ),
+        processor=processor(),
+        seeds=" and ".join(map(str, seeds)),
+        edits="\n".join(first),
+        removals="\n".join(second),
         **dict(scenes=scenes, things=things, noun=noun, colour=colour, size=size, pattern=pattern),
     )
     if quick:
@@ -194,10 +192,10 @@ PAGE = """\
 # Which edit needs which options
 
 Made by `python -m weights.stickers.which_edit` on {processor}: every kind of edit in several ways, three prompts with
-the seeds {seeds} each, by the shipped model at its other defaults. An edit is right if its picture is read as the target's prompt
-(the noun, colour, size, place, weather and style that fit the picture best among all that the world has, and the
-pattern among those asked for) and what the prompts share stays: within 12 of 128 pixels of its place, and its size
-within a third. Counts are of the pictures whose source is read as its own prompt.
+the seeds {seeds} each, by the shipped model at its other defaults. An edit is right if its picture is read as the
+target's prompt (the noun, colour, size, place, weather and style that fit the picture best among all that the world has,
+and the pattern among those asked for) and what the prompts share stays: within 12 of 128 pixels of its place, and its
+size within a third. Counts are of the pictures whose source is read as its own prompt.
 
 {edits}
 
