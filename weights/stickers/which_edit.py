@@ -168,6 +168,7 @@ def main() -> None:
     noun, colour, size, pattern = counts
     text = PAGE.format(
         processor=processor(),
+        prompts="one prompt" if quick else "three prompts",
         seeds=" and ".join(map(str, seeds)),
         edits="\n".join(first),
         removals="\n".join(second),
@@ -191,8 +192,8 @@ def processor() -> str:
 PAGE = """\
 # Which edit needs which options
 
-Made by `python -m weights.stickers.which_edit` on {processor}: every kind of edit in several ways, three prompts with
-the seeds {seeds} each, by the shipped model at its other defaults. An edit is right if its picture is read as the
+Made by `python -m weights.stickers.which_edit` on {processor}: every kind of edit in several ways by the shipped model,
+at its other defaults; {prompts} of each kind, of seed {seeds}. An edit is right if its picture is read as the
 target's prompt (the noun, colour, size, place, weather and style that fit the picture best of all that the world has,
 and the pattern among those asked for) and what the prompts share stays: within 12 of 128 pixels of its place, and its
 size within a third. Counts are of the pictures whose source is read as its own prompt.
