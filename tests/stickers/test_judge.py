@@ -84,6 +84,8 @@ CAT, DOG, BALL = Thing("cat"), Thing("dog"), Thing("ball")
         (shown((DOG, 60, 70, 66), (BALL, 100, 70, 40)), one("dog"), False),
         (shown((CAT, 62, 68, 96)), one("cat", size="big"), True),
         (shown((CAT, 62, 68, 72)), one("cat", size="big"), False),
+        (shown((CAT, 60, 96, 96)), one("cat", size="big"), True),  # as far as it must come in if it grew at an edge
+        (shown((CAT, 60, 99, 96)), one("cat", size="big"), False),
         (shown((Thing("cat", "blue"), 60, 70, 66)), one("cat", "blue"), True),
         (shown((CAT, 60, 70, 66)), one("cat", "blue"), False),
         (shown((CAT, 60, 70, 66), fog=0.5), one("cat", weather="fog"), True),

@@ -55,13 +55,15 @@ def right(before: Reading, after: Reading, source: Scene, target: Scene) -> bool
         stood = was and next((f for f in before.found if _same(f.thing, was, source.style)), None)
         if places[i] is None or (was and stood is None):
             return False
+        far = NEAR
         if was and thing.size != was.size:
             if places[i].size_word(len(target.things)) != thing.size:
                 return False
+            far += abs(places[i].side - stood.side) / 2  # what grows at the picture's edge must come in
         elif stood and not 1 / ALIKE < places[i].side / stood.side < ALIKE:
             return False
         moves = target.relation is not None and source.relation is not None and source.relation != target.relation
-        if stood and not moves and max(abs(places[i].x - stood.x), abs(places[i].y - stood.y)) > NEAR:
+        if stood and not moves and max(abs(places[i].x - stood.x), abs(places[i].y - stood.y)) > far:
             return False
     return target.relation is None or target.relation == relation(places[0], places[1])
 
