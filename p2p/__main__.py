@@ -141,9 +141,9 @@ def parser() -> argparse.ArgumentParser:
         description="Source and edits side by side. Words that a target shares with the source keep their attention, "
         "words in the place of others are swapped, words that are new have their own. The options below say otherwise, "
         "and hold for every target; in a file that --save writes each may have its own.",
-        epilog="Which options an edit needs: a noun, colour, place or style for another, and a colour, pattern or weather "
-        "added: the defaults. A size added: --tau 0.5. A size for another: --preserve NOUN. Another relation: --tau 0.5. "
-        "A second thing added or one taken away: none keeps the rest in place. Measured in docs/which-edit.md.",
+        epilog="Which options an edit needs, by docs/which-edit.md: a noun, colour, place or style for another, and a "
+        "colour, pattern or weather added: the defaults. A size added: --tau 0.5. A size for another: --preserve NOUN. "
+        "Another relation: --tau 0.5. A second thing added, or one of two taken away: none keeps the rest in place.",
     )
     edit.add_argument("source", help="the prompt of the picture")
     edit.add_argument("targets", nargs="+", metavar="target", help="the edited prompt, or several")
