@@ -26,10 +26,10 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(READY) ## an image, the same seed with one word changed, and the Prompt-to-Prompt edit: out/demo.png
-	$(RUN) -m p2p.demo
+	$(RUN) -m p2p.cli.demo
 
 gallery: $(READY) ## every kind of edit, and ten edits of one source: docs/gallery.png, docs/targets.png
-	$(RUN) -m p2p.gallery
+	$(RUN) -m p2p.cli.gallery
 
 test: $(READY) ## run the tests
 	$(RUN) -m pytest
@@ -41,11 +41,11 @@ test-machines: $(READY) ## run the tests of equal bits on other processors, emul
 	$(RUN) tests/machines.py
 
 equations: $(READY) ## write EQUATIONS.md: every formula of the lecture, its functions and its tests
-	$(RUN) -m ldm.index
+	$(RUN) -m p2p.equations.index
 
 mutants: $(READY) ## break every formula in many ways, see that its tests notice (minutes), and write EQUATIONS.md
 	OMP_NUM_THREADS=1 $(RUN) tests/mutants.py
-	$(RUN) -m ldm.index
+	$(RUN) -m p2p.equations.index
 
 busy: $(READY) ## time an edit alone and beside another program that computes, by how threads wait (minutes)
 	$(RUN) tests/busy.py
@@ -59,14 +59,14 @@ format: $(READY) ## mend style
 	$(RUN) -m ruff format .
 
 train-stickers: $(READY) ## train the shipped model from nothing (hours; goes on from where it stopped)
-	$(FAST) $(RUN) -m weights.stickers.train autoencoder
-	$(FAST) $(RUN) -m weights.stickers.train diffusion
-	$(FAST) $(RUN) -m weights.stickers.train decoder
-	$(FAST) $(RUN) -m weights.stickers.train vq
-	$(RUN) -m weights.stickers.train export
+	$(FAST) $(RUN) -m weights.training.train autoencoder
+	$(FAST) $(RUN) -m weights.training.train diffusion
+	$(FAST) $(RUN) -m weights.training.train decoder
+	$(FAST) $(RUN) -m weights.training.train vq
+	$(RUN) -m weights.training.train export
 
 contact-sheet: $(READY) ## 100 prompts not trained on and ten edits, by the shipped model: weights/stickers/contact_sheet.png
-	$(RUN) -m weights.stickers.contact_sheet
+	$(RUN) -m p2p.experiments.contact_sheet
 
 clean: ## remove what make made (not the training runs, which are in the user's cache)
 	rm -rf $(VENV) out build *.egg-info .pytest_cache .ruff_cache

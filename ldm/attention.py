@@ -18,7 +18,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ldm.checks import check_heads
+from ldm.helpers.checks import check_heads
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ldm.attention import SelfAttentionBlock
 from ldm.blocks import Downsample, ResidualBlock, Upsample
-from ldm.checks import check_latents
 from ldm.config import AutoencoderConfig
+from ldm.helpers.checks import check_latents
 from ldm.quantize import Codebook
 
 EPS = 1e-6  # of every GroupNorm in the first stage (the UNet's differ)
@@ -199,12 +199,12 @@ class Autoencoder(nn.Module):
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
             raise ValueError(
                 f"x must be pictures in [-1, 1], (b, 3, H, W), got {x.dtype} of the shape {tuple(x.shape)}: "
-                "ldm.pictures.to_tensor makes them of bytes (b, H, W, 3)"
+                "ldm.helpers.images.to_tensor makes them of bytes (b, H, W, 3)"
             )
         if (largest := x.abs().amax()) > BYTES_FROM:
             raise ValueError(
                 f"x must be pictures in [-1, 1], its numbers go up to {largest:g}: "
-                "for bytes write ldm.pictures.to_tensor(pictures), or x / 127.5 - 1"
+                "for bytes write ldm.helpers.images.to_tensor(pictures), or x / 127.5 - 1"
             )
         if x.shape[-1] % self.config.factor or x.shape[-2] % self.config.factor:
             raise ValueError(

@@ -12,8 +12,8 @@ from typing import Literal
 
 import pydantic
 
-from ldm.checks import check_fields
-from ldm.limits import LONGEST, check_levels, check_sizes
+from ldm.helpers.checks import check_fields
+from ldm.helpers.limits import LONGEST, check_levels, check_sizes
 
 STRICT = pydantic.ConfigDict(extra="forbid", strict=True)  # how configurations are read from files
 

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from ldm.attention import AttentionEdit, Site, attend
 from ldm.autoencoder import Autoencoder
-from ldm.bert import BertEncoder
-from ldm.checks import check_context, check_latents, check_prompts, check_rows, checked
 from ldm.config import ModelConfig
-from ldm.pictures import to_bytes, to_tensor
+from ldm.helpers.checks import check_context, check_latents, check_prompts, check_rows, checked
+from ldm.helpers.images import to_bytes, to_tensor
+from ldm.helpers.vocabulary import Vocabulary
 from ldm.samplers import DDIM, REMEMBERED, Sampler, Step, Visit
 from ldm.schedule import Prediction, Schedule, Time, guided
 from ldm.text_encoder import TextEncoder
 from ldm.tokenizer import PromptTokenizer
 from ldm.unet import UNet
-from ldm.vocabulary import Vocabulary
+from ldm.zoo.bert import BertEncoder
 
 
 class State(NamedTuple):

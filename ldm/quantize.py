@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ldm.checks import check_alike
+from ldm.helpers.checks import check_alike
 
 IDLE = 0.02  # chosen less often than this share of the mean, an entry begins again
 

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from ldm.checks import check_latents, checked
+from ldm.helpers.checks import check_latents, checked
 from ldm.schedule import Prediction, Schedule, Time
 
 

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ldm.checks import check_latents, check_rows, checked, plain
 from ldm.config import ScheduleConfig
+from ldm.helpers.checks import check_latents, check_rows, checked, plain
 
 Time = int | Int[Tensor, " b"]  # one step for the whole batch, or one per latent
 

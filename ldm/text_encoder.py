@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ldm.attention import attend, multi_head
-from ldm.checks import check_heads
 from ldm.config import TextConfig, VisionConfig
+from ldm.helpers.checks import check_heads
 
 
 def quick_gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -2,7 +2,7 @@
 
 A prompt becomes BOS, its tokens, EOS and padding, always `length` in all. Every token knows which characters of the
 prompt it came from, which is how Prompt-to-Prompt finds the columns of a word. Here is what tokenizers have in common,
-and CLIP's: lower-cased byte-pair encoding. BERT's is in `ldm/wordpiece.py`.
+and CLIP's: lower-cased byte-pair encoding. BERT's is in `ldm/zoo/wordpiece.py`.
 """
 
 import json

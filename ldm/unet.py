@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from ldm.attention import AttentionEdit, SelfAttentionBlock, SpatialTransformer
 from ldm.blocks import Downsample, ResidualBlock, Upsample
-from ldm.checks import check_context, check_latents, check_rows
 from ldm.config import UNetConfig
+from ldm.helpers.checks import check_context, check_latents, check_rows
 
 
 def timestep_embedding(timestep: Int[Tensor, " b"], width: int) -> Float[Tensor, "b width"]:

@@ -1,11 +1,11 @@
 """The command `p2p`."""
 
-from ldm.program import run
+from ldm.helpers.program import run
 
 
 def main() -> None:
     """Raises SystemExit for what does not end well."""
-    run("p2p.cli", "p2p")
+    run("p2p.cli.main", "p2p")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ldm.attention import AttentionEdit
-from ldm.checks import check_fields, check_prompts, checked
 from ldm.config import STRICT
+from ldm.helpers.checks import check_fields, check_prompts, checked
 from ldm.pipeline import LatentDiffusion, State
 from p2p.alpha import Time, Window, window
 from p2p.edits import Edit, Moment, Reweight

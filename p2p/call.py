@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from ldm.checks import check_fields
 from ldm.config import STRICT
+from ldm.helpers.checks import check_fields
 from ldm.pipeline import LatentDiffusion, State
 from ldm.samplers import SAMPLERS, Name, Sampler, ddim_step
 from ldm.schedule import Schedule

@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ldm.checks import check_fields
 from ldm.config import STRICT
+from ldm.helpers.checks import check_fields
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha, Time, Window, window
 from p2p.mapper import Merge, align, aligned_columns, mapper

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm.attention import AttentionEdit, Site, attend, attention_map
-from ldm.checks import check_fields
 from ldm.config import STRICT
+from ldm.helpers.checks import check_fields
 from ldm.pipeline import LatentDiffusion
 from p2p.edits import Matrices, stack, used
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ldm.checks import check_fields
 from ldm.config import STRICT
+from ldm.helpers.checks import check_fields
 from ldm.pipeline import State
 from ldm.tokenizer import Tokens
 from p2p.alpha import Time, switch_time

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ldm.checks import checked
+from ldm.helpers.checks import checked
 from ldm.tokenizer import Tokens
 from p2p.words import Word, columns, normal, words
 

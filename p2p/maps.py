@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm.attention import Site
-from ldm.checks import check_prompts
+from ldm.helpers.checks import check_prompts
 from ldm.pipeline import State
 from ldm.tokenizer import Tokens
 from p2p.words import columns, names, words

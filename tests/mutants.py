@@ -28,8 +28,8 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # as pytest has it
 
-from ldm import index  # noqa: E402 found by the line above
-from ldm.register import FORMULAS  # noqa: E402 likewise
+from p2p.equations import index  # noqa: E402 found by the line above
+from p2p.equations.register import FORMULAS  # noqa: E402 likewise
 
 PER_FUNCTION = 10  # mutants of one function, evenly taken from all there are
 SECONDS = 30  # a mutant that runs longer than this is killed by the clock
@@ -37,10 +37,10 @@ SECONDS = 30  # a mutant that runs longer than this is killed by the clock
 # what a row's formula rests on besides the functions that claim it
 ALSO = {
     "D5": ["ldm.schedule.Schedule.alpha", "ldm.schedule.Schedule.signal", "ldm.schedule.Schedule.noise"],
-    "D15": ["weights.stickers.train_diffusion.DiffusionLoss.__call__"],  # draws lines 2 to 4
+    "D15": ["weights.training.train_diffusion.DiffusionLoss.__call__"],  # draws lines 2 to 4
     "C5": ["ldm.attention.SpatialTransformer"],
     "C8": ["ldm.attention.attend"],
-    "P2": ["p2p.baselines.blended", "p2p.baselines.inpaint"],
+    "P2": ["p2p.experiments.baselines.blended", "p2p.experiments.baselines.inpaint"],
     "P1": ["p2p.algorithm.PromptToPrompt.denoise"],  # with tau above every step
     "P3": ["p2p.inject.explicit"],
 }
@@ -56,7 +56,7 @@ EQUIVALENT = {
     ),
     ("ldm.contrastive.contrastive_loss", "S.log_softmax(dim=0) -> S.log_softmax(dim=-2)"): "the same axis of two",
     (
-        "weights.stickers.train_diffusion.DiffusionLoss.__call__",
+        "weights.training.train_diffusion.DiffusionLoss.__call__",
         "torch.rand((self.batch, 1), generator=generator) < DROPOUT -> "
         "torch.rand((self.batch, 1), generator=generator) <= DROPOUT",
     ): "they differ with probability 0",
@@ -67,8 +67,11 @@ EQUIVALENT = {
         "torch.promote_types(Q.dtype, torch.float32) -> torch.promote_types(torch.float32, Q.dtype)",
     ): "the wider of two types, either way round",
     ("p2p.mapper.mapper", "max(len(source), len(target)) -> max(len(target), len(source))"): "the larger of two",
-    ("p2p.sweeps.sweep", "measure(p, o) -> measure(o, p)"): "likeness is symmetric",
-    ("ldm.bound.reverse_step", "schedule.alpha -> schedule.alpha_bar"): "of one step they are the same",
+    ("p2p.experiments.sweeps.sweep", "measure(p, o) -> measure(o, p)"): "likeness is symmetric",
+    (
+        "ldm.equations.variational_bound.reverse_step",
+        "schedule.alpha -> schedule.alpha_bar",
+    ): "of one step they are the same",
     (
         "ldm.train.ldm_loss",
         "F.mse_loss(wide(unet(z_t, t - 1, context)), wide(schedule.ta -> "

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from ldm.train import Recipe, Trainer
+from weights.training.trainer import Recipe, Trainer
 
 
 class Regression:

@@ -25,7 +25,7 @@ def turns(module: str, **user: str) -> int:
     return int(re.search(r"GOMP_SPINCOUNT = '(\d+)'", run.stderr)[1])
 
 
-@pytest.mark.parametrize("module", ["p2p", "ldm.explain", "weights.stickers.train"])
+@pytest.mark.parametrize("module", ["p2p.experiments.which_edit", "weights.training.train"])
 def test_threads_sleep_soon(module):
     """In a program of each package; the last one's first import is torch."""
     assert turns(module) == 3000
@@ -35,4 +35,4 @@ def test_threads_sleep_soon(module):
     ("user", "expected"), [({"GOMP_SPINCOUNT": "70"}, 70), ({"OMP_WAIT_POLICY": "passive"}, 0)], ids=str
 )
 def test_the_users_own_setting_holds(user, expected):
-    assert turns("ldm.explain", **user) == expected
+    assert turns("weights.training.train", **user) == expected

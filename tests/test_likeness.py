@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ldm.likeness import psnr, structure
+from ldm.helpers.likeness import psnr, structure
 
 
 def test_psnr_by_hand():

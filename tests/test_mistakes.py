@@ -16,18 +16,18 @@ import numpy as np, torch
 from PIL import Image
 import weights.load
 from ldm.attention import Attention, SelfAttentionBlock, attend, element_wise
-from ldm.bound import last_term, step_term
+from ldm.equations.variational_bound import last_term, step_term
 from ldm.config import *
-from ldm.ideal import IdealDenoiser, data_set
-from ldm.likeness import psnr, structure
-from ldm.pictures import to_bytes, to_tensor
+from ldm.equations.ideal_denoiser import IdealDenoiser, data_set
+from ldm.helpers.likeness import psnr, structure
+from ldm.helpers.images import to_bytes, to_tensor
 from ldm.quantize import codebook_loss, straight_through
 from ldm.samplers import *
 from ldm.schedule import *
 from ldm.text_encoder import SelfAttention
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
-from p2p.baselines import blended, fixed_seed, sdedit, uncrop
+from p2p.experiments.baselines import blended, fixed_seed, sdedit, uncrop
 from p2p.call import Call, Sampling, Target
 from p2p.edits import Composition, Moment, Preserve, Refine, Reweight, Swap
 from p2p.inject import Layers
@@ -35,7 +35,7 @@ from p2p.local_blend import Region
 from p2p.mapper import align, mapper
 from p2p.maps import MapHistory
 from p2p.masks import Box
-from p2p.reference import Reference
+from p2p.experiments.reference import Reference
 model = weights.load.load("stickers")
 CAT, DOG = "a photo of a cat", "a photo of a dog"
 source, target = map(model.tokenizer.encode, (CAT, DOG))
@@ -137,7 +137,7 @@ REFUSED = {
     "model.encode_pictures(bytes_.transpose(0, 3, 1, 2))": "write pictures.transpose(0, 2, 3, 1)",
     "model.encode_pictures(torch.from_numpy(bytes_))": "got a tensor: pictures.numpy() of one of bytes",
     "model.autoencoder.encode(torch.full((1, 3, 16, 16), 200.0))": "go up to 200: for bytes write",
-    "model.autoencoder.encode(torch.zeros(1, 16, 16, 3))": "ldm.pictures.to_tensor makes them of bytes",
+    "model.autoencoder.encode(torch.zeros(1, 16, 16, 3))": "ldm.helpers.images.to_tensor makes them of bytes",
     "to_tensor(bytes_ / 255)": "got float64",
     "to_bytes(torch.zeros(1, 16, 16, 3))": "x must be pictures in [-1, 1], (b, 3, H, W), got torch.float32",
     "psnr(bytes_[0] / 255, bytes_[0] / 255)": "write (255 * picture).round().astype(np.uint8)",

@@ -9,8 +9,8 @@ from regression import Regression, network, recipe, train
 from torch import nn
 from torch.testing import assert_close
 
-from ldm.muon import Muon
-from ldm.train import Recipe, Trainer, hidden_matrices
+from weights.training.muon import Muon
+from weights.training.trainer import Recipe, Trainer, hidden_matrices
 
 
 def test_the_learning_rate_rises_stays_and_falls_to_a_hundredth():

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ldm.program import Messages, run
+from ldm.helpers.program import Messages, run
 
 ROOT = Path(__file__).parents[1]
 MANY = "def main():\n    print('line\\n' * 100_000)\n"  # more than a pipe holds
@@ -27,7 +27,7 @@ def start(tmp_path):
 
     def started(source: str, shell: str = '"$@"', **options) -> subprocess.Popen:
         (tmp_path / "tried.py").write_text(source)
-        command = ["bash", "-c", shell, "-", sys.executable, "-c", "from ldm.program import run; run('tried')"]
+        command = ["bash", "-c", shell, "-", sys.executable, "-c", "from ldm.helpers.program import run; run('tried')"]
         env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
         env.pop("PYTHONUNBUFFERED", None)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options

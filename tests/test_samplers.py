@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from ldm.config import ScheduleConfig
-from ldm.ideal import IdealDenoiser, gaussian
+from ldm.equations.ideal_denoiser import IdealDenoiser, gaussian
 from ldm.samplers import REMEMBERED, SAMPLERS, Step, Visit, times
 from ldm.schedule import Schedule
 

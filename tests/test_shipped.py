@@ -10,17 +10,17 @@ import torch
 from PIL import Image
 
 from ldm.config import PRESETS, ModelConfig
-from ldm.pictures import to_tensor
+from ldm.helpers.images import to_tensor
 from ldm.quantize import usage
-from p2p import demo
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
 from p2p.call import Sampling
+from p2p.cli import demo
 from p2p.edits import Swap
 from p2p.inject import watching
 from p2p.maps import MapHistory
 from weights.load import SHIPPED, load, load_autoencoder
-from weights.stickers.train_autoencoder import mean_psnr
+from weights.training.train_autoencoder import mean_psnr
 
 ROOT = Path(__file__).parents[1]
 CAT, DOG = "a photo of a cat on the beach", "a photo of a dog on the beach"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ldm.tokenizer import CLIPTokenizer
 from p2p.words import words
-from weights.stickers import world
-from weights.stickers.train_diffusion import IN_PIECES
+from weights.training import world
+from weights.training.train_diffusion import IN_PIECES
 
 LENGTH = 32  # of the shipped model's context: 30 tokens between BOS and EOS
 WORLD_WORDS = sorted(

@@ -8,9 +8,10 @@ from torch.testing import assert_close
 
 from ldm.config import ScheduleConfig
 from ldm.schedule import Schedule
-from ldm.train import Trainer, ldm_loss
-from weights.stickers import train_diffusion
-from weights.stickers.train_diffusion import DiffusionLoss, new_model
+from ldm.train import ldm_loss
+from weights.training import train_diffusion
+from weights.training.train_diffusion import DiffusionLoss, new_model
+from weights.training.trainer import Trainer
 
 
 class Spy(nn.Module):

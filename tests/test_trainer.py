@@ -7,8 +7,8 @@ import pytest
 import torch
 from regression import Regression, assert_same, log, network, recipe, state, train
 
-from ldm.files import save_atomically
-from ldm.train import Trainer
+from ldm.helpers.files import save_atomically
+from weights.training.trainer import Trainer
 
 
 class PowerCut(Exception):

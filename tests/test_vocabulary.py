@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_training_again_gives_the_shipped_tokenizer(tokenizer, tmp_path):
     """Vocabulary, merges and rules. In a process of its own, where 20,000 captions take seconds: no shape checks."""
-    program = "import sys, weights.stickers.train as t; t.make_tokenizer().save(sys.argv[1])"
+    program = "import sys, weights.training.train as t; t.make_tokenizer().save(sys.argv[1])"
     subprocess.run([sys.executable, "-c", program, tmp_path / "new.json"], check=True, cwd=ROOT)
     tokenizer.save(tmp_path / "shipped.json")
     new, shipped = (json.loads((tmp_path / name).read_text("utf-8")) for name in ("new.json", "shipped.json"))

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 
 from ldm.config import BertConfig
 from ldm.tokenizer import PromptTokenizer
-from ldm.wordpiece import BertTokenizer
+from ldm.zoo.wordpiece import BertTokenizer
 from p2p.mapper import align, mapper
 from p2p.words import columns
 

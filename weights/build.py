@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from ldm.autoencoder import Autoencoder
-from ldm.bert import BertEncoder
-from ldm.clip import CLIP
 from ldm.config import AutoencoderConfig, BertConfig, CLIPConfig, ModelConfig, TextConfig, UNetConfig
 from ldm.text_encoder import TextEncoder
 from ldm.unet import UNet
+from ldm.zoo.bert import BertEncoder
+from ldm.zoo.clip import CLIP
 
 PartConfig = UNetConfig | AutoencoderConfig | TextConfig | BertConfig | CLIPConfig
 

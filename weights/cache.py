@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pydantic
 
-from ldm.files import save_atomically
+from ldm.helpers.files import save_atomically
 from weights.checkpoints import Checkpoint
 
 COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from ldm.config import AutoencoderConfig, BertConfig, CLIPConfig, ModelConfig, ScheduleConfig, TextConfig, UNetConfig
-from ldm.limits import DEEPEST, LONGEST
+from ldm.helpers.limits import DEEPEST, LONGEST
 from weights.kinds import WITHOUT, by_channels, by_class, wrong
 from weights.settings import Settings, cut
 from weights.tokenizers import pad_token

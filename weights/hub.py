@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx
 
-from ldm.files import save_atomically
+from ldm.helpers.files import save_atomically
 from weights.cache import COMMIT, HASH, Place, held, verify
 from weights.checkpoints import CHECKPOINTS, LICENCES
 

@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 from ldm.autoencoder import Autoencoder
-from ldm.clip import CLIP
 from ldm.config import AUTOENCODERS, CLIP_PRESETS, PRESETS, ModelConfig, TextConfig
+from ldm.helpers.vocabulary import Vocabulary
 from ldm.pipeline import LatentDiffusion
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
-from ldm.vocabulary import Vocabulary
+from ldm.zoo.clip import CLIP
 from weights import folders
 from weights.build import empty, shapes
 from weights.checkpoints import CHECKPOINTS

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ldm.limits import LARGEST
+from ldm.helpers.limits import LARGEST
 
 Config = TypeVar("Config")
 

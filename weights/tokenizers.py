@@ -15,7 +15,7 @@ from tokenizers import AddedToken
 
 from ldm.config import BertConfig, TextConfig
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
-from ldm.wordpiece import BertTokenizer
+from ldm.zoo.wordpiece import BertTokenizer
 from weights.public import fetched, files_of
 from weights.settings import Settings, cut
 

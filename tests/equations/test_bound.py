@@ -13,9 +13,9 @@ from normal import normal
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from torch.testing import assert_close
 
-from ldm.bound import last_term, log_p, log_q, prior_term, reverse_step, step_term
 from ldm.config import ScheduleConfig
-from ldm.ideal import IdealDenoiser, gaussian
+from ldm.equations.ideal_denoiser import IdealDenoiser, gaussian
+from ldm.equations.variational_bound import last_term, log_p, log_q, prior_term, reverse_step, step_term
 from ldm.samplers import ddpm_step
 from ldm.schedule import Prediction, Schedule
 

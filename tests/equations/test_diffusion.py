@@ -12,7 +12,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
 from ldm.config import ScheduleConfig
-from ldm.ideal import IdealDenoiser, gaussian
+from ldm.equations.ideal_denoiser import IdealDenoiser, gaussian
 from ldm.samplers import DDIM, ddim_step, ddpm_step, times
 from ldm.schedule import Prediction, Schedule, guided
 

@@ -9,10 +9,10 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 from torch.testing import assert_close
 
 from ldm.config import ScheduleConfig
-from ldm.ideal import IdealDenoiser, Mixture, data_set, gaussian
+from ldm.equations.ideal_denoiser import IdealDenoiser, Mixture, data_set, gaussian
 from ldm.schedule import Schedule, guided
-from p2p import plane
-from p2p.plane import edited, nearest, walk
+from p2p.experiments import two_dimensions
+from p2p.experiments.two_dimensions import edited, nearest, walk
 
 SCHEDULE = Schedule(ScheduleConfig())
 ABAR = SCHEDULE.alpha_bar
@@ -146,7 +146,7 @@ def test_an_edit_between_equal_worlds_changes_nothing():
 
 
 def test_the_figure_of_the_plane_is_drawn():
-    drawn = plane.figure()
+    drawn = two_dimensions.figure()
     titles = [axis.get_title() for axis in drawn.axes]
     assert [title.split()[0] for title in titles[:3]] == ["DDPM:", "DDIM:", "Guidance"]
     never, some, long = (int(re.search(r"(\d+) of 18", title)[1]) for title in titles[3:])

@@ -23,7 +23,7 @@ from ldm.quantize import (
     usage,
 )
 from weights.load import SHIPPED
-from weights.stickers.train_autoencoder import mean_psnr, reconstructions, vq_loss
+from weights.training.train_autoencoder import mean_psnr, reconstructions, vq_loss
 
 VQ = AUTOENCODERS["stickers-vq"]
 # float64 sums of at most a few dozen terms

@@ -11,9 +11,9 @@ import pytest
 import torch
 from mutants import mutants_of
 
-from ldm import explain, index
-from ldm.explain import EXAMPLES
-from ldm.register import FORMULAS, listing
+from p2p.equations import explain, index
+from p2p.equations.explain import EXAMPLES
+from p2p.equations.register import FORMULAS, listing
 
 DEFINITIONS = index.definitions()
 MARKS = list(index.tests())
@@ -118,7 +118,9 @@ def test_an_unknown_id_is_told_the_known_ones():
 
 
 def test_the_command_prints_and_refuses():
-    run = lambda *args: subprocess.run([sys.executable, "-m", "ldm.explain", *args], capture_output=True, text=True)
+    run = lambda *args: subprocess.run(
+        [sys.executable, "-m", "p2p", "equations", *args], capture_output=True, text=True
+    )
     shown = run("D7")
     assert shown.returncode == 0 and "Bayes" in shown.stdout and not shown.stderr
     refused = run("D99")

@@ -12,10 +12,11 @@ from torch import nn
 from torch.testing import assert_close
 
 from ldm.config import ScheduleConfig
-from ldm.ideal import IdealDenoiser, gaussian
+from ldm.equations.ideal_denoiser import IdealDenoiser, gaussian
 from ldm.samplers import ddpm_step
 from ldm.schedule import Schedule
-from ldm.train import Recipe, Trainer, ldm_loss
+from ldm.train import ldm_loss
+from weights.training.trainer import Recipe, Trainer
 
 MEAN, S2 = 1.5, 0.25
 DATA = gaussian(torch.tensor([MEAN], dtype=torch.float64), torch.tensor([[S2]], dtype=torch.float64))

@@ -10,8 +10,8 @@ from ldm.attention import attend, attention_map
 from ldm.samplers import SAMPLERS, Sampler, ddim_step, times
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Step
-from p2p.baselines import fixed_seed
 from p2p.edits import Edit, Moment, Refine, Swap
+from p2p.experiments.baselines import fixed_seed
 from p2p.inject import Layers
 from p2p.maps import WordMaps
 

@@ -9,8 +9,8 @@ from PIL import Image
 from ldm.config import ScheduleConfig
 from ldm.schedule import Schedule
 from p2p.algorithm import PromptToPrompt
-from p2p.animate import frames, save_gif
 from p2p.edits import Refine, Swap
+from p2p.figures.animation import frames, save_gif
 
 CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
 

@@ -13,8 +13,8 @@ from ldm.pipeline import LatentDiffusion, Noise, State
 from ldm.samplers import DDIM, SAMPLERS, times
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Step
-from p2p.baselines import blended, fixed_seed, inpaint, reference, sdedit, uncrop
 from p2p.edits import Swap
+from p2p.experiments.baselines import blended, fixed_seed, inpaint, reference, sdedit, uncrop
 from p2p.masks import Box
 
 CAT, DOG, BICYCLE = (f"a photo of a {noun} on the grass" for noun in ("cat", "dog", "bicycle"))

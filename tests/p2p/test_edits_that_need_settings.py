@@ -10,9 +10,9 @@ from ldm.pipeline import LatentDiffusion
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
 from p2p.edits import Edit
+from p2p.experiments.edit_kinds import EDITS, FACTORS, REMOVALS, SETTINGS
 from p2p.local_blend import LocalBlend, Region
 from weights.load import load
-from weights.stickers.edit_kinds import EDITS, FACTORS, REMOVALS, SETTINGS
 
 ROOT = Path(__file__).parents[2]
 

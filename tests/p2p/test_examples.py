@@ -1,9 +1,9 @@
-"""The numbers that `ldm.explain` shows of Prompt-to-Prompt, worked by hand."""
+"""The numbers that `p2p.equations.explain` shows of Prompt-to-Prompt, worked by hand."""
 
 import torch
 from torch.testing import assert_close
 
-from p2p.examples import EXAMPLES
+from p2p.equations.examples import EXAMPLES
 
 # the lecture's example: five positions, three words
 A = [[1, 6, 11], [2, 7, 12], [3, 8, 13], [4, 9, 14], [5, 10, 15]]

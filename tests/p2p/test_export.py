@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from p2p.alpha import Step, Window
-from p2p.export import measurements, save_numbers
-from p2p.sweeps import Sweep
+from p2p.experiments.export import measurements, save_numbers
+from p2p.experiments.sweeps import Sweep
 
 FIELDS = ["source", "target", "seed", "setting", "start", "end", "preservation_db", "structure", "fidelity"]
 

@@ -6,7 +6,7 @@ import torch
 from model_files import in_dtype
 from torch.testing import assert_close
 
-from p2p.fidelity import fidelity
+from p2p.experiments.fidelity import fidelity
 
 CAT, DOG = "a photo of a cat", "a photo of a dog"
 SPREAD = 0.5  # standard deviation of the latents of either prompt

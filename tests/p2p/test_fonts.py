@@ -6,8 +6,8 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib.font_manager import fontManager
 
-from p2p import show
-from p2p.fonts import font_with, own_font
+from p2p.figures import sheets
+from p2p.figures.fonts import font_with, own_font
 
 LETTER = "\U00013000"  # an Egyptian hieroglyph, which few machines have a font for
 
@@ -39,9 +39,9 @@ def machine_with_the_letter(tmp_path, monkeypatch):
 
 def dark(text: str) -> int:
     """Pixels of a line of text of 36 points, at 72 to the inch, that are darker than half."""
-    sheet = show.Sheet(4.0)
+    sheet = sheets.Sheet(4.0)
     sheet.text(0.2, 0.2, text, 36.0)
-    return int((np.asarray(show.as_image(sheet.done(), dpi=72).convert("L")) < 128).sum())
+    return int((np.asarray(sheets.as_image(sheet.done(), dpi=72).convert("L")) < 128).sum())
 
 
 def test_a_letter_that_our_font_lacks_is_drawn_in_one_that_has_it(machine_with_the_letter):

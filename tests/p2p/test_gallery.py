@@ -3,7 +3,7 @@
 import pytest
 
 from p2p.call import Call
-from p2p.gallery import EXAMPLES
+from p2p.cli.gallery import EXAMPLES
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.title)

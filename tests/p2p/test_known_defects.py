@@ -1,6 +1,7 @@
 """Known defects of other implementations of Prompt-to-Prompt in finding words, mapping tokens and blending locally.
 
-One test each, named after the defect. Where `p2p.reference` rebuilds it, it is seen there first; ours does not have it.
+One test each, named after the defect. Where `p2p.experiments.reference` rebuilds it, it is seen there first; ours does
+not have it.
 """
 
 import pytest
@@ -11,8 +12,8 @@ from ldm.attention import Site
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
 from p2p.edits import Moment, Refine, Reweight, Swap, used
+from p2p.experiments.reference import Reference, word_tokens
 from p2p.local_blend import LocalBlend, Region
-from p2p.reference import Reference, word_tokens
 from p2p.words import columns
 
 ALWAYS = Alpha(0)

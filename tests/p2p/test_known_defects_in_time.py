@@ -10,12 +10,12 @@ from torch.testing import assert_close
 from ldm.attention import attention_map
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Step, window
-from p2p.baselines import fixed_seed
 from p2p.call import Call
 from p2p.edits import Moment, Refine, Reweight, Swap
+from p2p.experiments.baselines import fixed_seed
+from p2p.experiments.reference import cross_replace, self_replace
 from p2p.inject import Layers, watching
 from p2p.maps import WordMaps
-from p2p.reference import cross_replace, self_replace
 from p2p.words import columns
 
 T = 1000

@@ -12,11 +12,12 @@ import torch
 from ldm.attention import Site
 from ldm.pipeline import State
 from ldm.schedule import Prediction
-from p2p import gallery, show, show_edit, show_sweeps
 from p2p.alpha import Alpha
+from p2p.cli import gallery
 from p2p.edits import Moment, Refine
+from p2p.experiments.sweeps import TAUS, WINDOWS, Preservation, Sweep
+from p2p.figures import edit_matrices, sheets, sweep_plots
 from p2p.maps import MapHistory
-from p2p.sweeps import TAUS, WINDOWS, Preservation, Sweep
 
 PICTURE = np.zeros((32, 32, 3), np.uint8)
 LONG = "a photo of a big striped red car next to a small blue house on the grass in fog with snowflakes"  # 20 words
@@ -64,7 +65,7 @@ def maps_of(prompt: str) -> dict:
 
 def compared(prompt: str, targets: int):
     panels = [(f"{role}\n{prompt}", PICTURE, maps_of(prompt)) for role in ("source", "same seed, new prompt", "edit")]
-    return show.attention(panels * targets)
+    return sheets.attention(panels * targets)
 
 
 def recorded(tokenizer, prompt: str, steps: int) -> MapHistory:
@@ -84,7 +85,7 @@ def recorded(tokenizer, prompt: str, steps: int) -> MapHistory:
 
 def by_step(tokenizer, prompt: str, steps: int):
     history = recorded(tokenizer, prompt, steps)
-    return show.by_step(history, PICTURE, 4, history.times)
+    return sheets.by_step(history, PICTURE, 4, history.times)
 
 
 def swept(prompt: str, taus, targets: int, draw):
@@ -97,32 +98,32 @@ def swept(prompt: str, taus, targets: int, draw):
 
 def preserved(prompt: str, targets: int):
     images = np.stack([PICTURE] * targets)
-    return show_sweeps.preservation(Preservation(prompt, (prompt,) * targets, "grass", PICTURE, *[images] * 3))
+    return sweep_plots.preservation(Preservation(prompt, (prompt,) * targets, "grass", PICTURE, *[images] * 3))
 
 
 def matrices(tokenizer, prompt: str):
     tokens, edit = tokenizer.encode(prompt), Refine(Alpha(0.5))
     at = {t: edit.matrices(Moment(t, 1000, tokens, tokens)) for t in (1000, 800, 600, 400)}
-    return show_edit.matrices(tokens, tokens, torch.eye(32, dtype=torch.float64), at)
+    return edit_matrices.matrices(tokens, tokens, torch.eye(32, dtype=torch.float64), at)
 
 
 FIGURES = {
-    "one image and its maps": lambda tokenizer, prompt: show.attention([(prompt, PICTURE, maps_of(prompt))]),
+    "one image and its maps": lambda tokenizer, prompt: sheets.attention([(prompt, PICTURE, maps_of(prompt))]),
     "compare, 1 target": lambda tokenizer, prompt: compared(prompt, 1),
     "compare, 2 targets": lambda tokenizer, prompt: compared(prompt, 2),
     "compare, 8 targets": lambda tokenizer, prompt: compared(prompt, 8),
     "1 step": lambda tokenizer, prompt: by_step(tokenizer, prompt, 1),
     "8 steps": lambda tokenizer, prompt: by_step(tokenizer, prompt, 8),
-    "layers": lambda tokenizer, prompt: show.by_layer(recorded(tokenizer, prompt, 2), PICTURE),
-    "seeds, 1 target": lambda tokenizer, prompt: show.by_seed({s: [(prompt, PICTURE)] * 2 for s in (7, 2**63 - 1)}),
-    "seeds, 8 targets": lambda tokenizer, prompt: show.by_seed({s: [(prompt, PICTURE)] * 9 for s in (7, 8)}),
-    "grid": lambda tokenizer, prompt: show.grid([[(prompt, PICTURE)] * 3] * 2, prompt),
-    "taus, 1 target": lambda tokenizer, prompt: swept(prompt, TAUS, 1, show_sweeps.tau_sweep),
-    "taus, 8 targets": lambda tokenizer, prompt: swept(prompt, TAUS, 8, show_sweeps.tau_sweep),
-    "windows, 2 targets": lambda tokenizer, prompt: swept(prompt, WINDOWS, 2, show_sweeps.window_sweep),
+    "layers": lambda tokenizer, prompt: sheets.by_layer(recorded(tokenizer, prompt, 2), PICTURE),
+    "seeds, 1 target": lambda tokenizer, prompt: sheets.by_seed({s: [(prompt, PICTURE)] * 2 for s in (7, 2**63 - 1)}),
+    "seeds, 8 targets": lambda tokenizer, prompt: sheets.by_seed({s: [(prompt, PICTURE)] * 9 for s in (7, 8)}),
+    "grid": lambda tokenizer, prompt: sheets.grid([[(prompt, PICTURE)] * 3] * 2, prompt),
+    "taus, 1 target": lambda tokenizer, prompt: swept(prompt, TAUS, 1, sweep_plots.tau_sweep),
+    "taus, 8 targets": lambda tokenizer, prompt: swept(prompt, TAUS, 8, sweep_plots.tau_sweep),
+    "windows, 2 targets": lambda tokenizer, prompt: swept(prompt, WINDOWS, 2, sweep_plots.window_sweep),
     "preserve, 2 targets": lambda tokenizer, prompt: preserved(prompt, 2),
     "matrices": matrices,
-    "timeline": lambda tokenizer, prompt: show_edit.timeline(
+    "timeline": lambda tokenizer, prompt: edit_matrices.timeline(
         *[tokenizer.encode(prompt)] * 2, Refine(), 0.5, range(1000, -1, -100), T=1000
     ),
 }
@@ -150,7 +151,7 @@ def test_the_gallery_has_no_overlaps_and_no_empty_corner():
 
 def test_what_overlaps_is_found():
     """The check itself: captions too wide for their images, that run into each other and beyond the edge."""
-    figure = show.grid([[("a cat", PICTURE)] * 2])
+    figure = sheets.grid([[("a cat", PICTURE)] * 2])
     assert not overlaps(figure)
     wide = "a caption that is far too wide for its image"
     for axis in figure.axes:
@@ -179,8 +180,8 @@ def lab(colours, eyes: str) -> torch.Tensor:
 @pytest.mark.parametrize("eyes", DICHROMATS)
 def test_colours_are_told_apart_by_every_kind_of_eyes(eyes):
     """2.3 units of CIE Lab are what can just be told apart; thin lines need several times that."""
-    assert torch.pdist(lab(show.COLOURS, eyes)).min() > 9
-    ramp = matplotlib.colormaps[show.MAP](np.linspace(0, 1, 33))[:, :3]
+    assert torch.pdist(lab(sheets.COLOURS, eyes)).min() > 9
+    ramp = matplotlib.colormaps[sheets.MAP](np.linspace(0, 1, 33))[:, :3]
     assert (lab(ramp, eyes)[:, 0].diff() > 0).all()  # the more attention, the lighter
 
 

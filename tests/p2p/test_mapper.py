@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from p2p.edits import Edit, Swap
 from p2p.mapper import Run, align, aligned_columns, mapper
 from p2p.words import names, words
-from weights.stickers.world import COLOURS, NOUNS, PLACES
+from weights.training.world import COLOURS, NOUNS, PLACES
 
 LECTURE_A = torch.arange(1.0, 16.0, dtype=torch.float64).reshape(3, 5).T  # columns 1..5, 6..10, 11..15
 

@@ -12,9 +12,9 @@ from ldm.config import ScheduleConfig
 from ldm.pipeline import State
 from ldm.samplers import SAMPLERS
 from ldm.schedule import Prediction, Schedule
-from p2p import show
 from p2p.algorithm import PromptToPrompt
 from p2p.edits import Swap
+from p2p.figures import sheets
 from p2p.maps import OTHERS, SPECIAL, Group, MapHistory, WordMaps, parts
 
 CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
@@ -145,7 +145,7 @@ def test_layers_go_by_the_shorter_side(tokenizer, height, width):
     found = history.mean([group])
     assert_close(found, maps.of_words(0, tokens))
     assert found["cat"].shape == (height, width)
-    figure = show.by_layer(history, np.zeros((8, 8, 3), np.uint8))
+    figure = sheets.by_layer(history, np.zeros((8, 8, 3), np.uint8))
     titles = [axis.get_title() for axis in figure.axes]
     assert f"up\n{height}×{width}" in titles
 

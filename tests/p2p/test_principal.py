@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from ldm.attention import Site, attend, attention_map
-from p2p.principal import SelfMaps, principal_components
+from p2p.experiments.self_attention_pca import SelfMaps, principal_components
 
 
 def test_two_regions_are_one_component_in_closed_form():

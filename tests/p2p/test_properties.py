@@ -12,7 +12,7 @@ from p2p.alpha import Alpha, Step, Window
 from p2p.edits import Edit, Moment, Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.mapper import align, aligned_columns, mapper
 from p2p.words import columns, names
-from weights.stickers.world import COLOURS, NOUNS
+from weights.training.world import COLOURS, NOUNS
 
 T = 1000
 I = torch.eye(32, dtype=torch.float64)  # noqa: E741 the lecture's letter

@@ -16,10 +16,10 @@ from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Window
 from p2p.call import Sampling
 from p2p.edits import Reweight, Swap
+from p2p.experiments.record import Recording, record, rerun
 from p2p.inject import Layers
 from p2p.local_blend import LocalBlend, Region
 from p2p.maps import WordMaps
-from p2p.record import Recording, record, rerun
 
 CAT, DOG, BICYCLE = (f"a photo of a {noun} on the grass" for noun in ("cat", "dog", "bicycle"))
 SAMPLING = Sampling(seed=7, steps=5, guidance=3.0)

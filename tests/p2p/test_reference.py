@@ -13,7 +13,7 @@ from ldm.schedule import Schedule
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha, Step
 from p2p.edits import Moment, Refine, Reweight, Swap
-from p2p.reference import Reference, cross_replace, refinement, replacement, self_replace, word_tokens
+from p2p.experiments.reference import Reference, cross_replace, refinement, replacement, self_replace, word_tokens
 
 LENGTH = 12
 VISITED = list(range(1000, 0, -100))  # the ten steps of a run

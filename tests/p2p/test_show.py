@@ -8,13 +8,13 @@ from torch.testing import assert_close
 from ldm.attention import Site
 from ldm.pipeline import State
 from ldm.schedule import Prediction
-from p2p import show, show_edit, show_sweeps
 from p2p.alpha import Alpha, Step, Window
 from p2p.edits import Moment, Preserve, Refine, Renormalise, Reweight, Swap
+from p2p.experiments.self_attention_pca import Components
+from p2p.experiments.sweeps import Preservation, Sweep
+from p2p.figures import edit_matrices, sheets, sweep_plots
 from p2p.mapper import align, mapper
 from p2p.maps import MapHistory
-from p2p.principal import Components
-from p2p.sweeps import Preservation, Sweep
 
 CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
 CAT_TOKENS = ["BOS", "a", "photo", "of", "a", "cat", "on", "the", "grass", "EOS", "PAD", "PAD"]
@@ -38,7 +38,7 @@ def test_matrices_are_labelled_with_the_tokens_and_hold_their_numbers(tokenizer)
     at = {t: edit.matrices(Moment(t, 1000, source, target)) for t in (1000, 100)}
     renormalised = Swap("cat", "bicycle", Alpha(0.4)) + Reweight("grass", 2.0) + Renormalise()
     at[50] = renormalised.matrices(Moment(50, 1000, source, target))
-    figure = show_edit.matrices(source, target, M, at)
+    figure = edit_matrices.matrices(source, target, M, at)
     mapper_panel, early, early_strip, late, late_strip, later, later_strip = panels(figure)
     for panel in (mapper_panel, early, late):
         assert words(panel.get_yticklabels()) == CAT_TOKENS
@@ -58,7 +58,7 @@ def test_matrices_are_labelled_with_the_tokens_and_hold_their_numbers(tokenizer)
 
 def test_many_tokens_have_colours_without_numbers(tokenizer):
     tokens = tokenizer.encode("a photo of a big red car next to a small blue house on the grass")
-    figure = show_edit.matrices(tokens, tokens, torch.eye(32, dtype=torch.float64), {})
+    figure = edit_matrices.matrices(tokens, tokens, torch.eye(32, dtype=torch.float64), {})
     (panel,) = panels(figure)
     assert len(panel.get_xticklabels()) == 19 and not panel.texts
 
@@ -67,7 +67,7 @@ def test_the_timeline_is_alpha_at_each_step(tokenizer):
     """By hand, on the steps 1000, 750, 500, 250: 'cat' until 0.6 T, 'grass' from 0.8 T on, the rest until 0.3 T."""
     target = tokenizer.encode(CAT)
     edit = Refine(Alpha(0.3, {"cat": 0.6, "grass": Window(end=0.0, start=0.8)}))
-    names, numbers = show_edit.shares(target, target, edit, 0.5, [1000, 750, 500, 250, 0], T=1000)
+    names, numbers = edit_matrices.shares(target, target, edit, 0.5, [1000, 750, 500, 250, 0], T=1000)
     assert names == [*CAT_TOKENS[:-1], "self-attention"]
     rest, cat, grass, self_attention = [1, 1, 1, 0], [1, 1, 0, 0], [0, 1, 1, 1], [1, 1, 1, 0]
     expected = [rest] * 5 + [cat, rest, rest, grass, rest, rest, self_attention]
@@ -92,7 +92,7 @@ KEEP = Refine(Alpha(0.5))
 def test_the_timeline_shows_what_the_edit_takes_however_it_is_weighted(tokenizer, edit, taken):
     """On the steps 1000 and 499, the first of which lies above 0.5 T; 'big' is new and never the source's."""
     source, target = tokenizer.encode(CAT), tokenizer.encode("a photo of a big cat on the grass")
-    names, numbers = show_edit.shares(source, target, edit, 0.5, [1000, 499, 0], T=1000)
+    names, numbers = edit_matrices.shares(source, target, edit, 0.5, [1000, 499, 0], T=1000)
     rows = dict(zip(names, numbers.tolist()))
     assert {name: rows[name] for name in ("grass", "cat", "the", "big")} == {
         name: taken.get(name, [0, 0]) for name in ("grass", "cat", "the", "big")
@@ -103,7 +103,7 @@ def test_the_timeline_shows_what_the_edit_takes_however_it_is_weighted(tokenizer
 def test_the_timeline_runs_from_the_first_time_visited_on_the_left_to_the_last(tokenizer):
     """As Stable Diffusion visits them: it starts below T and ends at 1."""
     tokens = tokenizer.encode(CAT)
-    figure = show_edit.timeline(tokens, tokens, KEEP, 0.5, [959, 499, 1], T=1000)
+    figure = edit_matrices.timeline(tokens, tokens, KEEP, 0.5, [959, 499, 1], T=1000)
     (axis,) = figure.axes
     assert axis.get_xlim() == (959, 1)
     assert "starts at t = 959" in axis.get_xlabel() and axis.get_xlabel().endswith("ends at 1")
@@ -133,9 +133,9 @@ def history(tokenizer) -> MapHistory:
 @pytest.mark.parametrize(
     ("draw", "columns"),
     [
-        (lambda history: show.by_step(history, PICTURE, side=4), ["t = 1000", "t = 500"]),
-        (lambda history: show.by_step(history, PICTURE, side=4, times=[500]), ["t = 500"]),
-        (lambda history: show.by_layer(history, PICTURE), ["down\n4×4", "mid\n2×2", "up\n4×4"]),
+        (lambda history: sheets.by_step(history, PICTURE, side=4), ["t = 1000", "t = 500"]),
+        (lambda history: sheets.by_step(history, PICTURE, side=4, times=[500]), ["t = 500"]),
+        (lambda history: sheets.by_layer(history, PICTURE), ["down\n4×4", "mid\n2×2", "up\n4×4"]),
     ],
 )
 def test_map_tables_have_words_in_rows_with_their_shares(history, draw, columns):
@@ -150,7 +150,7 @@ def test_map_tables_have_words_in_rows_with_their_shares(history, draw, columns)
 
 def test_components_are_shown_together_and_singly():
     maps = torch.tensor([[[3.0, 0], [0, -1]], [[0, 1], [0.5, 0]], [[0, 0], [0, 0]]])
-    figure = show.components(PICTURE, Components(maps, torch.tensor([0.8, 0.15, 0.0])))
+    figure = sheets.components(PICTURE, Components(maps, torch.tensor([0.8, 0.15, 0.0])))
     _, together, *singly = panels(figure)[:5]
     expected = torch.stack([(maps[0] + 1) / 4, maps[1], maps[2]], dim=-1)  # each stretched; a flat one stays 0
     assert_close(torch.tensor(np.asarray(together.images[0].get_array())), expected)
@@ -160,7 +160,7 @@ def test_components_are_shown_together_and_singly():
 
 def test_what_was_not_recorded_is_not_drawn(tokenizer):
     history = MapHistory(tokenizer.encode(CAT))
-    for draw in (show.by_step, show.by_layer):
+    for draw in (sheets.by_step, sheets.by_layer):
         with pytest.raises(ValueError, match="no step was recorded"):
             draw(history, PICTURE)
 
@@ -175,7 +175,7 @@ def a_sweep(taus) -> Sweep:
 
 
 def test_the_tau_sweep_draws_means_over_the_seeds():
-    figure = show_sweeps.tau_sweep([a_sweep(["never", 0.5, Step(200), 0.0])])
+    figure = sweep_plots.tau_sweep([a_sweep(["never", 0.5, Step(200), 0.0])])
     titles = [axis.get_title() for axis in panels(figure)]
     assert titles == ["source", "never", "tau = 0.5 T", "tau: t = 200", "always"]
     keeps, follows, trade = [axis for axis in figure.axes if not axis.images and axis.lines]
@@ -187,7 +187,7 @@ def test_the_tau_sweep_draws_means_over_the_seeds():
 
 
 def test_the_window_sweep_draws_a_bar_over_the_steps_that_inject():
-    figure = show_sweeps.window_sweep([a_sweep(["never", Window(end=0.6, start=0.8), 0.0])])
+    figure = sweep_plots.window_sweep([a_sweep(["never", Window(end=0.6, start=0.8), 0.0])])
     assert [axis.get_title() for axis in panels(figure)] == ["source", "never", "0.8 T to 0.6 T", "always"]
     axes = [axis for axis in figure.axes if not axis.images and axis.lines]
     assert [axis.get_ylabel().split(":")[0] for axis in axes] == ["structure", "preservation"]
@@ -200,7 +200,7 @@ def test_the_window_sweep_draws_a_bar_over_the_steps_that_inject():
 
 def test_windows_in_time_steps_are_drawn_as_those_in_fractions():
     taus = ["never", Window(end=Step(600), start=Step(800)), Step(400), 0.3, Step(200)]
-    figure = show_sweeps.window_sweep([a_sweep(taus)])
+    figure = sweep_plots.window_sweep([a_sweep(taus)])
     titles = [axis.get_title() for axis in panels(figure)]
     assert titles == ["source", "never", "t = 800 to t = 600", "tau: t = 400", "tau = 0.3 T", "tau: t = 200"]
     axis = next(axis for axis in figure.axes if not axis.images and axis.lines)
@@ -210,14 +210,14 @@ def test_windows_in_time_steps_are_drawn_as_those_in_fractions():
 def test_an_edit_that_changed_nothing_can_be_drawn():
     same = a_sweep(["never", Window(end=0.6, start=0.8), 0.0])
     same.preservation[:] = float("inf")
-    for draw in (show_sweeps.tau_sweep, show_sweeps.window_sweep):
-        show.as_image(draw([same] * 6), dpi=20)
+    for draw in (sweep_plots.tau_sweep, sweep_plots.window_sweep):
+        sheets.as_image(draw([same] * 6), dpi=20)
 
 
 def test_the_preserve_figure_has_a_row_per_target():
     pictures = np.zeros((2, 32, 32, 3), np.uint8)
     found = Preservation(CAT, (BICYCLE, CAT), "grass", PICTURE, pictures, pictures, pictures)
-    titles = [axis.get_title() for axis in panels(show_sweeps.preservation(found))]
+    titles = [axis.get_title() for axis in panels(sweep_plots.preservation(found))]
     assert len(titles) == 8
     titles = [title.replace("\n", " ") for title in titles]
     assert titles[0].endswith(CAT) and all(title.endswith(BICYCLE) for title in titles[1:4])
@@ -225,40 +225,40 @@ def test_the_preserve_figure_has_a_row_per_target():
 
 
 def test_figures_become_pictures(history):
-    picture = show.as_image(show.by_layer(history, PICTURE), dpi=50)
+    picture = sheets.as_image(sheets.by_layer(history, PICTURE), dpi=50)
     assert picture.width > 200 and picture.height > 100
 
 
 def test_captions_are_broken_at_words_and_keep_their_lines():
-    width = show.length("a photo of", 9.0) + 0.01
-    assert show.wrap("same seed:\na photo of a cat", width, 9.0) == "same\nseed:\na photo of\na cat"
+    width = sheets.length("a photo of", 9.0) + 0.01
+    assert sheets.wrap("same seed:\na photo of a cat", width, 9.0) == "same\nseed:\na photo of\na cat"
 
 
 def test_a_word_too_long_for_a_line_is_cut_and_wide_letters_count():
-    width = show.length("m" * 10, 9.0) + 0.01
-    assert show.wrap("m" * 25, width, 9.0) == "\n".join(["m" * 10, "m" * 10, "m" * 5])
-    assert show.length("猫" * 4, 9.0) == 4 * 9 / 72  # squares
-    assert show.wrap("猫" * 9, 4.5 * 9 / 72, 9.0) == "猫猫猫猫\n猫猫猫猫\n猫"
+    width = sheets.length("m" * 10, 9.0) + 0.01
+    assert sheets.wrap("m" * 25, width, 9.0) == "\n".join(["m" * 10, "m" * 10, "m" * 5])
+    assert sheets.length("猫" * 4, 9.0) == 4 * 9 / 72  # squares
+    assert sheets.wrap("猫" * 9, 4.5 * 9 / 72, 9.0) == "猫猫猫猫\n猫猫猫猫\n猫"
 
 
 def test_rows_are_broken_evenly():
-    assert [len(row) for row in show.broken(range(12), 7)] == [6, 6]
-    assert [len(row) for row in show.broken(range(7), 7)] == [7]
-    assert [len(row) for row in show.broken(range(11), 5)] == [4, 4, 3]
+    assert [len(row) for row in sheets.broken(range(12), 7)] == [6, 6]
+    assert [len(row) for row in sheets.broken(range(7), 7)] == [7]
+    assert [len(row) for row in sheets.broken(range(11), 5)] == [4, 4, 3]
 
 
 @pytest.mark.parametrize(
     ("share", "text"), [(0.443, "44%"), (0.0998, "10%"), (0.0994, "9.9%"), (0.0111, "1.1%"), (0.0, "0.0%")]
 )
 def test_shares_have_two_digits(share, text):
-    assert show.percent(share) == text
+    assert sheets.percent(share) == text
 
 
 @pytest.mark.parametrize(("scale", "tops"), [("word", [1.0, 0.5]), ("shared", [1.0, 1.0])])
 def test_maps_have_their_shares_and_a_scale_each_or_one_for_all(scale, tops):
     """At 2 x 2, by hand: one position looks at 'cat', and all of them look at BOS by halves."""
     cat, special = torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.full((2, 2), 0.5)
-    figure = show.attention([("a cat", PICTURE, {"cat": cat, "BOS EOS PAD": special})], scale=scale)
+    figure = sheets.attention([("a cat", PICTURE, {"cat": cat, "BOS EOS PAD": special})], scale=scale)
     tiles = panels(figure)[1:]
     assert [tile.get_title() for tile in tiles[:2]] == ["cat\n25%", "BOS EOS PAD\n50%"]
     assert [tile.images[0].get_clim() for tile in tiles[:2]] == [(0, top) for top in tops]
@@ -277,5 +277,5 @@ def test_a_word_has_one_scale_for_all_its_steps(tokenizer, scale, tops):
             yield State(t, nothing, Prediction(nothing, nothing))
 
     list(history.along(states(), [1000, 500, 0]))
-    _, *cells = panels(show.by_step(history, PICTURE, 2, scale=scale))
+    _, *cells = panels(sheets.by_step(history, PICTURE, 2, scale=scale))
     assert_close(torch.tensor([cell.images[0].get_clim()[1] for cell in cells[:4]]), torch.tensor(tops))

@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ldm.likeness import psnr, structure
+from ldm.helpers.likeness import psnr, structure
 from p2p.algorithm import PromptToPrompt
 from p2p.alpha import Alpha, Window
-from p2p.baselines import fixed_seed
 from p2p.edits import Edit, Preserve, Refine, Swap
-from p2p.fidelity import fidelity
-from p2p.sweeps import CROSS_ONLY, SLIDING, preserve, sweep
+from p2p.experiments.baselines import fixed_seed
+from p2p.experiments.contact_sheet import EDITS
+from p2p.experiments.fidelity import fidelity
+from p2p.experiments.sweeps import CROSS_ONLY, SLIDING, preserve, sweep
 from weights.load import load
-from weights.stickers.contact_sheet import EDITS
 
 CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
 

@@ -3,8 +3,8 @@
 import pytest
 
 from ldm.pipeline import LatentDiffusion
-from p2p.vocabulary import unknown_words, warn_of_unknown_words
-from weights.stickers.world import VOCABULARY, caption, sample_scene
+from p2p.cli.unknown_words import unknown_words, warn_of_unknown_words
+from weights.training.world import VOCABULARY, caption, sample_scene
 
 
 @pytest.fixture(scope="module")

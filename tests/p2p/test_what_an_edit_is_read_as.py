@@ -14,7 +14,7 @@ from p2p.edits import Edit, Moment, Preserve, Refine, Renormalise, Reweight, Swa
 from p2p.reading import swaps
 from p2p.summary import NOTHING, summary
 from p2p.words import columns, words
-from weights.stickers.world import COLOURS, NOUNS, PLACES, Scene, Thing, caption
+from weights.training.world import COLOURS, NOUNS, PLACES, Scene, Thing, caption
 
 T = 1000
 TIMES = [*range(1000, 0, -100), 0]

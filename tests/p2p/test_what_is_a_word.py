@@ -11,7 +11,7 @@ from tokenizers import AddedToken
 
 from ldm.config import BertConfig, TextConfig
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
-from ldm.wordpiece import BertTokenizer
+from ldm.zoo.wordpiece import BertTokenizer
 from p2p.edits import Edit, Moment, Preserve, Refine, Swap
 from p2p.maps import OTHERS, SPECIAL, parts
 from p2p.words import columns, names, words

@@ -5,8 +5,8 @@ import torch
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
 from torch.testing import assert_close
 
-from ldm.bert import BertEncoder
 from ldm.config import BertConfig
+from ldm.zoo.bert import BertEncoder
 from parity.oracles import number_of_parameters, random_network
 
 # queries of 2 x 16 numbers for a width of 24, as the public model has 8 x 64 for a width of 1280

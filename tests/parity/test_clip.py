@@ -10,9 +10,9 @@ import transformers
 from PIL import Image
 from torch.testing import assert_close
 
-from ldm.clip import CLIP, directional_similarity, prepare
 from ldm.config import CLIP_PRESETS, CLIPConfig, TextConfig, VisionConfig
 from ldm.contrastive import similarity
+from ldm.zoo.clip import CLIP, directional_similarity, prepare
 from parity.oracles import number_of_parameters, random_network
 
 PUBLIC = CLIP_PRESETS["clip-vit-l"]

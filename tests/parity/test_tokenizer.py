@@ -20,7 +20,7 @@ from transformers import CLIPTokenizer as TheirCLIPTokenizer
 import weights.stickers
 from ldm.config import PRESETS, BertConfig, TextConfig
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
-from ldm.wordpiece import BertTokenizer
+from ldm.zoo.wordpiece import BertTokenizer
 from weights.tokenizers import tokenizer
 
 SHIPPED = Path(weights.stickers.__file__).parent / "tokenizer.json"

@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image
 
-from weights.stickers import world
-from weights.stickers.art import Art
-from weights.stickers.world import Scene, Thing
+from weights.training import world
+from weights.training.art import Art
+from weights.training.world import Scene, Thing
 
 
 def one(noun: str, colour=None, size=None, pattern=None, **scene) -> Scene:

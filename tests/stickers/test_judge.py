@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 from scenes import SyntheticArt, one, two
 
-from weights.stickers import world
-from weights.stickers.judge import Found, Reading, read
-from weights.stickers.render import boxes, render
-from weights.stickers.which_edit import right
-from weights.stickers.world import Scene, Thing, caption
+from p2p.experiments.which_edit import right
+from weights.training import world
+from weights.training.judge import Found, Reading, read
+from weights.training.render import boxes, render
+from weights.training.world import Scene, Thing, caption
 
 
 class Quilts(SyntheticArt):

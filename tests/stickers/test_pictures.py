@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scenes import SyntheticArt, one, two
 
-from ldm.pictures import to_tensor
-from weights.stickers import world
-from weights.stickers.art import Art
-from weights.stickers.render import SIZE, boxes, render
-from weights.stickers.world import Scene, Thing
+from ldm.helpers.images import to_tensor
+from weights.training import world
+from weights.training.art import Art
+from weights.training.render import SIZE, boxes, render
+from weights.training.world import Scene, Thing
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from scenes import one, two
 
-from weights.stickers import world
-from weights.stickers.data import HELD_OUT_SEEDS, held_out_scenes, training_scenes
-from weights.stickers.world import Scene, Thing, caption, is_held_out, sample_scene
+from weights.training import world
+from weights.training.data import HELD_OUT_SEEDS, held_out_scenes, training_scenes
+from weights.training.world import Scene, Thing, caption, is_held_out, sample_scene
 
 # ---------------------------------------------------------------------------------------------------------------------
 # captions
@@ -93,7 +93,7 @@ def test_a_scene_refuses_unknown_sizes_and_weathers_too():
     """In a process of its own, because the shape checks of the test run would be first to complain."""
     program = """
 import json
-from weights.stickers.world import Scene, Thing
+from weights.training.world import Scene, Thing
 def refusal(make):
     try: return repr(make())
     except ValueError as e: return str(e)

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from ldm.autoencoder import Autoencoder
-from weights.stickers import train
-from weights.stickers.contact_sheet import held_out_captions
-from weights.stickers.data import held_out_scenes, training_scenes
-from weights.stickers.train_diffusion import encode_all
-from weights.stickers.world import Scene, Thing, caption
+from p2p.experiments.contact_sheet import held_out_captions
+from weights.training import train
+from weights.training.data import held_out_scenes, training_scenes
+from weights.training.train_diffusion import encode_all
+from weights.training.world import Scene, Thing, caption
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_scenes_with_what_the_model_finds_hard_are_drawn_twice_as_often():
 
 
 def test_latents_are_cached_for_their_pictures_and_their_encoder(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("weights.stickers.train_diffusion.cache_dir", lambda: tmp_path)
+    monkeypatch.setattr("weights.training.train_diffusion.cache_dir", lambda: tmp_path)
     pictures = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     first = encode_all(tiny.autoencoder, pictures)
     monkeypatch.setattr(Autoencoder, "encode", lambda *_: pytest.fail("encoded again"))
     assert torch.equal(encode_all(tiny.autoencoder, pictures), first)
     monkeypatch.undo()
-    monkeypatch.setattr("weights.stickers.train_diffusion.cache_dir", lambda: tmp_path)
+    monkeypatch.setattr("weights.training.train_diffusion.cache_dir", lambda: tmp_path)
     pictures[0, 0, 0] ^= 255
     assert not torch.equal(encode_all(tiny.autoencoder, pictures), first)
     other = deepcopy(tiny.autoencoder)

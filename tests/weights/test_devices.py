@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from p2p.parser import parser
+from p2p.cli.parser import parser
 from weights.load import pick_device
 
 

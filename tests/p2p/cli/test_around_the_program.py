@@ -13,7 +13,7 @@ from PIL import Image
 from cli.conftest import CAT, DOG
 from p2p import __version__
 from p2p.__main__ import main
-from p2p.parser import parser
+from p2p.cli.parser import parser
 
 ROOT = Path(__file__).parents[3]
 
@@ -66,7 +66,7 @@ LONG = "x" * 252
     ],
 )
 def test_a_file_that_cannot_be_is_refused_before_the_model_is_read(p2p, monkeypatch, command, option, ending, folder):
-    monkeypatch.setattr("p2p.cli.load", lambda *_, **__: pytest.fail("work began"))
+    monkeypatch.setattr("p2p.cli.main.load", lambda *_, **__: pytest.fail("work began"))
     name = f"{LONG}{ending}" if folder == "." else f"/proc/x{ending}"  # 256 bytes and more
     with pytest.raises(SystemExit, match=f"^p2p: error: could not write {name}: "):
         p2p(*command, option, name)

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from cli.conftest import CAT, DOG, picture
-from p2p import show_edit
 from p2p.alpha import Alpha
-from p2p.parser import parser
+from p2p.cli.parser import parser
+from p2p.figures import edit_matrices
 
 
 def test_attention_draws_a_map_per_word(p2p):
@@ -33,7 +33,7 @@ def test_attention_draws_a_map_per_word(p2p):
 )
 def test_attention_shows_what_it_is_asked_for(p2p, monkeypatch, by, titles):
     drawn = []
-    monkeypatch.setattr("p2p.show.as_image", lambda figure: drawn.append(figure) or Image.new("L", (1, 1)))
+    monkeypatch.setattr("p2p.figures.sheets.as_image", lambda figure: drawn.append(figure) or Image.new("L", (1, 1)))
     p2p("attention", CAT, "--by", by, "--steps", "2", "-o", "m.png")
     found = [axis.get_title() for axis in drawn[0].axes if axis.get_title()]
     assert len(found) == len(titles) and all(f.startswith(title) for f, title in zip(found, titles))
@@ -120,13 +120,13 @@ def drawn(tiny, monkeypatch):
     def sweep(model, source, target, edit, taus, seeds, **how):
         return edit(Alpha(0.5)), seeds, how
 
-    monkeypatch.setattr("p2p.show_edit.timeline", lambda *args: show_edit.shares(*args)[1].tolist())
-    monkeypatch.setattr("p2p.show_edit.matrices", matrices)
-    monkeypatch.setattr("p2p.sweeps.sweep", sweep)
-    monkeypatch.setattr("p2p.sweeps.preserve", lambda model, *args, **how: (args, how))
+    monkeypatch.setattr("p2p.figures.edit_matrices.timeline", lambda *args: edit_matrices.shares(*args)[1].tolist())
+    monkeypatch.setattr("p2p.figures.edit_matrices.matrices", matrices)
+    monkeypatch.setattr("p2p.experiments.sweeps.sweep", sweep)
+    monkeypatch.setattr("p2p.experiments.sweeps.preserve", lambda model, *args, **how: (args, how))
     for name in ("tau_sweep", "window_sweep", "preservation"):
-        monkeypatch.setattr(f"p2p.show_sweeps.{name}", lambda found: found)
-    monkeypatch.setattr("p2p.show.as_image", lambda found: seen.append(repr(found)) or Image.new("L", (1, 1)))
+        monkeypatch.setattr(f"p2p.figures.sweep_plots.{name}", lambda found: found)
+    monkeypatch.setattr("p2p.figures.sheets.as_image", lambda found: seen.append(repr(found)) or Image.new("L", (1, 1)))
 
     def call(figure: str, *options: str) -> str:
         prompts = ("a photo of a red cat on the grass", "a photo of a blue dog on the grass")

@@ -120,7 +120,7 @@ def test_upscaled_images_are_the_same_images_larger_and_replay(p2p):
 def figures(monkeypatch):
     """Figures as they are drawn, which are not rendered."""
     drawn = []
-    monkeypatch.setattr("p2p.show.as_image", lambda figure: drawn.append(figure) or Image.new("RGB", (1, 1)))
+    monkeypatch.setattr("p2p.figures.sheets.as_image", lambda figure: drawn.append(figure) or Image.new("RGB", (1, 1)))
     return drawn
 
 

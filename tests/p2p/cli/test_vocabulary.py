@@ -10,7 +10,7 @@ from model_files import save_model
 from cli.conftest import CAT
 from p2p.__main__ import main
 from weights.load import load_vocabulary
-from weights.stickers.world import COLOURS, NOUNS, PLACES, VOCABULARY
+from weights.training.world import COLOURS, NOUNS, PLACES, VOCABULARY
 
 ZEBRA = "a photo of a zebra on the moon"
 COMMANDS = {

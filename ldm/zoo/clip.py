@@ -1,0 +1,134 @@
+"""CLIP, whole: an image tower beside the prompt model [C9], and the scores by which pictures and edits are judged.
+
+After Radford et al. 2021 (arXiv 2103.00020); the image tower is the vision transformer of Dosovitskiy et al. 2020
+(arXiv 2010.11929). Parameter names are those of the public files.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+from torch import Tensor, nn
+
+from ldm.config import CLIPConfig, VisionConfig
+from ldm.contrastive import similarity
+from ldm.helpers.images import check_pictures
+from ldm.text_encoder import Encoder, TextEncoder, table
+
+# of red, green and blue, 0 to 1, in the pictures that CLIP was trained on
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def prepare(pictures: UInt8[np.ndarray, "b H W 3"], side: int) -> Float[Tensor, "b 3 s s"]:
+    """Pictures of any size as CLIP was trained to see them, on the CPU.
+
+    The shorter side is resized to `side`, the middle square cut out, and each colour brought to mean 0 and variance 1.
+    The filter is Pillow's bicubic, which averages where it shrinks; another gives other scores.
+
+    Raises:
+        ValueError: no pictures, or not as bytes.
+    """
+    check_pictures("pictures", pictures)
+    if not pictures.size:
+        raise ValueError("give at least one picture")
+    height, width = (side * length // min(pictures.shape[1:3]) for length in pictures.shape[1:3])
+    top, left = (height - side) // 2, (width - side) // 2
+    resized = [Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC) for picture in pictures]
+    square = np.stack(resized)[:, top : top + side, left : left + side]
+    x = (torch.from_numpy(square) / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    return rearrange(x, "b h w c -> b c h w")
+
+
+class PatchEmbeddings(nn.Module):
+    """The class token, then the patches row by row; plus position."""
+
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        self.class_embedding = nn.Parameter(torch.empty(config.width))  # like a table, for a file or training to fill
+        self.patch_embedding = nn.Conv2d(3, config.width, config.patch, stride=config.patch, bias=False)
+        self.position_embedding = table(config.positions, config.width)
+
+    def forward(self, x: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b n e"]:
+        patches = rearrange(self.patch_embedding(x), "b e h w -> b (h w) e")
+        first = self.class_embedding.expand(len(x), 1, -1)
+        return torch.cat([first, patches], dim=1) + self.position_embedding.weight
+
+
+class ImageEncoder(nn.Module):
+    """Prepared pictures to a vector each: the class token after the last layer, which has looked at all patches."""
+
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        self.config = config
+        self.embeddings = PatchEmbeddings(config)
+        self.pre_layrnorm = nn.LayerNorm(config.width)  # so spelt in the public files
+        self.encoder = Encoder(config, causal=False)
+        self.post_layernorm = nn.LayerNorm(config.width)
+
+    def forward(self, x: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b e"]:
+        x = self.encoder(self.pre_layrnorm(self.embeddings(x)))
+        return self.post_layernorm(x[:, 0])
+
+
+class CLIP(nn.Module):
+    """Pictures and texts as unit vectors in one space, where those that belong together point the same way.
+
+    `logit_scale` is the logarithm of the scale that `similarity` and `zero_shot` take.
+    """
+
+    def __init__(self, config: CLIPConfig):
+        super().__init__()
+        self.config = config
+        self.text_model = TextEncoder(config.text)
+        self.vision_model = ImageEncoder(config.vision)
+        self.text_projection = nn.Linear(config.text.width, config.embedding, bias=False)
+        self.visual_projection = nn.Linear(config.vision.width, config.embedding, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    @torch.no_grad()
+    def embed_text(self, ids: Int[Tensor, "b m"]) -> Float[Tensor, "b e"]:
+        """Unit vectors of texts, from the first EOS: there the causal tower has seen every word and no padding."""
+        ids = ids.to(self.logit_scale.device)
+        tokens = self.text_model(ids)
+        eos = ids.argmax(dim=-1)  # it has the largest id of CLIP's vocabulary, and argmax takes the first of equals
+        pooled = tokens[torch.arange(len(ids), device=ids.device), eos]
+        return F.normalize(self.text_projection(pooled), dim=-1)
+
+    @torch.no_grad()
+    def embed_pictures(self, pictures: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b e"]:
+        """Unit vectors of pictures.
+
+        Raises:
+            ValueError: no pictures.
+        """
+        x = prepare(pictures, self.config.vision.image_size).to(self.logit_scale)  # its device and dtype
+        return F.normalize(self.visual_projection(self.vision_model(x)), dim=-1)
+
+    def score(self, pictures: UInt8[np.ndarray, "n H W 3"], ids: Int[Tensor, "m k"]) -> Float[Tensor, "n m"]:
+        """The CLIP score of each picture with each text: their cosine, from -1 to 1.
+
+        CLIPScore (Hessel et al. 2021, arXiv 2104.08718) is 2.5 times this where it is positive, else 0.
+
+        Raises:
+            ValueError: no pictures.
+        """
+        return similarity(self.embed_pictures(pictures), self.embed_text(ids), 1.0)
+
+
+def directional_similarity(
+    sources: Float[Tensor, "b e"],
+    edited: Float[Tensor, "b e"],
+    source_texts: Float[Tensor, "b e"],
+    target_texts: Float[Tensor, "b e"],
+) -> Float[Tensor, " b"]:
+    """Whether an edit changed the picture as it changed the prompt: the cosine of the two changes.
+
+    All four are unit vectors of one CLIP. 1 is the change asked for and no other; 0 an unrelated one, or none. After
+    Gal et al. 2021 (arXiv 2108.00946), as Brooks et al. 2022 (arXiv 2211.09800) judge edits.
+    """
+    return F.cosine_similarity(edited - sources, target_texts - source_texts, dim=-1)

@@ -1,0 +1,34 @@
+"""`p2p equations D7`: a formula as its slide prints it, as corrected, why, its source and numbers."""
+
+import textwrap
+
+from ldm.equations import examples
+from p2p.equations import examples as edits
+from p2p.equations import index
+from p2p.equations.register import formula
+
+EXAMPLES = examples.EXAMPLES | edits.EXAMPLES  # of the model, and of what Prompt-to-Prompt does to it
+
+
+def explanation(id: str) -> str:
+    """Everything there is to say about an id.
+
+    Raises:
+        ValueError: there is no such formula.
+    """
+    row = formula(id)
+    parts = [f"{row.id}  {row.title}", f"as printed:  {row.printed}"]
+    if row.corrected:
+        parts.append(f"corrected:   {row.corrected}")
+    if row.note:
+        parts.append(textwrap.fill(row.note, 120, break_on_hyphens=False))
+    (home, *others) = index.functions_of(row, index.definitions())
+    parts.append(f"{home.name}, in {home.path}:\n\n{home.source}")
+    if others:
+        parts.append("also: " + ", ".join(d.name for d in others))
+    parts.append("in numbers:\n" + "\n".join(f"  {label}: {_shown(value)}" for label, value in EXAMPLES[id]().items()))
+    return "\n\n".join(parts)
+
+
+def _shown(value) -> str:
+    return f"{value:.6g}" if isinstance(value, float | int) else str(value).replace("\n", "\n    ")

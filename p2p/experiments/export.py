@@ -1,0 +1,88 @@
+"""Numbers for other programs: word maps and latents as `.npz`, what sweeps measured as CSV or JSON."""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ldm.pipeline import State
+from p2p.alpha import Step, Window
+from p2p.experiments.sweeps import Sweep
+from p2p.figures.sweep_plots import name
+from p2p.maps import MapHistory
+
+
+def save_maps(path: Path, histories: Sequence[MapHistory], states: Sequence[State], side: int) -> None:
+    """Write word maps and latents, as `numpy.load(path)` reads them without pickle.
+
+    - prompts (b,): the source, then its targets.
+    - latents (s, b, c, h, w): z_t after each step; the last one is what the image was decoded from.
+    - latent_times (s,): their t.
+    - map_times (k,): t of the network calls.
+    - words_0, words_1, ... (n,): of each prompt, its words as `p2p.words.names` has them, then "other tokens", such as
+      punctuation, if there are any, then "BOS EOS PAD".
+    - maps_0, maps_1, ... (k, n, h, w): the attention to each of them, averaged over heads and layers; over n it sums to
+      1, but where an edit re-weights or drops some.
+
+    Args:
+        path: of the file; nothing is added to its name.
+        histories: of each row of the batch.
+        states: of the run.
+        side: positions on the shorter side of the layers that are averaged.
+
+    Raises:
+        ValueError: no layer has this resolution.
+    """
+    arrays = {
+        "prompts": np.array([history.tokens.prompt for history in histories]),
+        "latents": np.stack([state.z_t.float().cpu().numpy() for state in states]),
+        "latent_times": np.array([state.t for state in states]),
+        "map_times": np.array(histories[0].times),
+    }
+    for i, history in enumerate(histories):
+        groups = history.at_side(side)
+        steps = [history.mean(groups, [t]) for t in history.times]
+        arrays[f"words_{i}"] = np.array(list(history.words))
+        arrays[f"maps_{i}"] = np.stack([np.stack([m.numpy() for m in maps.values()]) for maps in steps])
+    with path.open("wb") as file:  # given a path, numpy would add an ending
+        np.savez_compressed(file, **arrays)
+
+
+def measurements(sweeps: Sequence[Sweep]) -> list[dict[str, str | int | float]]:
+    """What sweeps measured: a row per target, seed and setting, and before these the fidelity of the source's image.
+
+    `start` and `end` say when the source's attention was used, while start >= t >= end, as `--alpha` takes them.
+    """
+    rows = []
+    for sweep in sweeps:
+        for i, seed in enumerate(sweep.seeds):
+            common = {"source": sweep.source, "target": sweep.target, "seed": seed}
+            of_source = dict.fromkeys(("start", "end", "preservation_db", "structure"), "")
+            fit = {"fidelity": sweep.fidelity_of_originals[i].item()}
+            rows.append(common | {"setting": "source"} | of_source | fit)
+            for j, tau in enumerate(sweep.settings):
+                start, end = (tau.start, tau.end) if isinstance(tau, Window) else (1.0, tau)
+                start, end = (f"t={time.t}" if isinstance(time, Step) else time for time in (start, end))
+                measured = {
+                    "preservation_db": sweep.preservation[i, j].item(),
+                    "structure": sweep.structure[i, j].item(),
+                    "fidelity": sweep.fidelity[i, j].item(),
+                }
+                rows.append(common | {"setting": name(tau), "start": start, "end": end} | measured)
+    return rows
+
+
+def save_numbers(path: Path, rows: Sequence[dict[str, str | int | float]], ending: str) -> None:
+    """Write rows of numbers as `.csv` or `.json`. The PSNR of equal images, infinite, is `inf` in CSV and null in JSON,
+    which has no such number."""
+    if ending == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        return
+    finite = [{key: None if value in (math.inf, "") else value for key, value in row.items()} for row in rows]
+    path.write_text(json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,79 @@
+"""The steps as a moving picture: what the model believes z_0 to be, source beside targets, from the first step on."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from ldm.helpers.files import save_atomically
+from ldm.pipeline import LatentDiffusion, State
+from p2p.figures.fonts import own_font
+from p2p.figures.sheets import INK, broken, wrap
+
+SIDE = 256  # pixels that a smaller image is brought to, so that captions can be read
+SIZE, LINE = 11.0, 15  # pixels: of the captions' letters, and from one line to the next
+ACROSS = 4  # images in a row
+
+
+def frames(
+    model: LatentDiffusion, states: Iterator[State], prompts: Sequence[str], every: int = 1
+) -> Iterator[Image.Image]:
+    """A picture of every so many steps, and of the last one: the predicted z_0 of each row of the batch, side by side,
+    under its prompt and the time step reached. The last frame is the finished picture.
+
+    Args:
+        model: that samples.
+        states: of the run, each decoded as it comes.
+        prompts: of the rows.
+        every: how many steps lie between frames.
+
+    Raises:
+        ValueError: `every` is below 1.
+    """
+    if every < 1:
+        raise ValueError(f"frames must be at least 1 step apart, got {every}")
+    for i, state in enumerate(states):
+        if state.t <= model.schedule.config.last:  # what the last step led to, a blend included
+            yield _frame(model.decode(state.z_t), prompts, state.t)
+        elif i % every == 0:
+            yield _frame(model.decode(state.prediction.z_0), prompts, state.t)
+
+
+def _frame(pictures: UInt8[np.ndarray, "b H W 3"], prompts: Sequence[str], t: int) -> Image.Image:
+    side = max(SIDE, pictures.shape[2])
+    height = round(side * pictures.shape[1] / pictures.shape[2])
+    roles = ["source", *["target"] * (len(prompts) - 1)]
+    width = (side - 8) / 72  # `wrap` counts in inches of 72 points
+    captions = [wrap(f"{role}, t = {t}\n{prompt}", width, SIZE) for role, prompt in zip(roles, prompts)]
+    strip = LINE * max(3, *(caption.count("\n") + 1 for caption in captions)) + 3
+    rows = broken(list(zip(captions, pictures)), ACROSS)
+    frame = Image.new("RGB", (side * len(rows[0]), (strip + height) * len(rows)), "white")
+    draw = ImageDraw.Draw(frame)
+    font = ImageFont.truetype(own_font(), SIZE)
+    for i, row in enumerate(rows):
+        for j, (caption, picture) in enumerate(row):
+            left, top = j * side, i * (strip + height)
+            draw.multiline_text((left + 4, top + 3), caption, INK, font, spacing=2)
+            image = Image.fromarray(picture).resize((side, height), Image.Resampling.BICUBIC)
+            frame.paste(image, (left, top + strip))
+    return frame
+
+
+def save_gif(pictures: Iterator[Image.Image], path: Path, milliseconds: int = 150, hold: int = 2000) -> None:
+    """An endless GIF of the pictures, each shown for so long, the last one held; written whole or not at all.
+
+    Raises:
+        ValueError: there are no pictures.
+    """
+    shown = list(pictures)
+    if not shown:
+        raise ValueError("an animation needs at least one picture")
+    times = [milliseconds] * (len(shown) - 1) + [hold]
+    save_atomically(
+        lambda part: shown[0].save(
+            part, format="GIF", save_all=True, append_images=shown[1:], duration=times, loop=0, disposal=1
+        ),
+        path,
+    )

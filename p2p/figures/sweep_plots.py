@@ -1,0 +1,153 @@
+"""Figures of the experiments in `p2p.experiments.sweeps`: the images, and under them what was measured."""
+
+from collections.abc import Sequence
+from itertools import cycle
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from p2p.alpha import Step, Time, Window, switch_time
+from p2p.experiments.sweeps import Preservation, Sweep
+from p2p.figures.sheets import CAPTION, COLOURS, GAP, INK, LABEL, MARGIN, Sheet, broken, grid, height_of, wrap
+
+MARKERS = "os^vDP*X"  # with the colours as many as 56 targets are told apart
+PRESERVATION = "preservation: PSNR\nagainst the source, dB"
+STRUCTURE = "structure: correlation of\nedges with the source's"
+FIDELITY = "fidelity: ln(L_source / L_target)"  # losses of a picture under the two prompts
+
+
+def name(tau: Time | Window) -> str:
+    """When a tau injects, in words."""
+    said = lambda time: str(time) if isinstance(time, (Step, str)) else f"{time:g} T"
+    if isinstance(tau, Window):
+        return f"{said(tau.start)} to {said(tau.end)}"
+    if tau in ("never", 0):
+        return tau or "always"
+    return f"tau: {said(tau)}" if isinstance(tau, Step) else f"tau = {said(tau)}"
+
+
+def tau_sweep(sweeps: Sequence[Sweep]) -> Figure:
+    """[P12] The paper's Fig. 6: a row per target, injection from never to always; under it what each tau keeps of the
+    source and makes of the target's prompt, and the one against the other.
+
+    The images are of the first seed, the numbers means over all seeds. All sweeps have the same settings.
+    """
+    sheet = _images(sweeps, "The source's attention while t ≥ tau, the target's own once t < tau")
+    keeps, follows, trade = _plots(sheet, 3)
+    captions = list(map(name, sweeps[0].settings))
+    for sweep, colour, marker in zip(sweeps, cycle(COLOURS), cycle(MARKERS)):
+        kept, fits = sweep.preservation.mean(dim=0), sweep.fidelity.mean(dim=0)
+        line = dict(color=colour, marker=marker, markersize=4)
+        keeps.plot(captions, kept, **line, label=sweep.target)
+        follows.plot(captions, fits, **line)
+        follows.axhline(sweep.fidelity_of_originals.mean().item(), color=colour, linestyle=":", linewidth=1)
+        trade.plot(kept, fits, **line)
+        trade.plot(kept[:1], fits[:1], marker, color=colour, markersize=7, markerfacecolor="white")
+    _label(keeps, "what is kept", "", PRESERVATION)
+    keeps.plot([], [], ":", color=INK, linewidth=1, label="the source's image")
+    _label(follows, "what is followed:\nabove 0 the target's prompt", "", FIDELITY)
+    _label(trade, f"the trade-off\n(hollow: {captions[0]})", PRESERVATION, FIDELITY)
+    for axis in (keeps, follows):
+        axis.set_xticks(range(len(captions)), captions, rotation=35, ha="right", rotation_mode="anchor")
+    return _with_legend(sheet, keeps, sweeps)
+
+
+def window_sweep(sweeps: Sequence[Sweep]) -> Figure:
+    """[P13] Which steps fix the image's structure: a row per target, injection in one window of the steps at a time;
+    under it, how much of the source's structure and pixels each window keeps, between injecting never and always.
+
+    The images are of the first seed, the numbers means over all seeds. All sweeps have the same settings.
+    """
+    sheet = _images(sweeps, "The source's attention in one window of the steps only")
+    axes = _plots(sheet, 2)
+    steady = [tau for tau in sweeps[0].settings if not isinstance(tau, Window)]
+    styles = dict(zip(steady, cycle((":", "--", "-."))))
+    measures = (("structure", STRUCTURE), ("preservation", PRESERVATION))
+    for axis, (measure, label) in zip(axes, measures):
+        for tau, style in styles.items():
+            axis.plot([], [], style, color=INK, linewidth=1, label=name(tau))
+        for sweep, colour, marker in zip(sweeps, cycle(COLOURS), cycle(MARKERS)):
+            for tau, kept in zip(sweep.settings, getattr(sweep, measure).mean(dim=0).tolist()):
+                if isinstance(tau, Window):
+                    start, end = (switch_time(time, sweep.T) for time in (tau.start, tau.end))
+                    axis.hlines(kept, start, end, color=colour, linewidth=3)
+                    axis.plot((start + end) / 2, kept, marker, color=colour, markersize=6)
+                else:
+                    axis.axhline(kept, color=colour, linestyle=styles[tau], linewidth=1)
+            axis.plot([], [], color=colour, linewidth=3, marker=marker, markersize=6, label=sweep.target)
+        axis.set_xlim(sweeps[0].T, 0)
+        title = "a bar spans the steps that inject:\nthe higher, the more they keep"
+        _label(axis, title, "time step t: sampling starts at T on the left", label)
+    return _with_legend(sheet, axes[0], sweeps)
+
+
+def preservation(found: Preservation) -> Figure:
+    """[P11] The paper's Fig. 5: a row per target, with the attention of all words, of one word, and of none."""
+    rows = [
+        [
+            (f"the source:\n{found.source}", found.original),
+            (f"the source's attention for all words:\n{target}", injected),
+            (f"for {found.word!r} alone:\n{target}", preserved),
+            (f"for none (same seed):\n{target}", same_seed),
+        ]
+        for target, injected, preserved, same_seed in zip(
+            found.targets, found.injected, found.preserved, found.same_seed
+        )
+    ]
+    return grid(rows, f"What the source's attention for {found.word!r} preserves")
+
+
+def _images(sweeps: Sequence[Sweep], title: str) -> Sheet:
+    """The source and its edits, a row per sweep; more than seven are broken into several."""
+    rows = broken([None, *sweeps[0].settings], 7)
+    side = 1.15
+    sheet = Sheet(9.0, title)
+    left = (sheet.width - len(rows[0]) * (side + GAP) + GAP) / 2
+    for sweep in sweeps:
+        heading = wrap(f"{sweep.source}  →  {sweep.target}", sheet.width - 2 * MARGIN)
+        sheet.text(sheet.width / 2, sheet.bottom, heading, CAPTION, "center")
+        sheet.bottom += GAP / 2
+        captions = ["source", *map(name, sweep.settings)]
+        images = broken(list(zip(captions, [sweep.originals[0], *sweep.pictures[0]])), 7)
+        sheet.grid(images, side, side + GAP, left, LABEL)
+    return sheet
+
+
+def _plots(sheet: Sheet, count: int) -> list[Axes]:
+    """Axes side by side below what the sheet has, with room for their labels."""
+    label, width = 0.8, sheet.width / count
+    top = sheet.bottom + height_of("title\n", CAPTION) + GAP
+    axes = [sheet.axes(k * width + label, top, width - label - MARGIN, 2.0) for k in range(count)]
+    sheet.bottom += 0.6  # ticks, rotated where they are words, and the label
+    return axes
+
+
+def _label(axis: Axes, title: str, x: str, y: str) -> None:
+    axis.set_title(title, fontsize=CAPTION, color=INK)
+    axis.set_xlabel(x, fontsize=LABEL, color=INK)
+    axis.set_ylabel(y, fontsize=LABEL, color=INK)
+    axis.tick_params(labelsize=LABEL, color=INK, labelcolor=INK)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _with_legend(sheet: Sheet, axis: Axes, sweeps: Sequence[Sweep]) -> Figure:
+    """The figure, and below it what its lines are."""
+    seeds = len(sweeps[0].originals)
+    title = "one seed" if seeds == 1 else f"means over {seeds} seeds"
+    handles, labels = axis.get_legend_handles_labels()
+    labels = [wrap(label, sheet.width / 2 - 0.7, LABEL) for label in labels]
+    below = sheet.axes(MARGIN, sheet.bottom + GAP, sheet.width - 2 * MARGIN, _legend_height(labels))
+    below.axis("off")
+    legend = below.legend(
+        handles, labels, title=title, loc="upper center", ncols=2, fontsize=LABEL, title_fontsize=LABEL, frameon=False
+    )
+    for text in (legend.get_title(), *legend.get_texts()):
+        text.set_color(INK)
+    return sheet.done()
+
+
+def _legend_height(labels: Sequence[str]) -> float:
+    """Of two columns, filled one after the other, under a title."""
+    half = -(-len(labels) // 2)
+    columns = (labels[:half], labels[half:])
+    return max(sum(height_of(label, LABEL) + 0.06 for label in column) for column in columns) + 0.35

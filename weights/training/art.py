@@ -1,0 +1,74 @@
+"""The stickers themselves: Fluent Emoji in the 3D style (MIT, Microsoft), as packaged on the npm registry.
+
+Needed only to train or to render scenes; a model in use never touches it. The package is fetched once by the npm client
+into the user's cache, checked against its published digest, and read without unpacking.
+"""
+
+import base64
+import hashlib
+import io
+import os
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from weights.training.world import NOUNS
+
+PACKAGE = "@lobehub/fluent-emoji-3d@1.1.0"
+SHA512 = "Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g=="
+
+
+def cache_dir() -> Path:
+    """Where art and rendered scenes are kept: `$STICKERS_CACHE`, else `stickers` in the user's cache folder."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return Path(os.environ.get("STICKERS_CACHE", base / "stickers"))
+
+
+class Art:
+    """The stickers of all nouns, in memory."""
+
+    def __init__(self, archive: Path):
+        """Read the stickers from the npm package file.
+
+        Raises:
+            ValueError: the file's digest is not the published one.
+        """
+        data = archive.read_bytes()
+        if base64.b64encode(hashlib.sha512(data).digest()).decode() != SHA512:
+            raise ValueError(f"{archive} is not {PACKAGE}: its digest differs. Delete it and run again.")
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            self._stickers = {
+                noun: self._read(tar.extractfile(f"package/assets/{code}.webp").read()) for noun, code in NOUNS.items()
+            }
+
+    @staticmethod
+    def _read(data: bytes) -> Image.Image:
+        image = Image.open(io.BytesIO(data)).convert("RGBA")
+        return image.crop(image.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox())
+
+    def sticker(self, noun: str) -> Image.Image:
+        """The sticker of a noun, cropped to what shows; RGBA, at most 256 pixels a side."""
+        return self._stickers[noun]
+
+
+def load_art() -> Art:
+    """The art, fetched on first use.
+
+    Raises:
+        OSError: npm is missing or could not fetch the package.
+    """
+    archive = cache_dir() / "fluent-emoji-3d-1.1.0.tgz"
+    if not archive.exists():
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+            try:
+                subprocess.run(["npm", "pack", PACKAGE], cwd=folder, check=True, capture_output=True, text=True)
+            except FileNotFoundError:
+                raise OSError("npm is needed to fetch the stickers' art; install Node.js") from None
+            except subprocess.CalledProcessError as e:
+                raise OSError(f"npm could not fetch {PACKAGE}:\n{e.stderr.strip()}") from None
+            next(Path(folder).glob("*.tgz")).replace(archive)
+    return Art(archive)

@@ -1,0 +1,88 @@
+"""Algorithm 1 [D15] on the stickers' latents: the prompt model and the UNet, trained together."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ldm.autoencoder import Autoencoder
+from ldm.config import ModelConfig
+from ldm.helpers.files import save_atomically
+from ldm.helpers.images import to_tensor
+from ldm.schedule import Schedule
+from ldm.text_encoder import TextEncoder
+from ldm.tokenizer import CLIPTokenizer
+from ldm.train import ldm_loss
+from ldm.unet import UNet
+from weights.training.art import cache_dir
+
+DROPOUT = 0.1  # of captions, so that the empty prompt is known and guidance [D18] works
+
+# Words left in several tokens, so that swaps between different numbers of tokens are real.
+IN_PIECES = {"butterfly": 2, "bicycle": 2, "strawberry": 2, "octopus": 2, "elephant": 3, "umbrella": 3}
+
+
+@torch.no_grad()
+def encode_all(autoencoder: Autoencoder, pictures: np.ndarray) -> Float[Tensor, "n c h w"]:
+    """The latents of all pictures, a sample of each Gaussian, in float16; from the cache if they were made before."""
+    digest = hashlib.sha256(f"{pictures.shape} {autoencoder.config}".encode())
+    digest.update(pictures[:: max(1, len(pictures) // 200)].tobytes())  # every style and place is among so many
+    for part in (autoencoder.encoder, autoencoder.quant_conv):
+        for tensor in part.state_dict().values():
+            digest.update(tensor.numpy().tobytes())
+    path = cache_dir() / f"latents-{digest.hexdigest()[:12]}.npy"
+    if not path.exists():
+        generator = torch.Generator().manual_seed(0)
+        parts = []
+        for i in tqdm(range(0, len(pictures), 32), unit="batch", desc="encoding"):
+            x = to_tensor(pictures[i : i + 32]).contiguous(memory_format=torch.channels_last)
+            side = x.shape[-1] // autoencoder.config.factor
+            shape = (len(x), autoencoder.config.latent_channels, side, side)
+            parts.append(autoencoder.encode(x, torch.randn(shape, generator=generator)).half().numpy())
+        save_atomically(lambda part: _save(part, np.concatenate(parts)), path)
+    return torch.from_numpy(np.load(path))
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:  # given a name rather than a file, numpy would add its own ending
+        np.save(file, array)
+
+
+def new_model(config: ModelConfig) -> nn.ModuleDict:
+    """The two networks that Algorithm 1 trains, with random parameters."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"text_encoder": TextEncoder(config.text), "unet": UNet(config.unet)})
+    embeddings = model.text_encoder.embeddings  # CLIP's scale; torch's default of 1 drowns the positions' gradient
+    nn.init.normal_(embeddings.token_embedding.weight, std=0.02)
+    nn.init.normal_(embeddings.position_embedding.weight, std=0.01)
+    nn.init.zeros_(model.unet.conv_out.weight)  # begins with an output that nothing sways
+    return model.to(memory_format=torch.channels_last)
+
+
+class DiffusionLoss:
+    """One draw of Algorithm 1's lines 2-7, for the trainer."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: CLIPTokenizer,
+        latents: Float[Tensor, "n c h w"],
+        captions: list[str],
+        batch: int,
+    ):
+        self.schedule, self.latents, self.batch = Schedule(config.schedule), latents, batch
+        self.ids: Int[Tensor, "n m"] = tokenizer.batch(captions)
+        self.empty: Int[Tensor, "1 m"] = tokenizer.batch([""])
+
+    def __call__(self, model: nn.ModuleDict, generator: torch.Generator) -> Float[Tensor, ""]:
+        pick = torch.randint(len(self.latents), (self.batch,), generator=generator)
+        z_0 = self.latents[pick].float().contiguous(memory_format=torch.channels_last)
+        t = torch.randint(1, self.schedule.T + 1, (self.batch,), generator=generator)
+        eps = torch.randn(z_0.shape, generator=generator)
+        dropped = torch.rand((self.batch, 1), generator=generator) < DROPOUT
+        context = model["text_encoder"](torch.where(dropped, self.empty, self.ids[pick]))
+        return ldm_loss(model["unet"], self.schedule, z_0, context, t, eps)
