@@ -198,17 +198,17 @@ class Autoencoder(nn.Module):
         """
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
             raise ValueError(
-                f"x must be pictures in [-1, 1], (b, 3, H, W), got {x.dtype} of the shape {tuple(x.shape)}: "
-                "ldm.helpers.images.to_tensor makes them of bytes (b, H, W, 3)"
+                f"x must be images in [-1, 1], (b, 3, H, W), got {x.dtype} of shape {tuple(x.shape)}: "
+                "ldm.helpers.images.to_tensor converts bytes (b, H, W, 3)"
             )
         if (largest := x.abs().amax()) > BYTES_FROM:
             raise ValueError(
-                f"x must be pictures in [-1, 1], its numbers go up to {largest:g}: "
+                f"x must be images in [-1, 1], got values up to {largest:g}: "
                 "for bytes write ldm.helpers.images.to_tensor(pictures), or x / 127.5 - 1"
             )
         if x.shape[-1] % self.config.factor or x.shape[-2] % self.config.factor:
             raise ValueError(
-                f"picture is {x.shape[-1]}x{x.shape[-2]}; both sides must be multiples of {self.config.factor}"
+                f"image is {x.shape[-1]}x{x.shape[-2]}; both sides must be multiples of {self.config.factor}"
             )
         return self.config.scale * self.latent(x, eps)
 

@@ -123,7 +123,7 @@ class UNetConfig:
         if len(self.attention) != len(self.widths):
             raise ValueError(f"attention names {len(self.attention)} levels, widths {len(self.widths)}")
         if (self.heads is None) == (not self.head_size):
-            raise ValueError("give either heads (a number per level) or head_size, not both and not neither")
+            raise ValueError("give exactly one of heads (a number per level) and head_size")
         if self.heads is not None and len(self.heads) != len(self.widths):
             raise ValueError(f"heads names {len(self.heads)} levels, widths {len(self.widths)}")
         check_sizes(self)
@@ -248,8 +248,8 @@ class ModelConfig:
         check_sizes(self)
         if self.image_size % self.autoencoder.factor:
             raise ValueError(
-                f"pictures of {self.image_size} pixels a side are no multiple of the autoencoder's "
-                f"{self.autoencoder.factor} to a latent position"
+                f"an image size of {self.image_size} pixels is not a multiple of the autoencoder's factor "
+                f"{self.autoencoder.factor}"
             )
         if self.autoencoder.latent_channels != self.unet.latent_channels:
             raise ValueError(

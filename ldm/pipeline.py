@@ -235,7 +235,7 @@ class LatentDiffusion:
             raise ValueError(f"seeds must be a list, one for each prompt, got {seeds}: write [{seeds}]")
         check_context(context)
         if len(seeds) != len(context):
-            raise ValueError(f"there are {len(context)} prompts and {len(seeds)} seeds: each picture has one of each")
+            raise ValueError(f"there are {len(context)} prompts and {len(seeds)} seeds: each image has one of each")
         if start and len(start.z_t) != len(context):
             raise ValueError(f"the start has {len(start.z_t)} rows, the prompts are {len(context)}")
         if not isinstance(sampler, Sampler):

@@ -232,7 +232,7 @@ class CLIPTokenizer(PromptTokenizer):
                 if not makers:
                     raise ValueError(
                         f"the word {word!r} cannot be left in {number} tokens: "
-                        f"no merge that the captions teach makes {' or '.join(map(repr, pieces))}"
+                        f"no merge learned from the captions makes {' or '.join(map(repr, pieces))}"
                     )
                 last = max(makers, key=merges.index)
                 merges.remove(last)
@@ -240,7 +240,7 @@ class CLIPTokenizer(PromptTokenizer):
                 pieces[at : at + 1] = last
         entries = base + ["".join(m) for m in merges] + [config.bos, config.eos]
         if len(entries) != config.vocabulary:
-            raise ValueError(f"the captions give {len(entries)} entries, the config says {config.vocabulary}")
+            raise ValueError(f"the captions give {len(entries)} entries, the config has {config.vocabulary}")
         return cls.from_vocabulary({entry: i for i, entry in enumerate(entries)}, merges, config)
 
 

@@ -139,7 +139,7 @@ REFUSED = {
     "model.autoencoder.encode(torch.full((1, 3, 16, 16), 200.0))": "go up to 200: for bytes write",
     "model.autoencoder.encode(torch.zeros(1, 16, 16, 3))": "ldm.helpers.images.to_tensor makes them of bytes",
     "to_tensor(bytes_ / 255)": "got float64",
-    "to_bytes(torch.zeros(1, 16, 16, 3))": "x must be pictures in [-1, 1], (b, 3, H, W), got torch.float32",
+    "to_bytes(torch.zeros(1, 16, 16, 3))": "x must be images in [-1, 1], (b, 3, H, W), got torch.float32",
     "psnr(bytes_[0] / 255, bytes_[0] / 255)": "write (255 * picture).round().astype(np.uint8)",
     "psnr(bytes_[0], bytes_[0][:8])": "the pictures must have one size",
     "structure(bytes_, bytes_)": "write picture[0]",
