@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ldm.attention import AttentionEdit
 from ldm.config import STRICT
 from ldm.helpers.checks import check_fields, check_prompts, checked
-from ldm.pipeline import LatentDiffusion, State
+from ldm.pipeline import LatentDiffusion, State, States
 from p2p.alpha import Time, Window, window
 from p2p.edits import Edit, Moment, Reweight
 from p2p.inject import Injection, Layers, Recorded, Watch, explicit, folded, watching
@@ -96,7 +96,8 @@ class PromptToPrompt:
         """
         context = self.model.encode_prompts(self.prompts)
         edit = lambda t: self.attention_edit(t, watch)
-        return self._told(self.model.denoise(context, [seed] * len(self.prompts), edit=edit, **sampling))
+        states = self.model.denoise(context, [seed] * len(self.prompts), edit=edit, **sampling)
+        return States(self._told(states))
 
     def _told(self, states: Iterator[State]) -> Iterator[State]:
         """The same, with the edits' weights in the error."""

@@ -45,7 +45,7 @@ def shares(
 
 
 def summary(source: Tokens, target: Tokens, edit: Edit, self_until: Time | Window, times: Sequence[int], T: int) -> str:
-    """In how many of the steps the source's attention is used: "source's cross-attention in 24 of 30 steps ('in fog' in
+    """In how many of the steps the source's attention is used: "source's cross-attention in 25 of 30 steps ('in fog' in
     none), self-attention in 12"; or that the edit can change nothing. Arguments and errors as for `shares`."""
     times = [*dict.fromkeys(times[:-1]), times[-1]]  # a sampler may call the network twice at a step
     if source.ids == target.ids and all(_is_identity(edit, Moment(t, T, source, target)) for t in times[:-1]):

@@ -57,10 +57,10 @@ def test_an_edit_says_what_it_does(p2p, capsys, options, said):
 @pytest.mark.parametrize(
     ("target", "options", "said"),
     [
-        (DOG, (), "source's cross-attention in 8 of 10 steps, self-attention in 4"),
-        (f"{DOG} in fog", ("--tau", "0.5"), "cross-attention in 5 of 10 steps ('in fog' in none), self-attention in 4"),
+        (DOG, (), "source's cross-attention in 9 of 10 steps, self-attention in 5"),
+        (f"{DOG} in fog", ("--tau", "0.5"), "cross-attention in 6 of 10 steps ('in fog' in none), self-attention in 5"),
         (CAT, (), "nothing changes: the model reads both prompts alike, and no word is weighted"),
-        (CAT, ("--reweight", "cat=2"), "cross-attention in 8 of 10 steps, self-attention in 4"),
+        (CAT, ("--reweight", "cat=2"), "cross-attention in 9 of 10 steps, self-attention in 5"),
     ],
 )
 def test_an_edit_says_in_how_many_steps_it_uses_the_source(p2p, capsys, target, options, said):
