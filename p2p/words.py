@@ -1,8 +1,8 @@
-"""From a word of the prompt to its columns of the attention matrix.
+"""Maps a word of the prompt to its columns of the attention matrix.
 
-The tokenizer tells which characters each token came from. A word is a run of letters, digits and their marks, grown to
-whole tokens: it has every token that shares a character with it. So no word is without columns and no two words share
-one; a run of which the tokenizer kept nothing is no word.
+The tokenizer gives each token's span of characters. A word is a run of letters, digits and their marks, extended to
+whole tokens: it has every token that shares a character with it. So every word has columns, and no two words share one;
+a run of which the tokenizer keeps nothing is not a word.
 """
 
 import difflib
@@ -13,20 +13,20 @@ from typing import NamedTuple
 
 from ldm.tokenizer import Tokens
 
-RUN = r"L[LM]*"  # of a prompt's shape, in which L is a letter or digit and M a mark, such as an accent or a vowel sign
-JOINED = re.compile(rf"{RUN}(?:['’‐‑_\u00ad\u200c\u200d-]{RUN})*")  # with an apostrophe, hyphen, ... between two
+RUN = r"L[LM]*"  # in a prompt's shape, where L is a letter or digit and M a mark, such as an accent or a vowel sign
+JOINED = re.compile(rf"{RUN}(?:['’‐‑_\u00ad\u200c\u200d-]{RUN})*")  # runs joined by an apostrophe, hyphen, ...
 
 
 class Word(NamedTuple):
-    """One word of a prompt and where it stands."""
+    """A word of a prompt, and its position."""
 
-    text: str  # its accents composed with their letters
+    text: str  # with composed accents
     start: int  # characters [start, end) of the prompt
     end: int
     columns: tuple[int, ...]  # its tokens, at least one
 
 
-@lru_cache(maxsize=256)  # asked for at every step of the sampling
+@lru_cache(maxsize=256)  # used at every sampling step
 def words(tokens: Tokens) -> tuple[Word, ...]:
     """The words of a prompt, in order."""
     found: list[Word] = []
@@ -39,12 +39,12 @@ def words(tokens: Tokens) -> tuple[Word, ...]:
 
 
 def names(tokens: Tokens) -> list[str]:
-    """What `columns` knows each word of the prompt by, in order: the word; `cat#1`, `cat#2` where it stands twice."""
+    """The name of each word for `columns`, in order: the word itself, or `cat#1`, `cat#2` if it occurs twice."""
     return [name(tokens, word, word) for word in words(tokens)]
 
 
 def name(tokens: Tokens, first: Word, last: Word) -> str:
-    """What `columns` knows the phrase from one word of the prompt to another by."""
+    """The name for `columns` of the phrase from one word of the prompt to another."""
     text = " ".join(unicodedata.normalize("NFC", tokens.prompt[first.start : last.end]).split())
     starts = [place.start for place in _places(tokens, text)]
     return f"{text}#{starts.index(first.start) + 1}" if len(starts) > 1 else text
@@ -52,13 +52,12 @@ def name(tokens: Tokens, first: Word, last: Word) -> str:
 
 @lru_cache(maxsize=256)
 def columns(tokens: Tokens, word: str) -> tuple[int, ...]:
-    """The columns of a word, or of a phrase of several words, of the prompt; upper and lower case are one, and so are
-    all ways to write an accent.
+    """The columns of a word or phrase of the prompt; case and the encoding of accents are ignored.
 
-    Where the word stands more than once, `cat#2` names its second place.
+    If the word occurs more than once, `cat#2` names its second occurrence.
 
     Raises:
-        ValueError: the prompt does not have the word (the error says which it has), or has it several times.
+        ValueError: the prompt does not have the word (the error lists its words), or has it several times.
     """
     text, _, which = word.rpartition("#")
     if not (which.isdecimal() and _places(tokens, text)) and ("#" not in word or _places(tokens, word)):
@@ -76,24 +75,24 @@ def columns(tokens: Tokens, word: str) -> tuple[int, ...]:
         )
     if not which and len(places) > 1:
         choices = " or ".join(f"{text}#{i + 1}" for i in range(len(places)))
-        raise ValueError(f"{text!r} stands {len(places)} times in {tokens.prompt!r}: say {choices}")
+        raise ValueError(f"{text!r} occurs {len(places)} times in {tokens.prompt!r}: write {choices}")
     return places[int(which) - 1 if which else 0].columns
 
 
 def normal(text: str) -> str:
-    """The form in which spellings are compared: texts that Unicode holds equivalent but for their case have one."""
+    """Normalise case and Unicode equivalence, for comparing spellings."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
 def _places(tokens: Tokens, text: str) -> list[Word]:
-    """Where a word or phrase stands: beside a hyphen it may, but neither between letters nor as a part of a token that
-    has more letters."""
+    """The occurrences of a word or phrase: next to a hyphen is allowed, inside a run of letters or as part of a token
+    with more letters is not."""
     if not text.strip():
         return []
     prompt, edges, shape = *_searched(tokens.prompt), _shape(tokens.prompt)
     pattern = r"\s+".join(re.escape(normal(part)) for part in text.split())
     found = []
-    for match in re.finditer(f"(?=({pattern}))", prompt):  # ahead, so that places may overlap
+    for match in re.finditer(f"(?=({pattern}))", prompt):  # lookahead, so that matches may overlap
         start, end = edges.get(match.start(1)), edges.get(match.end(1))
         if start is None or end is None:
             continue
@@ -104,7 +103,7 @@ def _places(tokens: Tokens, text: str) -> list[Word]:
 
 
 def _grown(tokens: Tokens, start: int, end: int) -> Word:
-    """The characters [start, end) with all of every token that has one of them, and with the marks behind them."""
+    """Extend the characters [start, end) to whole tokens, and by the marks that follow."""
     shape, own, reached = _shape(tokens.prompt), (), None
     while own != reached:
         reached = own
@@ -117,14 +116,14 @@ def _grown(tokens: Tokens, start: int, end: int) -> Word:
 
 @lru_cache(maxsize=256)
 def _shape(prompt: str) -> str:
-    """The prompt with L for every letter or digit and M for every mark."""
+    """The prompt with L for each letter or digit and M for each mark."""
     kinds = {"L": "L", "N": "L", "M": "M"}
     return "".join(kinds.get(unicodedata.category(c)[0], c) for c in prompt)
 
 
 @lru_cache(maxsize=256)
 def _searched(prompt: str) -> tuple[str, dict[int, int]]:
-    """The prompt's normal form; and where in it a word may begin or end, with the same place in the prompt."""
+    """The prompt's normal form; and each position in it where a word may begin or end, mapped to that in the prompt."""
     inside = {i for run in re.finditer(f"{RUN}|.M+", _shape(prompt)) for i in range(run.start() + 1, run.end())}
-    # nothing composes across an edge, so what is before it has its normal form by itself
+    # nothing composes across an edge, so the text before it can be normalised separately
     return normal(prompt), {len(normal(prompt[:i])): i for i in range(len(prompt) + 1) if i not in inside}
