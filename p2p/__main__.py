@@ -35,9 +35,8 @@ from p2p.options import (
     sampling_of,
 )
 from p2p.vocabulary import warn_of_unknown_words
-from weights.checkpoints import CHECKPOINTS
+from weights.checkpoints import CHECKPOINTS, fetched
 from weights.load import DTYPES, SHIPPED, load, load_vocabulary
-from weights.public import fetched
 
 DESCRIPTION = """\
 Make a picture from a prompt, edit it by editing the prompt, and see where each word looked.

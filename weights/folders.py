@@ -11,7 +11,7 @@ from pathlib import Path
 from ldm.config import AutoencoderConfig, BertConfig, CLIPConfig, ModelConfig, ScheduleConfig, TextConfig, UNetConfig
 from ldm.limits import DEEPEST, LONGEST
 from weights.kinds import WITHOUT, by_channels, by_class, wrong
-from weights.settings import Settings, cut
+from weights.settings import Settings, shown
 from weights.tokenizers import pad_token
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def unet_config(path: Path) -> UNetConfig:
         heads = ask.sizes("attention_head_dim") if per_level else (ask.size("attention_head_dim", 8),) * len(widths)
     middle = ask("mid_block_type", (str, type(None)), UNET_MIDDLES[prompted])
     if middle not in (None, UNET_MIDDLES[prompted]):
-        raise ValueError(f"{path}: 'mid_block_type' is {cut(middle)}, which these classes do not have")
+        raise ValueError(f"{path}: 'mid_block_type' is {shown(middle)}, which these classes do not have")
     config = ask.make(
         UNetConfig,
         widths=widths,
@@ -181,12 +181,12 @@ def text_config(path: Path, pad: str) -> TextConfig | BertConfig:
     if kind == "clip_text_model" and ask("use_attention_mask", (bool, type(None)), None):
         raise ValueError(f"{path}: 'use_attention_mask' is true; here padding is attended to like words")
     if kind != "clip_text_model":
-        raise ValueError(f"{path}: 'model_type' is {cut(kind)}; prompts are read by clip_text_model or ldmbert here")
+        raise ValueError(f"{path}: 'model_type' is {shown(kind)}; prompts are read by clip_text_model or ldmbert here")
     if ask("layer_norm_eps", float, 1e-5) != 1e-5:
         raise ValueError(f"{path}: 'layer_norm_eps' is {ask('layer_norm_eps', float)!r}, not 1e-5")
     activation = ask("hidden_act", str)
     if activation not in ("quick_gelu", "gelu"):
-        raise ValueError(f"{path}: 'hidden_act' is {cut(activation)}, not 'quick_gelu' or 'gelu'")
+        raise ValueError(f"{path}: 'hidden_act' is {shown(activation)}, not 'quick_gelu' or 'gelu'")
     return ask.make(
         TextConfig,
         vocabulary=ask.size("vocab_size"),
@@ -208,7 +208,7 @@ def refuse_other_clip(path: Path, ours: CLIPConfig) -> None:
     """
     ask = Settings(path)
     if (kind := ask("model_type", str, "clip")) != "clip":
-        raise ValueError(f"{path}: 'model_type' is {cut(kind)}, not 'clip'")
+        raise ValueError(f"{path}: 'model_type' is {shown(kind)}, not 'clip'")
     always = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}  # transformers' defaults, and ours
     for tower, silent, wanted in (
         ("text_config", {"num_attention_heads": 8}, {"num_attention_heads": ours.text.heads}),
@@ -222,7 +222,7 @@ def refuse_other_clip(path: Path, ours: CLIPConfig) -> None:
         for key, value in (always | wanted).items():
             said = [copy[key] for copy in copies if key in copy] or [(always | silent)[key]]
             if wrong := [other for other in said if other != value]:
-                raise ValueError(f"{path}: {key!r} of {tower} is {cut(wrong[0])}; the CLIP here has {value!r}")
+                raise ValueError(f"{path}: {key!r} of {tower} is {shown(wrong[0])}; the CLIP here has {value!r}")
 
 
 def schedule_config(path: Path, repaired: bool = True) -> ScheduleConfig:
@@ -248,16 +248,16 @@ def schedule_config(path: Path, repaired: bool = True) -> ScheduleConfig:
         ("beta_schedule", betas, ("scaled_linear", "linear")),
     ):
         if value not in known:
-            raise ValueError(f"{path}: {key!r} is {cut(value)}; here it can be {' or '.join(known)}")
+            raise ValueError(f"{path}: {key!r} is {shown(value)}; here it can be {' or '.join(known)}")
     if clips and not repaired:
         raise ValueError(f"{path}: 'clip_sample' is true, which the samplers here do not have")
     if ask.values.get("clip_sample"):
         log.info("%s: clip_sample true is outdated; false is taken, as by diffusers' StableDiffusionPipeline", path)
     if spacing == "linspace":
-        log.info("%s: %s spaces its time steps by linspace; here they are trailing", path, cut(sampler))
+        log.info("%s: %s spaces its time steps by linspace; here they are trailing", path, shown(sampler))
         spacing = "trailing"
     if own := [key for key in SAMPLERS_OWN_SPACING if ask.values.get(key)]:
-        log.info("%s: %s has %s; here time steps are %s", path, cut(sampler), ", ".join(own), spacing)
+        log.info("%s: %s has %s; here time steps are %s", path, shown(sampler), ", ".join(own), spacing)
     to_one = ask("set_alpha_to_one", bool, not sampler.startswith("PNDM")) or sampler.startswith(SIGMAS)
     offset = ask("steps_offset", int, 0)
     if repaired and spacing == "leading" and offset != 1:
@@ -289,7 +289,9 @@ def refuse_components(folder: Path, index: Settings) -> None:
             continue
         kind = by_class(str(part))
         what = kind.what if kind and kind.advice == WITHOUT else "a part that changes its images"
-        raise ValueError(f"{folder} has {what} (model_index.json: {cut(key)} is {cut(part)}), not read here: {WITHOUT}")
+        raise ValueError(
+            f"{folder} has {what} (model_index.json: {shown(key)} is {shown(part)}), not read here: {WITHOUT}"
+        )
     if (index.values.get("image_encoder") or [None])[-1]:
         log.info("%s: the image encoder is not read; it serves an IP-adapter alone, which is not here", folder)
 
@@ -331,6 +333,6 @@ def latent_side(path: Path, repaired: bool) -> int:
     side, version = ask.size("sample_size", 64), ask("_diffusers_version", str, "")
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if repaired and side < 64 and numbers and tuple(map(int, numbers.groups())) < (0, 9):
-        log.info("%s: sample_size %d of diffusers %s is outdated; 64 is taken", path, side, cut(version))
+        log.info("%s: sample_size %d of diffusers %s is outdated; 64 is taken", path, side, shown(version))
         return 64
     return side

@@ -73,7 +73,7 @@ def test_an_autoencoder_that_is_none_of_the_known_ones_is_refused(tmp_path):
     path = save_checkpoint(tensors, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="do not fit kl, an autoencoder in a CompVis file") as error:
         load_autoencoder(path)
-    assert "1 missing (autoencoder.decoder.up_blocks.2.resnets.1.conv1.weight)" in str(error.value)
+    assert "1 missing ('autoencoder.decoder.up_blocks.2.resnets.1.conv1.weight')" in str(error.value)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

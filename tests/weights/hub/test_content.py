@@ -11,7 +11,7 @@ import pytest
 
 from hub.server import Fault, git_name, sha256
 from hub.toy import CONTENT, REPOSITORY, UNET, VAE, VOCABULARY, add, blob, content, offline
-from weights import cache as cached
+from weights import hub as cached
 from weights.checkpoints import CHECKPOINTS
 from weights.hub import local
 
