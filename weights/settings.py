@@ -40,6 +40,12 @@ class Settings:
             raise ValueError(f"{self.path}: {key!r} is {shown(value)}")
         return value
 
+    def one_of(self, key: str, known: tuple, default: Any = ...) -> Any:
+        value = self(key, (object, bool), default)
+        if value not in known:
+            raise ValueError(f"{self.path}: {key!r} is {shown(value)}; here it can be {' or '.join(map(repr, known))}")
+        return value
+
     def size(self, key: str, default: Any = ..., most: int = LARGEST) -> int:
         value = self(key, int, default)
         if not 1 <= value <= most:

@@ -131,7 +131,7 @@ def test_a_clip_as_transformers_describes_it_is_loaded(change, whole, clip_folde
         ({VISION: {"num_attention_heads": ...}}, "'num_attention_heads' of vision_config is 12; the CLIP here has 6"),
         ({VISION: {"patch_size": 16}}, "'patch_size' of vision_config is 16; the CLIP here has 8"),
         ({VISION: {"patch_size": ...}}, "'patch_size' of vision_config is 32; the CLIP here has 8"),
-        ({"model_type": "siglip"}, "'model_type' is 'siglip', not 'clip'"),
+        ({"model_type": "siglip"}, "'model_type' is 'siglip'; here it can be 'clip'"),
         ({TEXT: [1]}, "'text_config' is [1]"),
     ],
 )
