@@ -137,6 +137,11 @@ def test_the_numbers_of_an_old_checkpoint_are_those_that_it_lists(keys, tmp_path
     refused(ANY, legacy_of(pickled({"a": claim()}, "legacy"), tmp_path / "ckpt", keys=keys))
 
 
+def test_the_list_of_an_old_checkpoint_is_a_pickle_too(tmp_path):
+    path = legacy_of(pickled({"a": claim()}, "legacy"), tmp_path / "ckpt", keys=(traps(tmp_path / "sprung")["eval"],))
+    refused("may run code", path)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # archives of torch.save
 
