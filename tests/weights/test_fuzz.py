@@ -24,8 +24,8 @@ import torch
 from damage import Whole
 from tensor_files import read_all
 
-# A file that is believed could ask for up to 2^63 bytes. Far below that, and far above what files of some kilobytes
-# need.
+# A file that is believed could ask for up to 2^63 bytes. Far below that, and far above what files of some
+# kilobytes need.
 MEMORY = 2 * 2**30  # bytes of addresses beyond those of torch itself
 GROWTH = 200e6  # bytes in memory
 SECONDS = 40
