@@ -72,7 +72,7 @@ KNOWN |= {"_codecs.encode"}  # a numpy scalar's bytes
 @dataclass(frozen=True)
 class TensorFile:
     """The tensors of a file, or of a file and its shards, by name. They are the file's own pages: to be copied before
-    they are used, and not to be written to."""
+    they are used. A file that becomes shorter meanwhile ends the process."""
 
     path: Path
     tensors: dict[str, Tensor]
