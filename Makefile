@@ -10,7 +10,7 @@ TORCH ?=
 FAST := GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo gallery test test-full equations mutants lint format train-stickers contact-sheet clean
+.PHONY: help setup demo gallery test test-full test-machines equations mutants busy lint format train-stickers contact-sheet clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -37,12 +37,18 @@ test: $(READY) ## run the tests
 test-full: $(READY) ## run the tests at the full sizes of public models, which `test` leaves out (minutes, 12 GB of memory)
 	$(RUN) -m pytest -m full
 
+test-machines: $(READY) ## run the tests of equal bits on other processors, emulated; how far an edit is from this one's
+	$(RUN) tests/machines.py
+
 equations: $(READY) ## write EQUATIONS.md: every formula of the lecture, its functions and its tests
 	$(RUN) -m ldm.index
 
 mutants: $(READY) ## break every formula in many ways, see that its tests notice (minutes), and write EQUATIONS.md
 	OMP_NUM_THREADS=1 $(RUN) tests/mutants.py
 	$(RUN) -m ldm.index
+
+busy: $(READY) ## time an edit alone and beside another program that computes, by how threads wait (minutes)
+	$(RUN) tests/busy.py
 
 lint: $(READY) ## check style
 	$(RUN) -m ruff check .

@@ -9,6 +9,7 @@ Parameter names are those of the public checkpoint files, so that these load wit
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,6 +17,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from ldm.checks import check_heads
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,20 @@ def element_wise(
     To be read; the networks use the matrix form. Self-attention [C1] makes all three from one sequence, cross-attention
     [C2] the queries from another.
     """
+    if not queries.ndim == keys.ndim == values.ndim == 2:
+        raise ValueError(
+            f"queries, keys and values must be one head's matrices, got the shapes {tuple(queries.shape)}, "
+            f"{tuple(keys.shape)} and {tuple(values.shape)}: index one row of the batch and one head, as Q[0, 0]"
+        )
+    if queries.shape[1] != keys.shape[1] or len(keys) != len(values):
+        raise ValueError(
+            f"queries (n, d), keys (m, d) and values (m, e) share d and m, got the shapes {tuple(queries.shape)}, "
+            f"{tuple(keys.shape)} and {tuple(values.shape)}"
+        )
     outputs = []
     for q in queries:
         s = torch.stack([k @ q / len(q) ** 0.5 for k in keys])
-        a = s.exp() / s.exp().sum()
+        a = s.softmax(dim=0)  # e^s / sum e^s, without the infinities of e^s
         outputs.append(sum(a_j * v for a_j, v in zip(a, values)))
     return torch.stack(outputs)
 
@@ -58,8 +71,26 @@ def attention_map(Q: Float[Tensor, "b h n d"], K: Float[Tensor, "b h m d"]) -> F
 def attend(
     Q: Float[Tensor, "b h n d"], K: Float[Tensor, "b h m d"], V: Float[Tensor, "b h m e"], causal: bool = False
 ) -> Float[Tensor, "b h n e"]:
-    """[C3] Y = A V without building A. With `causal`, position i looks at no token after i."""
+    """[C3] Y = A V without building A. With `causal`, position i looks at no token after i.
+
+    It is attention_map(Q, K) @ V up to rounding: were it not, an edit that only watches would change the image.
+    """
+    if K.shape[-2] != V.shape[-2]:  # which the line below would not notice
+        raise ValueError(f"there are {K.shape[-2]} keys and {V.shape[-2]} values: give one value for each key")
     return F.scaled_dot_product_attention(Q, K, V, is_causal=causal)
+
+
+def multi_head(
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor],
+    heads: int,
+    q: Float[Tensor, "b n c"],
+    k: Float[Tensor, "b m c"],
+    v: Float[Tensor, "b m c"],
+) -> Float[Tensor, "b n c"]:
+    """[C7] The columns of q, k and v are dealt out to the heads, each attends by itself, and what they found is put
+    side by side. `attend` takes Q, K, V of (b, heads, n or m, d)."""
+    split = lambda a: rearrange(a, "b n (h d) -> b h n d", h=heads)
+    return rearrange(attend(split(q), split(k), split(v)), "b h n d -> b n (h d)")
 
 
 class Attention(nn.Module):
@@ -71,6 +102,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, context_width: int, heads: int):
         super().__init__()
+        check_heads(width, heads)
         self.heads = heads
         self.to_q = nn.Linear(width, width, bias=False)
         self.to_k = nn.Linear(context_width, width, bias=False)
@@ -84,10 +116,8 @@ class Attention(nn.Module):
         site: Site,
         edit: AttentionEdit | None = None,
     ) -> Float[Tensor, "b n c"]:
-        split = lambda a: rearrange(a, "b n (h d) -> b h n d", h=self.heads)
-        Q, K, V = split(self.to_q(x)), split(self.to_k(context)), split(self.to_v(context))
-        Y = attend(Q, K, V) if edit is None else edit(site, Q, K, V)
-        return self.to_out(rearrange(Y, "b h n d -> b n (h d)"))
+        edited = partial(edit, site) if edit else attend
+        return self.to_out(multi_head(edited, self.heads, self.to_q(x), self.to_k(context), self.to_v(context)))
 
 
 class GEGLU(nn.Module):
@@ -178,6 +208,7 @@ class SelfAttentionBlock(nn.Module):
 
     def __init__(self, width: int, heads: int, groups: int, eps: float, place: str = "mid", layer: int = 0):
         super().__init__()
+        check_heads(width, heads)
         self.heads, self.place, self.layer = heads, place, layer
         self.group_norm = nn.GroupNorm(groups, width, eps=eps)
         self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
@@ -190,8 +221,7 @@ class SelfAttentionBlock(nn.Module):
         edit: AttentionEdit | None = None,
     ) -> Float[Tensor, "b c h w"]:
         height, width = x.shape[-2:]
+        edited = partial(edit, Site("self", self.place, self.layer, height, width)) if edit else attend
         y = rearrange(self.group_norm(x), "b c h w -> b (h w) c")
-        split = lambda a: rearrange(a, "b n (h d) -> b h n d", h=self.heads)
-        Q, K, V = split(self.to_q(y)), split(self.to_k(y)), split(self.to_v(y))
-        Y = attend(Q, K, V) if edit is None else edit(Site("self", self.place, self.layer, height, width), Q, K, V)
-        return x + rearrange(self.to_out(rearrange(Y, "b h n d -> b n (h d)")), "b (h w) c -> b c h w", h=height)
+        y = self.to_out(multi_head(edited, self.heads, self.to_q(y), self.to_k(y), self.to_v(y)))
+        return x + rearrange(y, "b (h w) c -> b c h w", h=height)

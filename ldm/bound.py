@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from ldm.autoencoder import Gaussian
+from ldm.checks import check_latents, checked
 from ldm.schedule import Prediction, Schedule
 
 Denoiser = Callable[[Tensor, int], Prediction]  # (z_t, t) -> what it believes of eps and z_0
@@ -25,6 +26,7 @@ def log_normal(
     z: Float[Tensor, "b c h w"], mean: Float[Tensor, "b c h w"], variance: float
 ) -> Float[Tensor, "b c h w"]:
     """log N(z; mean, variance), of each number."""
+    check_latents(z=z, mean=mean)
     return Normal(mean, variance**0.5).log_prob(z)
 
 
@@ -54,17 +56,18 @@ def log_p(schedule: Schedule, z: Float[Tensor, "T1 b c h w"], denoiser: Denoiser
     z_T = z[schedule.T]
     total = log_normal(z_T, torch.zeros_like(z_T), 1.0).sum(dim=(1, 2, 3))
     for t in range(schedule.T, 0, -1):
-        step = reverse_step(schedule, denoiser(z[t], t).z_0, z[t], t)
+        step = reverse_step(schedule, z[t], denoiser(z[t], t).z_0, t)
         total = total + log_normal(z[t - 1], *step).sum(dim=(1, 2, 3))
     return total
 
 
 def reverse_step(
-    schedule: Schedule, z_0: Float[Tensor, "b c h w"], z_t: Float[Tensor, "b c h w"], t: int
+    schedule: Schedule, z_t: Float[Tensor, "b c h w"], z_0: Float[Tensor, "b c h w"], t: int
 ) -> tuple[Float[Tensor, "b c h w"], float]:
     """[D11] mu_theta and the variance of p_theta(z_{t-1} given z_t): the posterior [D7, D8] of the predicted z_0."""
-    mean, sigma = schedule.posterior(z_0, z_t, t, t - 1)
-    return mean, sigma**2 if t > 1 else 1 - schedule.alpha[1].item()
+    t = checked("t", t, int)
+    mean, _ = schedule.posterior(z_t, z_0, t, t - 1)
+    return mean, schedule.sigma(t, t - 1).item() ** 2 if t > 1 else 1 - schedule.alpha[1].item()
 
 
 def prior_term(schedule: Schedule, z_0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -75,9 +78,9 @@ def prior_term(schedule: Schedule, z_0: Float[Tensor, "b c h w"]) -> Float[Tenso
 
 def step_term(
     schedule: Schedule,
+    z_t: Float[Tensor, "b c h w"],
     z_0: Float[Tensor, "b c h w"],
     predicted: Float[Tensor, "b c h w"],
-    z_t: Float[Tensor, "b c h w"],
     t: int,
 ) -> Float[Tensor, "b c h w"]:
     """[D11] L_{t-1} = (mu~ - mu_theta)^2 / (2 sigma_t^2) of each number, in nats.
@@ -86,26 +89,26 @@ def step_term(
 
     Args:
         schedule: of T steps.
+        z_t: the noisy latent.
         z_0: the clean latent.
         predicted: what the network takes it for.
-        z_t: the noisy latent.
         t: 2..T.
 
     Raises:
         ValueError: t is outside 2..T.
     """
-    if t < 2:
+    if (t := checked("t", t, int)) < 2:
         raise ValueError(f"L_(t-1) is defined for t in 2..{schedule.T}, got {t}; at t = 1 it is the last term")
-    mean, sigma = schedule.posterior(z_0, z_t, t, t - 1)
-    believed, _ = reverse_step(schedule, predicted, z_t, t)
+    mean, sigma = schedule.posterior(z_t, z_0, t, t - 1)
+    believed, _ = reverse_step(schedule, z_t, predicted, t)
     return (mean - believed) ** 2 / (2 * sigma**2)
 
 
 def last_term(
     schedule: Schedule,
+    z_1: Float[Tensor, "b c h w"],
     z_0: Float[Tensor, "b c h w"],
     predicted: Float[Tensor, "b c h w"],
-    z_1: Float[Tensor, "b c h w"],
 ) -> Float[Tensor, "b c h w"]:
     """L_0 = -log p_theta(z_0 given z_1) of each number, in nats."""
-    return -log_normal(z_0, *reverse_step(schedule, predicted, z_1, 1))
+    return -log_normal(z_0, *reverse_step(schedule, z_1, predicted, 1))

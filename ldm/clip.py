@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ldm.config import CLIPConfig, VisionConfig
 from ldm.contrastive import similarity
+from ldm.pictures import check_pictures
 from ldm.text_encoder import Encoder, TextEncoder, table
 
 # of red, green and blue, 0 to 1, in the pictures that CLIP was trained on
@@ -30,8 +31,9 @@ def prepare(pictures: UInt8[np.ndarray, "b H W 3"], side: int) -> Float[Tensor, 
     The filter is Pillow's bicubic, which averages where it shrinks; another gives other scores.
 
     Raises:
-        ValueError: no pictures.
+        ValueError: no pictures, or not as bytes.
     """
+    check_pictures("pictures", pictures)
     if not pictures.size:
         raise ValueError("give at least one picture")
     height, width = (side * length // min(pictures.shape[1:3]) for length in pictures.shape[1:3])

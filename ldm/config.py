@@ -12,6 +12,7 @@ from typing import Literal
 
 import pydantic
 
+from ldm.checks import check_fields
 from ldm.limits import LONGEST, check_levels, check_sizes
 
 STRICT = pydantic.ConfigDict(extra="forbid", strict=True)  # how configurations are read from files
@@ -37,6 +38,7 @@ class ScheduleConfig:
     last: Literal[0, 1] = 0  # the time step at which sampling ends; 1 is diffusers' set_alpha_to_one = false
 
     def __post_init__(self):
+        check_fields(self)
         if self.T > LONGEST:
             raise ValueError(f"a schedule has at most {LONGEST} steps, T is {self.T}")
         if self.T < 1 or not 0 < self.beta_start <= self.beta_end < 1:
@@ -68,6 +70,7 @@ class AutoencoderConfig:
     attention: tuple[int, ...] = ()  # levels with self-attention, from 0; the middle always has it
 
     def __post_init__(self):
+        check_fields(self)
         if self.codebook is not None and self.codebook < 1:
             raise ValueError(f"a codebook cannot have {self.codebook} entries: give at least 1, or None for KL")
         check_sizes(self, "attention")
@@ -116,6 +119,7 @@ class UNetConfig:
     mid: bool = True  # whether there is a middle between the way down and the way up
 
     def __post_init__(self):
+        check_fields(self)
         if len(self.attention) != len(self.widths):
             raise ValueError(f"attention names {len(self.attention)} levels, widths {len(self.widths)}")
         if (self.heads is None) == (not self.head_size):
@@ -155,6 +159,7 @@ class TextConfig:
     pad: str = "<|endoftext|>"
 
     def __post_init__(self):
+        check_fields(self)
         check_sizes(self)
         if self.width % self.heads:
             raise ValueError(f"a text encoder of width {self.width} cannot have {self.heads} heads")
@@ -178,6 +183,7 @@ class BertConfig:
     pad: str = "[PAD]"
 
     def __post_init__(self):
+        check_fields(self)
         check_sizes(self)
 
 
@@ -196,6 +202,7 @@ class VisionConfig:
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
 
     def __post_init__(self):
+        check_fields(self)
         check_sizes(self)
         if self.image_size % self.patch:
             raise ValueError(f"{self.image_size} pixels cannot be cut into patches of {self.patch}")
@@ -219,6 +226,7 @@ class CLIPConfig:
     embedding: int
 
     def __post_init__(self):
+        check_fields(self)
         check_sizes(self)
 
 
@@ -236,6 +244,7 @@ class ModelConfig:
     text: TextConfig | BertConfig | None  # None for a model without prompts
 
     def __post_init__(self):
+        check_fields(self)
         check_sizes(self)
         if self.image_size % self.autoencoder.factor:
             raise ValueError(

@@ -97,8 +97,7 @@ def d7() -> Example:
 
 
 def d8() -> Example:
-    sigma = lambda t: SCHEDULE.posterior(z(0.0), z(0.0), t, t - 1)[1]
-    return {f"sigma_{t}": sigma(t) for t in (1, 2, 500, 1000)}
+    return {f"sigma_{t}": SCHEDULE.sigma(t, t - 1).item() for t in (1, 2, 500, 1000)}
 
 
 def d9() -> Example:
@@ -113,18 +112,18 @@ def d10() -> Example:
     z_t = SCHEDULE.add_noise(z(1.0), z(1.0), 500)
     return {
         "mean of z_499 from z_500 and eps = 1": SCHEDULE.mean_from_eps(z_t, z(1.0), 500).item(),
-        "from z_500 and z_0 = 1 (D7)": SCHEDULE.posterior(z(1.0), z_t, 500, 499)[0].item(),
+        "from z_500 and z_0 = 1 (D7)": SCHEDULE.posterior(z_t, z(1.0), 500, 499)[0].item(),
     }
 
 
 def d11() -> Example:
     z_t = SCHEDULE.add_noise(z(1.0), z(1.0), 500)
-    mean, variance = reverse_step(SCHEDULE, z(0.9), z_t, 500)
+    mean, variance = reverse_step(SCHEDULE, z_t, z(0.9), 500)
     return {
-        "mu~ of z_0 = 1": SCHEDULE.posterior(z(1.0), z_t, 500, 499)[0].item(),
+        "mu~ of z_0 = 1": SCHEDULE.posterior(z_t, z(1.0), 500, 499)[0].item(),
         "mu_theta of a network that takes it for 0.9": mean.item(),
         "sigma_500^2": variance,
-        "L_499, what the mistake costs in nats": step_term(SCHEDULE, z(1.0), z(0.9), z_t, 500).item(),
+        "L_499, what the mistake costs in nats": step_term(SCHEDULE, z_t, z(1.0), z(0.9), 500).item(),
     }
 
 
@@ -132,7 +131,7 @@ def d12() -> Example:
     z_t = SCHEDULE.add_noise(z(1.0), z(1.0), 500)
     return {
         "printed: x_theta^(0) of x_0 = 1, eps_theta = 1": (1 + (1 - ABAR[500].item())) / ABAR[500].item() ** 0.5,
-        "corrected": SCHEDULE.predict(z(1.0), z_t, 500).z_0.item(),
+        "corrected": SCHEDULE.predict(z_t, z(1.0), 500).z_0.item(),
         "A, the mean": SCHEDULE.mean_from_eps(z_t, z(1.0), 500).item(),
         "C, the noise back from the mean": SCHEDULE.eps_from_mean(
             z_t, SCHEDULE.mean_from_eps(z_t, z(1.0), 500), 500
@@ -143,7 +142,7 @@ def d12() -> Example:
 
 def d13() -> Example:
     z_t = SCHEDULE.add_noise(z(1.0), z(1.0), 500)
-    mean = ddpm_step(SCHEDULE, SCHEDULE.predict(z(0.8), z_t, 500), z_t, 500, 499, z(0.0))
+    mean = ddpm_step(SCHEDULE, z_t, SCHEDULE.predict(z_t, z(0.8), 500), 500, 499, z(0.0))
     return {"UNet(z_500, 500, tau(y)), a noise": 0.8, "f of it, the mean of z_499": mean.item()}
 
 
@@ -195,15 +194,15 @@ def d16() -> Example:
     z_t = z(0.5)
     belief = Prediction(z(0.8), SCHEDULE.z_0_from_eps(z_t, z(0.8), 500))
     return {
-        "z_499 from z_500 = 0.5, eps = 0.8, n = 0": ddpm_step(SCHEDULE, belief, z_t, 500, 499, z(0.0)).item(),
-        "... n = 1": ddpm_step(SCHEDULE, belief, z_t, 500, 499, z(1.0)).item(),
+        "z_499 from z_500 = 0.5, eps = 0.8, n = 0": ddpm_step(SCHEDULE, z_t, belief, 500, 499, z(0.0)).item(),
+        "... n = 1": ddpm_step(SCHEDULE, z_t, belief, 500, 499, z(1.0)).item(),
     }
 
 
 def d17() -> Example:
     z_t = z(0.5)
     belief = Prediction(z(0.8), SCHEDULE.z_0_from_eps(z_t, z(0.8), 500))
-    step = lambda eta: ddim_step(eta)(SCHEDULE, belief, z_t, 500, 250, z(1.0)).item()
+    step = lambda eta: ddim_step(eta)(SCHEDULE, z_t, belief, 500, 250, z(1.0)).item()
     return {
         "z_250 from z_500 = 0.5, eps = 0.8, n = 1, eta = 0": step(0.0),
         "... eta = 1": step(1.0),

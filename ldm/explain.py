@@ -1,7 +1,11 @@
 """`python -m ldm.explain D7`: a formula as its slide prints it, as corrected, why, its source and numbers."""
 
+if __name__ == "__main__":
+    from ldm.program import run
+
+    raise SystemExit(run("ldm.explain"))
+
 import argparse
-import sys
 import textwrap
 
 from ldm import examples, index
@@ -38,11 +42,4 @@ def _shown(value) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser("python -m ldm.explain", description=__doc__)
     parser.add_argument("id", help="such as D7; `p2p equations` lists them")
-    try:
-        print(explanation(parser.parse_args().id))
-    except ValueError as e:
-        sys.exit(f"explain: error: {e}")
-
-
-if __name__ == "__main__":
-    main()
+    print(explanation(parser.parse_args().id))

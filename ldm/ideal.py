@@ -56,7 +56,7 @@ class IdealDenoiser(nn.Module):
 
     def _components(self, z_t: Tensor, t: Time) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k d"]]:
         """log (w_k N(z_t; sqrt(alpha_bar_t) m_k, C_k)) but for a constant, and C_k^-1 (z_t - sqrt(alpha_bar_t) m_k)."""
-        abar = self.schedule.alpha_bar[torch.as_tensor(t)].reshape(-1, 1, 1)
+        abar = self.schedule.alpha_bar[self.schedule.index(t)].reshape(-1, 1, 1)
         off = z_t.double().flatten(1)[:, None] - abar.sqrt() * self.data.means  # (b, k, d)
         off = torch.einsum("bkd,kde->bke", off, self.axes)
         C = abar * self.variances + 1 - abar  # along the axes

@@ -4,6 +4,11 @@ A docstring that begins with `[D7]` claims D7 for its function; a test marked `p
 `python -m ldm.index` writes the index to EQUATIONS.md.
 """
 
+if __name__ == "__main__":
+    from ldm.program import run
+
+    raise SystemExit(run("ldm.index"))
+
 import ast
 import csv
 import hashlib
@@ -14,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from ldm.files import save_atomically
 from ldm.register import FORMULAS, Formula
 
 ROOT = Path(__file__).parents[1]
@@ -176,5 +182,5 @@ def markdown() -> str:
     return text
 
 
-if __name__ == "__main__":
-    (ROOT / "EQUATIONS.md").write_text(markdown(), encoding="utf-8")
+def main() -> None:
+    save_atomically(lambda part: part.write_text(markdown(), encoding="utf-8"), ROOT / "EQUATIONS.md")

@@ -4,9 +4,19 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from ldm.pictures import check_picture
+
 
 def psnr(picture: UInt8[np.ndarray, "H W 3"], other: UInt8[np.ndarray, "H W 3"]) -> float:
-    """10 log10(255^2 / mean squared difference), in dB; inf if the pictures are equal."""
+    """10 log10(255^2 / mean squared difference), in dB; inf if the pictures are equal.
+
+    Raises:
+        ValueError: they are not bytes, or of two sizes.
+    """
+    check_picture("picture", picture)
+    check_picture("other", other)
+    if picture.shape != other.shape:
+        raise ValueError(f"the pictures must have one size, got {picture.shape} and {other.shape}: resize one")
     error = np.square(picture.astype(float) - other).mean()
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
 
@@ -16,7 +26,12 @@ def structure(picture: UInt8[np.ndarray, "H W 3"], other: UInt8[np.ndarray, "H W
 
     Edges are the slopes of the grey levels, after averaging has removed what is finer. A picture without edges
     correlates with none: 0.
+
+    Raises:
+        ValueError: they are not bytes.
     """
+    check_picture("picture", picture)
+    check_picture("other", other)
     edges = []
     for pixels in (picture, other):
         grey = Image.fromarray(pixels).convert("L").resize((32, 32), Image.Resampling.BOX)

@@ -13,10 +13,11 @@ from torch import Tensor
 from ldm.attention import AttentionEdit, Site, attend
 from ldm.autoencoder import Autoencoder
 from ldm.bert import BertEncoder
+from ldm.checks import check_context, check_latents, check_prompts, check_rows, checked
 from ldm.config import ModelConfig
 from ldm.pictures import to_bytes, to_tensor
-from ldm.samplers import DDIM, REMEMBERED, Sampler, Visit
-from ldm.schedule import Prediction, Schedule, guided
+from ldm.samplers import DDIM, REMEMBERED, Sampler, Step, Visit
+from ldm.schedule import Prediction, Schedule, Time, guided
 from ldm.text_encoder import TextEncoder
 from ldm.tokenizer import PromptTokenizer
 from ldm.unet import UNet
@@ -31,12 +32,28 @@ class State(NamedTuple):
     prediction: Prediction | None = None  # the guided one that led here; none at a start
 
 
+class States(Iterator[State]):
+    """The states of a run, one per network call, made as they are asked for."""
+
+    def __init__(self, states: Iterator[State]):
+        self._states = states
+
+    def __next__(self) -> State:
+        return next(self._states)
+
+    def __getattr__(self, name: str):
+        raise AttributeError(
+            f"these are the states of a run, one per step, without {name!r}: write `*_, last = run`, then `last.z_t`"
+        )
+
+
 class Noise:
     """Standard normal latents, one random stream per picture: rows with the same seed get the same noise, whatever
     else is in the batch. Drawn on the CPU, so that every device makes the same picture."""
 
     def __init__(self, seeds: list[int], shape: tuple[int, ...]):
         self.shape = shape
+        seeds = [checked("a seed", seed, int) for seed in seeds]
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __call__(self) -> Float[Tensor, "b c h w"]:
@@ -102,8 +119,9 @@ class LatentDiffusion:
         """tau_theta(y) of each prompt; no tokens at all, m = 0, from a model without prompts.
 
         Raises:
-            ValueError: no prompts, one longer than the context, or one for a model without prompts.
+            ValueError: no list of prompts, none in it, one longer than the context, or one for a model without prompts.
         """
+        check_prompts("prompts", prompts)
         if not prompts:
             raise ValueError("give at least one prompt")
         if self.text_encoder is None and not any(prompts):
@@ -117,16 +135,34 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def decode(self, z_0: Float[Tensor, "b c h w"]) -> UInt8[np.ndarray, "b H W 3"]:
-        """The pictures of latents, as bytes."""
+        """The pictures of latents, as bytes.
+
+        Raises:
+            ValueError: they are no latents of this model.
+            FloatingPointError: the decoder makes numbers of them that are not finite.
+        """
+        if isinstance(z_0, State):
+            raise ValueError("z_0 must be latents, got the state of a run: write state.z_t")
+        check_latents(z_0=z_0)
         # one at a time: at Stable Diffusion's size a decoder's features fill more memory than the whole UNet
-        return to_bytes(torch.cat([self.autoencoder.decode(z) for z in z_0.to(self.dtype).split(1)]))
+        x = torch.cat([self.autoencoder.decode(z) for z in z_0.to(self.dtype).split(1)])
+        if not x.isfinite().all():
+            raise FloatingPointError(
+                f"the image is not finite in {self._precision}: the latents it is decoded from reach "
+                f"{z_0.abs().max().item():.3g}, where a model's own stay below 100"
+            )
+        return to_bytes(x)
+
+    @property
+    def _precision(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
 
     @torch.no_grad()
     def predict(
         self,
         z_t: Float[Tensor, "b c h w"],
-        t: int,
-        context: Float[Tensor, "b m e"],
+        t: Time,
+        context: Float[Tensor, "#b m e"],
         guidance: float = 1.0,
         edit: AttentionEdit | None = None,
         empty: Float[Tensor, "1 m e"] | None = None,
@@ -136,23 +172,31 @@ class LatentDiffusion:
 
         The edit sees the conditional half of the batch alone; attention to the empty prompt is never edited. Only the
         network computes in the model's dtype; the rest, and the result, are in that of z_t.
+
+        Raises:
+            ValueError: t is outside 1..T, or something is of another kind or shape.
         """
-        b, x = len(z_t), z_t.to(self.dtype)
-        timestep = torch.tensor([t - 1], device=self.device)  # counted from 0, as in training; shared by all rows
+        check_latents(z_t=z_t)
+        check_context(context)
+        check_rows(z_t, "prompts", len(context))
+        times = torch.as_tensor(self.schedule.index(t)).reshape(-1)  # one that all rows share, or one for each
+        if times.min() < 1:
+            raise ValueError(f"t must lie in 1..{self.schedule.T}, got {t}: there is nothing to predict at 0")
+        b, x, context = len(z_t), z_t.to(self.dtype), context.expand(len(z_t), -1, -1)
+        timestep = (times - 1).to(self.device)  # counted from 0, as in training
         if guidance == 1 or not context.shape[1]:  # without tokens both predictions are one
             output = self.unet(x, timestep, context, edit).to(z_t.dtype)
         else:
             empty = self.encode_prompts([""]) if empty is None else empty
             both = self.unet(
                 torch.cat([x, x]),
-                timestep,
+                timestep if len(timestep) == 1 else timestep.repeat(2),
                 torch.cat([empty.expand(b, -1, -1), context]),
                 edit and _second_half(edit, b),
             )
             output = guided(*both.to(z_t.dtype).chunk(2), guidance)
-        return self.schedule.predict(output, z_t, t)
+        return self.schedule.predict(z_t, output, t)
 
-    @torch.no_grad()
     def denoise(
         self,
         context: Float[Tensor, "b m e"],
@@ -164,7 +208,7 @@ class LatentDiffusion:
         edit: Callable[[int], AttentionEdit | None] = lambda t: None,
         blend: Callable[[State], Float[Tensor, "b c h w"]] = lambda state: state.z_t,
         start: State | None = None,
-    ) -> Iterator[State]:
+    ) -> States:
         """Sample z_0, one yield per network call [D16, D17].
 
         Latents are in the model's `latent_dtype`; a start stays as it is, and in half precision becomes float32.
@@ -181,23 +225,56 @@ class LatentDiffusion:
                 steps are evenly spread, and a multistep sampler remembers nothing of what led there.
 
         Raises:
-            ValueError: as many steps can't be taken, or there is not one seed, and one row of a start, per prompt.
+            ValueError: as many steps can't be taken, there is not one seed, and one row of a start, per prompt, or
+                something is of another kind. It is raised by the call, before the first step is asked for.
+            FloatingPointError: a step leads to latents that are not finite.
         """
+        if isinstance(seeds, int | np.integer):
+            raise ValueError(f"seeds must be a list, one for each prompt, got {seeds}: write [{seeds}]")
+        check_context(context)
         if len(seeds) != len(context):
             raise ValueError(f"there are {len(context)} prompts and {len(seeds)} seeds: each picture has one of each")
         if start and len(start.z_t) != len(context):
             raise ValueError(f"the start has {len(start.z_t)} rows, the prompts are {len(context)}")
+        if not isinstance(sampler, Sampler):
+            how = f"SAMPLERS[{sampler!r}]" if isinstance(sampler, str) else "Sampler(step)"
+            raise ValueError(f"sampler must be a Sampler, got {sampler!r}: write {how}")
+        if not callable(edit):
+            raise ValueError(
+                f"edit must be a function of t that returns an attention edit, got {edit!r}: "
+                "an edit of prompts goes to PromptToPrompt"
+            )
         visited = sampler.visit(self.schedule, steps, start.t if start else None)
         draw = Noise(seeds, start.z_t.shape[1:] if start else self.latent_shape)
+        return States(self._states(context, visited, draw, guidance, sampler.step, edit, blend, start))
+
+    @torch.no_grad()
+    def _states(
+        self,
+        context: Float[Tensor, "b m e"],
+        visited: list[int],
+        draw: Noise,
+        guidance: float,
+        step: Step,
+        edit: Callable[[int], AttentionEdit | None],
+        blend: Callable[[State], Float[Tensor, "b c h w"]],
+        start: State | None,
+    ) -> Iterator[State]:
         dtype = torch.promote_types(start.z_t.dtype, torch.float32) if start else self.latent_dtype
         noise = lambda: draw().to(self.device, dtype)
         z_T = noise()  # drawn in any case: a start may be made of it, and the steps' noise must be another
         z_t = start.z_t.to(dtype) if start else z_T
         empty = self.encode_prompts([""]) if guidance != 1 else None  # once, not at every step
         past: deque[Visit] = deque(maxlen=REMEMBERED)
-        for t, t_prev in pairwise(visited):
+        for i, (t, t_prev) in enumerate(pairwise(visited), start=1):
             prediction = self.predict(z_t, t, context, guidance, edit(t), empty)
-            z_prev = sampler.step(self.schedule, prediction, z_t, t, t_prev, noise(), tuple(past))
+            z_prev = step(self.schedule, z_t, prediction, t, t_prev, noise(), tuple(past))
+            if not z_prev.isfinite().all():
+                wider = "" if self.dtype == self.latent_dtype else ", compute in float32"
+                raise FloatingPointError(
+                    f"step {i} of {len(visited) - 1}, t = {t}, gives numbers that are not finite in "
+                    f"{self._precision}: lower the guidance ({guidance:g}){wider}"
+                )
             past.append(Visit(t, z_t, prediction))
             state = State(t_prev, z_prev, prediction)
             z_t = blend(state)

@@ -14,6 +14,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ldm.checks import check_alike
+
 IDLE = 0.02  # chosen less often than this share of the mean, an entry begins again
 
 
@@ -44,16 +46,19 @@ class Codebook(nn.Module):
 
 def straight_through(z: Float[Tensor, "*shape"], z_q: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """[B3] The value of z_q, to the bit, with the gradient of z: backwards, quantisation is the identity."""
+    check_alike(z=z, z_q=z_q)
     return z_q.detach() + (z - z.detach())
 
 
 def codebook_loss(z: Float[Tensor, "*shape"], z_q: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
     """[B3] ||sg[z] - z_q||^2, which moves the entries to the encoder's vectors; a mean over numbers, not a sum."""
+    check_alike(z=z, z_q=z_q)
     return F.mse_loss(z_q, z.detach())
 
 
 def commitment_loss(z: Float[Tensor, "*shape"], z_q: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
     """[B3] ||z - sg[z_q]||^2, which keeps the encoder near the entries it chose; a mean over numbers, not a sum."""
+    check_alike(z=z, z_q=z_q)
     return F.mse_loss(z, z_q.detach())
 
 

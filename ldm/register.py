@@ -86,7 +86,7 @@ DIFFUSION = (
         "D8",
         "The posterior's variance",
         r"\sigma_t^2 = \frac{(1 - \bar\alpha_{t-1})(1 - \alpha_t)}{1 - \bar\alpha_t}",
-        "ldm.schedule.Schedule.posterior",
+        "ldm.schedule.Schedule.sigma",
         note=r"$\sigma_1 = 0$: the last step draws nothing.",
     ),
     Formula(
@@ -130,7 +130,8 @@ DIFFUSION = (
         "The mean, given the prompt",
         r"\mu_\theta(z_t, t, \tau(y)) = f(\mathrm{UNet}(z_t, t, \tau(y)))",
         "ldm.schedule.Schedule.predict",
-        note=r"$f$ is D12's option C, which one slide leaves out: the network says $\epsilon$, $f$ makes it a mean.",
+        note=r"$f$ is D12's option C, which one slide leaves out: the network says $\epsilon$, $f$ makes it a mean. "
+        r"The shipped model's says $v$, and counts from $t - 1$: `LatentDiffusion.predict` gives $\epsilon$ of any.",
     ),
     Formula(
         "D14",

@@ -17,7 +17,8 @@ from typing import Literal, NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from ldm.schedule import Prediction, Schedule
+from ldm.checks import check_latents, checked
+from ldm.schedule import Prediction, Schedule, Time
 
 
 class Visit(NamedTuple):
@@ -28,9 +29,9 @@ class Visit(NamedTuple):
     prediction: Prediction
 
 
-# (schedule, prediction, z_t, t, t_prev, noise, past) -> z_{t_prev}; past is the calls before, oldest first. One-step
+# (schedule, z_t, prediction, t, t_prev, noise, past) -> z_{t_prev}; past is the calls before, oldest first. One-step
 # samplers need none, and it may be left out
-Step = Callable[[Schedule, Prediction, Tensor, int, int, Tensor, tuple[Visit, ...]], Tensor]
+Step = Callable[[Schedule, Tensor, Prediction, int, int, Tensor, tuple[Visit, ...]], Tensor]
 REMEMBERED = 4  # calls that a step may be told of: PLMS looks at three, and makes one of them twice
 
 
@@ -48,7 +49,7 @@ def times(schedule: Schedule, steps: int, start: int | None = None) -> list[int]
     Raises:
         ValueError: fewer than one step, or more than there is room for.
     """
-    T, config = schedule.T, schedule.config
+    T, config, steps = schedule.T, schedule.config, checked("steps", steps, int)
     first = T if start is None else start
     if not 1 <= steps <= first:
         raise ValueError(f"the number of steps must lie in 1..{first}, got {steps}")
@@ -86,15 +87,16 @@ def dpm_times(schedule: Schedule, steps: int, start: int | None = None) -> list[
 
 def ddpm_step(
     schedule: Schedule,
-    prediction: Prediction,
     z_t: Float[Tensor, "b c h w"],
-    t: int,
-    t_prev: int,
+    prediction: Prediction,
+    t: Time,
+    t_prev: Time,
     noise: Float[Tensor, "b c h w"],
     past: tuple[Visit, ...] = (),
 ) -> Float[Tensor, "b c h w"]:
     """[D13, D16] Ancestral sampling: a draw from the posterior [D7, D8] of the predicted z_0; its mean is mu_theta."""
-    mean, sigma = schedule.posterior(prediction.z_0, z_t, t, t_prev)
+    check_latents(z_t=z_t, noise=noise)
+    mean, sigma = schedule.posterior(z_t, prediction.z_0, t, t_prev)
     return mean + sigma * noise
 
 
@@ -109,18 +111,18 @@ def ddim_step(eta: float) -> Step:
 
     def step(
         schedule: Schedule,
-        prediction: Prediction,
         z_t: Float[Tensor, "b c h w"],
-        t: int,
-        t_prev: int,
+        prediction: Prediction,
+        t: Time,
+        t_prev: Time,
         noise: Float[Tensor, "b c h w"],
         past: tuple[Visit, ...] = (),
     ) -> Float[Tensor, "b c h w"]:
-        abar_prev = schedule.alpha_bar[t_prev].item()
-        _, sigma = schedule.posterior(prediction.z_0, z_t, t, t_prev)
-        sigma = eta * sigma
-        direction = max(1 - abar_prev - sigma**2, 0.0) ** 0.5  # rounding may leave it a hair below 0
-        return abar_prev**0.5 * prediction.z_0 + direction * prediction.eps + sigma * noise
+        check_latents(z_t=z_t, noise=noise)
+        abar_prev, sigma = schedule.alpha_bar[schedule.index(t_prev)], eta * schedule.sigma(t, t_prev)
+        direction = (1 - abar_prev - sigma**2).clamp(min=0)  # rounding may leave it a hair below 0
+        signal, noise_left, fresh = (schedule.fit(c, z_t) for c in (abar_prev.sqrt(), direction.sqrt(), sigma))
+        return signal * prediction.z_0 + noise_left * prediction.eps + fresh * noise
 
     return step
 
@@ -133,8 +135,8 @@ ADAMS_BASHFORTH = ((1,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24,
 
 def plms_step(
     schedule: Schedule,
-    prediction: Prediction,
     z_t: Float[Tensor, "b c h w"],
+    prediction: Prediction,
     t: int,
     t_prev: int,
     noise: Float[Tensor, "b c h w"],
@@ -148,7 +150,7 @@ def plms_step(
 
     It is eps that is extrapolated whatever the network predicts; diffusers extrapolates v where that is predicted.
     """
-    if t == t_prev:
+    if checked("t", t, int) == t_prev:
         first = past[-1]
         z_t, t, eps = first.z_t, first.t, (first.prediction.eps + prediction.eps) / 2
     else:
@@ -156,13 +158,13 @@ def plms_step(
         newest = list(by_time.values())[:-5:-1]  # at most four, the last first
         eps = sum(weight * eps for weight, eps in zip(ADAMS_BASHFORTH[len(newest) - 1], newest))
     better = Prediction(eps, schedule.z_0_from_eps(z_t, eps, t))
-    return deterministic_step(schedule, better, z_t, t, t_prev, noise)
+    return deterministic_step(schedule, z_t, better, t, t_prev, noise)
 
 
 def dpm_step(
     schedule: Schedule,
-    prediction: Prediction,
     z_t: Float[Tensor, "b c h w"],
+    prediction: Prediction,
     t: int,
     t_prev: int,
     noise: Float[Tensor, "b c h w"],
@@ -174,14 +176,14 @@ def dpm_step(
     predictions, to the middle of the step. There is no line at the first step, and no middle where t_prev is 0 and
     lambda infinite: there it is DDIM's own step.
     """
-    z_0 = prediction.z_0
+    t, z_0 = checked("t", t, int), prediction.z_0
     if past and t_prev > 0:
         before = past[-1]
         lambda_before, lambda_t, lambda_prev = (_half_log_snr(schedule, at) for at in (before.t, t, t_prev))
         r = (lambda_t - lambda_before) / (lambda_prev - lambda_t)
         z_0 = z_0 + (z_0 - before.prediction.z_0) / (2 * r)
     better = Prediction(schedule.eps_from_z_0(z_t, z_0, t), z_0)
-    return deterministic_step(schedule, better, z_t, t, t_prev, noise)
+    return deterministic_step(schedule, z_t, better, t, t_prev, noise)
 
 
 def _half_log_snr(schedule: Schedule, t: int) -> float:

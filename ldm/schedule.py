@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ldm.checks import check_latents, check_rows, checked, plain
 from ldm.config import ScheduleConfig
 
 Time = int | Int[Tensor, " b"]  # one step for the whole batch, or one per latent
@@ -27,12 +28,13 @@ class Prediction(NamedTuple):
 class Schedule:
     """alpha_t, alpha_bar_t and the Gaussians they define.
 
-    Latents are (b, c, h, w); every method takes t in 0..T and raises ValueError outside. At t = 0 there is no noise to
-    divide by: eps_from_z_0, mean_from_eps and eps_from_mean give no numbers there.
+    Latents are (b, c, h, w), and of one shape in one call. Every method takes them first, z_t before what goes with it,
+    then t in 0..T, and raises ValueError for other shapes and times. At t = 0 there is no noise to divide by:
+    eps_from_z_0, mean_from_eps and eps_from_mean give no numbers there.
     """
 
     def __init__(self, config: ScheduleConfig):
-        self.config = config
+        self.config = checked("a schedule's config", config, ScheduleConfig)
 
     @property
     def T(self) -> int:
@@ -58,16 +60,40 @@ class Schedule:
         """[D5] alpha_bar_t = prod_{s <= t} alpha_s, from alpha_bar_0 = 1."""
         return self.alpha.cumprod(0)
 
-    def at(self, coefficient: Float[Tensor, " T1"], t: Time, like: Float[Tensor, "b c h w"]) -> Tensor:
-        """The coefficient at t, shaped and cast to multiply `like`.
+    def index(self, t: Time) -> Time:
+        """t as an index of alpha and alpha_bar; several on the CPU.
 
         Raises:
-            ValueError: t is outside 0..T.
+            ValueError: t is no whole number, or outside 0..T.
         """
-        t = torch.as_tensor(t, device="cpu")
-        if t.min() < 0 or t.max() > self.T:
-            raise ValueError(f"t must lie in 0..{self.T}, got {t.tolist()}")
-        return coefficient[t].to(like.dtype).to(like.device).reshape(-1, 1, 1, 1)
+        t = plain(t)
+        if type(t) is int:
+            least = most = t
+        else:
+            t = torch.as_tensor(t, device="cpu")
+            if t.is_floating_point() or t.dtype == torch.bool or t.ndim != 1:
+                raise ValueError(f"t must be a whole number in 0..{self.T}, or a tensor (b,) of them, got {t.tolist()}")
+            least, most = t.min(), t.max()
+        if least < 0 or most > self.T:
+            raise ValueError(f"t must lie in 0..{self.T}, got {t if type(t) is int else t.tolist()}")
+        return t
+
+    def fit(self, coefficient: Float[Tensor, " *b"], like: Float[Tensor, "b c h w"]) -> Tensor:
+        """A coefficient, or one per latent, shaped and cast to multiply `like`. One stays on the CPU: it multiplies
+        latents of any device, and nothing has to be copied there.
+
+        Raises:
+            ValueError: there are several coefficients, and not as many as latents.
+        """
+        check_latents(z=like)
+        if coefficient.ndim == 0:
+            return coefficient.to(like.dtype)
+        check_rows(like, "times t", len(coefficient))
+        return coefficient.to(like.dtype).to(like.device).reshape(-1, 1, 1, 1)
+
+    def at(self, coefficient: Float[Tensor, " T1"], t: Time, like: Float[Tensor, "b c h w"]) -> Tensor:
+        """The coefficient at t, to multiply `like`."""
+        return self.fit(coefficient[self.index(t)], like)
 
     def signal(self, t: Time, like: Tensor) -> Tensor:
         """sqrt(alpha_bar_t)."""
@@ -81,34 +107,44 @@ class Schedule:
         self, z_prev: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], t: Time
     ) -> Float[Tensor, "b c h w"]:
         """[D2] z_t = sqrt(alpha_t) z_{t-1} + sqrt(1 - alpha_t) eps: one step of q."""
+        check_latents(z_prev=z_prev, eps=eps)
         return self.at(self.alpha.sqrt(), t, z_prev) * z_prev + self.at((1 - self.alpha).sqrt(), t, z_prev) * eps
 
     def add_noise(
         self, z_0: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], t: Time
     ) -> Float[Tensor, "b c h w"]:
         """[D6] z_t = sqrt(alpha_bar_t) z_0 + sqrt(1 - alpha_bar_t) eps: t steps of q at once [D5]."""
+        check_latents(z_0=z_0, eps=eps)
         return self.signal(t, z_0) * z_0 + self.noise(t, z_0) * eps
 
     def z_0_from_eps(
         self, z_t: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], t: Time
     ) -> Float[Tensor, "b c h w"]:
         """[D9] z_0 = (z_t - sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_bar_t)."""
+        check_latents(z_t=z_t, eps=eps)
         return (z_t - self.noise(t, z_t) * eps) / self.signal(t, z_t)
 
     def eps_from_z_0(
         self, z_t: Float[Tensor, "b c h w"], z_0: Float[Tensor, "b c h w"], t: Time
     ) -> Float[Tensor, "b c h w"]:
         """[D6] solved for eps."""
+        check_latents(z_t=z_t, z_0=z_0)
         return (z_t - self.signal(t, z_t) * z_0) / self.noise(t, z_t)
 
     def v_from(self, z_0: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], t: Time) -> Float[Tensor, "b c h w"]:
         """[D12] v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) z_0."""
+        check_latents(z_0=z_0, eps=eps)
         return self.signal(t, z_0) * eps - self.noise(t, z_0) * z_0
 
     def mean_from_eps(
         self, z_t: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], t: Time
     ) -> Float[Tensor, "b c h w"]:
-        """[D10] mu = (z_t - (1 - alpha_t) / sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_t)."""
+        """[D10] mu = (z_t - (1 - alpha_t) / sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_t).
+
+        eps is noise, which a UNet's output need not be: the shipped model predicts v, and its timestep is t - 1.
+        `LatentDiffusion.predict(z_t, t, context).eps` is the noise, of any model.
+        """
+        check_latents(z_t=z_t, eps=eps)
         share = self.at((1 - self.alpha) / (1 - self.alpha_bar).sqrt(), t, z_t)
         return (z_t - share * eps) / self.at(self.alpha.sqrt(), t, z_t)
 
@@ -116,30 +152,44 @@ class Schedule:
         self, z_t: Float[Tensor, "b c h w"], mean: Float[Tensor, "b c h w"], t: Time
     ) -> Float[Tensor, "b c h w"]:
         """[D10] solved for eps."""
+        check_latents(z_t=z_t, mean=mean)
         share = self.at((1 - self.alpha) / (1 - self.alpha_bar).sqrt(), t, z_t)
         return (z_t - self.at(self.alpha.sqrt(), t, z_t) * mean) / share
 
-    def posterior(
-        self, z_0: Float[Tensor, "b c h w"], z_t: Float[Tensor, "b c h w"], t: int, t_prev: int
-    ) -> tuple[Float[Tensor, "b c h w"], float]:
-        """[D7, D8] Mean and standard deviation of q(z_{t_prev} given z_t, z_0), for 0 <= t_prev < t.
+    def _stride(self, t: Time, t_prev: Time) -> tuple[Float[Tensor, " *b"], Float[Tensor, " *b"]]:
+        """alpha_bar_t and alpha_bar_{t_prev}; raises ValueError unless t_prev < t."""
+        t, t_prev = self.index(t), self.index(t_prev)
+        abar, abar_prev = self.alpha_bar[t], self.alpha_bar[t_prev]
+        if abar.shape != abar_prev.shape or torch.as_tensor(t_prev >= t).any():
+            raise ValueError(f"need 0 <= t_prev < t <= {self.T}, a t_prev for each t, got t_prev = {t_prev}, t = {t}")
+        return abar, abar_prev
 
-        For t_prev = t - 1 these are the lecture's; for a longer stride alpha_t is alpha_bar_t / alpha_bar_{t_prev}, the
+    def sigma(self, t: Time, t_prev: Time) -> Float[Tensor, " *b"]:
+        """[D8] Standard deviation of q(z_{t_prev} given z_t, z_0), for 0 <= t_prev < t; in float64.
+
+        For t_prev = t - 1 it is the lecture's; for a longer stride alpha_t is alpha_bar_t / alpha_bar_{t_prev}, the
         factor of all the steps between.
         """
-        if not 0 <= t_prev < t <= self.T:
-            raise ValueError(f"need 0 <= t_prev < t <= {self.T}, got t_prev = {t_prev}, t = {t}")
-        abar, abar_prev = self.alpha_bar[t].item(), self.alpha_bar[t_prev].item()
-        alpha = abar / abar_prev
-        mean = abar_prev**0.5 * (1 - alpha) / (1 - abar) * z_0 + alpha**0.5 * (1 - abar_prev) / (1 - abar) * z_t
-        sigma = ((1 - abar_prev) * (1 - alpha) / (1 - abar)) ** 0.5
-        return mean, sigma
+        abar, abar_prev = self._stride(t, t_prev)
+        return ((1 - abar_prev) * (1 - abar / abar_prev) / (1 - abar)).sqrt()
 
-    def predict(self, output: Float[Tensor, "b c h w"], z_t: Float[Tensor, "b c h w"], t: Time) -> Prediction:
+    def posterior(
+        self, z_t: Float[Tensor, "b c h w"], z_0: Float[Tensor, "b c h w"], t: Time, t_prev: Time
+    ) -> tuple[Float[Tensor, "b c h w"], Tensor]:
+        """[D7, D8] Mean and standard deviation of q(z_{t_prev} given z_t, z_0), of strides as `sigma` has them."""
+        check_latents(z_t=z_t, z_0=z_0)
+        abar, abar_prev = self._stride(t, t_prev)
+        alpha = abar / abar_prev
+        of_z_0 = abar_prev.sqrt() * (1 - alpha) / (1 - abar)
+        of_z_t = alpha.sqrt() * (1 - abar_prev) / (1 - abar)
+        return self.fit(of_z_0, z_0) * z_0 + self.fit(of_z_t, z_t) * z_t, self.fit(self.sigma(t, t_prev), z_t)
+
+    def predict(self, z_t: Float[Tensor, "b c h w"], output: Float[Tensor, "b c h w"], t: Time) -> Prediction:
         """[D12, D13] What a network's output says of eps and z_0, by the config's parameterisation.
 
         A step takes its mean from there: the two together are the f of D13.
         """
+        check_latents(z_t=z_t, output=output)
         if self.config.parameterisation == "v":
             signal, noise = self.signal(t, z_t), self.noise(t, z_t)
             return Prediction(eps=signal * output + noise * z_t, z_0=signal * z_t - noise * output)
@@ -154,4 +204,5 @@ def guided(
     eps_uncond: Float[Tensor, "b c h w"], eps_cond: Float[Tensor, "b c h w"], w: float
 ) -> Float[Tensor, "b c h w"]:
     """[D18] Classifier-free guidance: eps_u + w (eps_c - eps_u). w = 1 is no guidance, w = 0 ignores the prompt."""
+    check_latents(eps_uncond=eps_uncond, eps_cond=eps_cond)
     return eps_uncond + w * (eps_cond - eps_uncond)

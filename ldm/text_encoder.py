@@ -1,12 +1,14 @@
 """The prompt model tau_theta [C9]: CLIP's text transformer. Parameter names are those of the public files."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ldm.attention import attend
+from ldm.attention import attend, multi_head
+from ldm.checks import check_heads
 from ldm.config import TextConfig, VisionConfig
 
 
@@ -42,15 +44,13 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads, self.causal = heads, causal
         inner = inner or width  # of queries, keys and values; they alone may lack a bias
+        check_heads(inner, heads)
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, inner, bias=bias) for _ in range(3))
         self.out_proj = nn.Linear(inner, width)
 
     def forward(self, x: Float[Tensor, "b m e"]) -> Float[Tensor, "b m e"]:
-        Q, K, V = (
-            rearrange(project(x), "b m (h d) -> b h m d", h=self.heads)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        return self.out_proj(rearrange(attend(Q, K, V, self.causal), "b h m d -> b m (h d)"))
+        looks = partial(attend, causal=self.causal)
+        return self.out_proj(multi_head(looks, self.heads, self.q_proj(x), self.k_proj(x), self.v_proj(x)))
 
 
 class MLP(nn.Module):

@@ -6,6 +6,7 @@ those of the public checkpoint files.
 """
 
 import math
+from itertools import zip_longest
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ldm.attention import AttentionEdit, SelfAttentionBlock, SpatialTransformer
+from ldm.blocks import Downsample, ResidualBlock, Upsample
+from ldm.checks import check_context, check_latents, check_rows
 from ldm.config import UNetConfig
 
 
@@ -35,49 +38,73 @@ class TimeMLP(nn.Module):
         return self.linear_2(F.silu(self.linear_1(x)))
 
 
-class ResidualBlock(nn.Module):
-    """Norm, SiLU, convolution, twice, with the time added between; added to the input."""
+class DownLevel(nn.Module):
+    """One resolution on the way down: residual blocks, attention after each if the level has it, then half the side
+    (except at the last level)."""
 
-    def __init__(self, width_in: int, width_out: int, time_width: int, groups: int):
+    def __init__(self, blocks: list[ResidualBlock], attentions: list[nn.Module], down: list[Downsample]):
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, width_in, eps=1e-5)
-        self.conv1 = nn.Conv2d(width_in, width_out, 3, padding=1)
-        self.time_emb_proj = nn.Linear(time_width, width_out)
-        self.norm2 = nn.GroupNorm(groups, width_out, eps=1e-5)
-        self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1)
-        if width_in != width_out:
-            self.conv_shortcut = nn.Conv2d(width_in, width_out, 1)
+        self.resnets, self.attentions = nn.ModuleList(blocks), nn.ModuleList(attentions)
+        self.downsamplers = nn.ModuleList(down)
 
-    def forward(self, x: Float[Tensor, "b i h w"], time: Float[Tensor, "#b d"]) -> Float[Tensor, "b o h w"]:
-        y = self.conv1(F.silu(self.norm1(x)))
-        y = y + self.time_emb_proj(F.silu(time))[:, :, None, None]
-        y = self.conv2(F.silu(self.norm2(y)))
-        return y + (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x)
+    def forward(
+        self,
+        x: Float[Tensor, "b i h w"],
+        time: Float[Tensor, "#b d"],
+        context: Float[Tensor, "b m e"],
+        edit: AttentionEdit | None,
+    ) -> list[Tensor]:
+        """The features after each block and after halving; the last of them go on down, all are kept for the way up."""
+        features = []
+        for block, attention in zip_longest(self.resnets, self.attentions):
+            x = block(x, time)
+            if attention:
+                x = attention(x, context, edit)
+            features.append(x)
+        return features + [down(x) for down in self.downsamplers]
 
 
-class Downsample(nn.Module):
-    """Halves the side by a strided convolution."""
+class Mid(nn.Module):
+    """Residual block, attention, residual block, at the lowest resolution."""
 
-    def __init__(self, width: int):
+    def __init__(self, blocks: list[ResidualBlock], attention: nn.Module):
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, stride=2, padding=1)
+        self.resnets, self.attentions = nn.ModuleList(blocks), nn.ModuleList([attention])
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-        return self.conv(x)
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        time: Float[Tensor, "#b d"],
+        context: Float[Tensor, "b m e"],
+        edit: AttentionEdit | None,
+    ) -> Float[Tensor, "b c h w"]:
+        return self.resnets[1](self.attentions[0](self.resnets[0](x, time), context, edit), time)
 
 
-class Upsample(nn.Module):
-    """Brings the features to a given size, nearest neighbour, then convolves.
+class UpLevel(nn.Module):
+    """One resolution on the way up: each residual block also takes features kept on the way down, the latest first;
+    attention after each if the level has it; then the side of the next level (except at the last)."""
 
-    The size is given, not doubled: a latent side that is not a multiple of 2^levels was rounded on the way down.
-    """
-
-    def __init__(self, width: int):
+    def __init__(self, blocks: list[ResidualBlock], attentions: list[nn.Module], up: list[Upsample]):
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.resnets, self.attentions = nn.ModuleList(blocks), nn.ModuleList(attentions)
+        self.upsamplers = nn.ModuleList(up)
 
-    def forward(self, x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
-        return self.conv(F.interpolate(x, size=size, mode="nearest"))
+    def forward(
+        self,
+        x: Float[Tensor, "b i h w"],
+        kept: list[Tensor],
+        time: Float[Tensor, "#b d"],
+        context: Float[Tensor, "b m e"],
+        edit: AttentionEdit | None,
+    ) -> Float[Tensor, "b o h2 w2"]:
+        for block, attention in zip_longest(self.resnets, self.attentions):
+            x = block(torch.cat([x, kept.pop()], dim=1), time)
+            if attention:
+                x = attention(x, context, edit)
+        for up in self.upsamplers:  # to the kept side, not twice its own: an odd side was rounded on the way down
+            x = up(x, tuple(kept[-1].shape[-2:]))
+        return x
 
 
 class UNet(nn.Module):
@@ -98,28 +125,26 @@ class UNet(nn.Module):
         for level in range(levels):
             inputs = [width] + [widths[level]] * (config.layers - 1)
             width = widths[level]
-            down = Downsample(width) if level + 1 < levels else None
-            self.down_blocks.append(self._block("down", level, inputs, "downsamplers", down))
-            skips += [width] * (config.layers + (down is not None))
+            down = [Downsample(width, all_sides=True)] if level + 1 < levels else []
+            self.down_blocks.append(DownLevel(*self._level("down", level, inputs), down))
+            skips += [width] * (config.layers + len(down))
 
         if config.mid:
-            self.mid_block = nn.Module()
-            self.mid_block.resnets = nn.ModuleList([self._resnet(width, width) for _ in range(2)])
-            self.mid_block.attentions = nn.ModuleList([self._attention("mid", levels - 1)])
+            blocks = [self._residual(width, width) for _ in range(2)]
+            self.mid_block = Mid(blocks, self._attention("mid", levels - 1))
 
         self.up_blocks = nn.ModuleList()
         for level in reversed(range(levels)):
             inputs = [width] + [widths[level]] * config.layers
             inputs = [i + skips.pop() for i in inputs]
             width = widths[level]
-            up = Upsample(width) if level > 0 else None
-            self.up_blocks.append(self._block("up", level, inputs, "upsamplers", up))
+            self.up_blocks.append(UpLevel(*self._level("up", level, inputs), [Upsample(width)] if level > 0 else []))
 
         self.conv_norm_out = nn.GroupNorm(config.groups, widths[0], eps=1e-5)
         self.conv_out = nn.Conv2d(widths[0], config.latent_channels, 3, padding=1)
 
-    def _resnet(self, width_in: int, width_out: int) -> ResidualBlock:
-        return ResidualBlock(width_in, width_out, 4 * self.config.widths[0], self.config.groups)
+    def _residual(self, width_in: int, width_out: int) -> ResidualBlock:
+        return ResidualBlock(width_in, width_out, self.config.groups, 1e-5, 4 * self.config.widths[0])
 
     def _attention(self, place: str, level: int) -> SpatialTransformer | SelfAttentionBlock:
         c, layer = self.config, self.attentions
@@ -130,15 +155,33 @@ class UNet(nn.Module):
             c.widths[level], c.context_width, c.heads_at(level), c.linear_projection, c.groups, place, layer
         )
 
-    def _block(self, place: str, level: int, inputs: list[int], name: str, resample: nn.Module | None) -> nn.Module:
-        """One level: a residual block per input width, attention after each if the level has it."""
-        block = nn.Module()
-        block.resnets = nn.ModuleList([self._resnet(i, self.config.widths[level]) for i in inputs])
-        if self.config.attention[level]:
-            block.attentions = nn.ModuleList([self._attention(place, level) for _ in inputs])
-        if resample is not None:
-            block.add_module(name, nn.ModuleList([resample]))
-        return block
+    def _level(self, place: str, level: int, inputs: list[int]) -> tuple[list[ResidualBlock], list[nn.Module]]:
+        """A residual block per input width, and as many attention layers if the level has attention."""
+        blocks = [self._residual(i, self.config.widths[level]) for i in inputs]
+        return blocks, [self._attention(place, level) for _ in inputs] if self.config.attention[level] else []
+
+    def _check(self, z_t: Tensor, timestep: Tensor, context: Tensor) -> None:
+        """Raises ValueError for what `forward` does not take."""
+        check_latents(z_t=z_t)
+        if z_t.shape[1] != self.config.latent_channels:
+            raise ValueError(
+                f"this model's latents have {self.config.latent_channels} channels, z_t is {tuple(z_t.shape)}"
+            )
+        if not isinstance(timestep, Tensor) or timestep.ndim != 1 or timestep.is_floating_point():
+            raise ValueError(
+                f"timestep must be a tensor of whole numbers, counted from 0, got {timestep!r}: "
+                "for the lecture's t write torch.tensor([t - 1])"
+            )
+        check_rows(z_t, "timesteps", len(timestep))
+        if self.config.context_width is None:
+            return
+        check_context(context)
+        if len(context) != len(z_t):
+            raise ValueError(f"there are {len(z_t)} latents and {len(context)} prompts: give one for each")
+        if context.shape[2] != self.config.context_width:
+            raise ValueError(
+                f"this model's tokens have {self.config.context_width} numbers, the context is {tuple(context.shape)}"
+            )
 
     def forward(
         self,
@@ -147,7 +190,8 @@ class UNet(nn.Module):
         context: Float[Tensor, "b m e"],
         edit: AttentionEdit | None = None,
     ) -> Float[Tensor, "b c h w"]:
-        """The prediction for each latent of the batch.
+        """The prediction for each latent of the batch: eps, or v where the schedule's config says so, as the shipped
+        model's does. `Schedule.predict` makes eps and z_0 of either; `LatentDiffusion.predict` does all of it.
 
         Args:
             z_t: noisy latents.
@@ -155,32 +199,21 @@ class UNet(nn.Module):
                 as in training, or a single one that all rows share.
             context: tau_theta(y), the prompt's tokens; ignored by a UNet without prompts.
             edit: called in place of plain attention in every attention layer; see `ldm.attention`.
+
+        Raises:
+            ValueError: something is of another kind or shape.
         """
+        self._check(z_t, timestep, context)
         # A shared timestep is embedded once and broadcast: some BLAS round the equal rows of a short stack differently,
         # and equal rows of a batch would then give unequal results.
         time = self.time_embedding(timestep_embedding(timestep, self.config.widths[0]).to(z_t.dtype))
         x = self.conv_in(z_t)
-        skips = [x]
-        for block in self.down_blocks:
-            for i, resnet in enumerate(block.resnets):
-                x = resnet(x, time)
-                if hasattr(block, "attentions"):
-                    x = block.attentions[i](x, context, edit)
-                skips.append(x)
-            if hasattr(block, "downsamplers"):
-                x = block.downsamplers[0](x)
-                skips.append(x)
-
+        kept = [x]
+        for level in self.down_blocks:
+            kept += level(kept[-1], time, context, edit)
+        x = kept[-1]
         if self.config.mid:
-            x = self.mid_block.resnets[0](x, time)
-            x = self.mid_block.attentions[0](x, context, edit)
-            x = self.mid_block.resnets[1](x, time)
-
-        for block in self.up_blocks:
-            for i, resnet in enumerate(block.resnets):
-                x = resnet(torch.cat([x, skips.pop()], dim=1), time)
-                if hasattr(block, "attentions"):
-                    x = block.attentions[i](x, context, edit)
-            if hasattr(block, "upsamplers"):
-                x = block.upsamplers[0](x, tuple(skips[-1].shape[-2:]))
+            x = self.mid_block(x, time, context, edit)
+        for level in self.up_blocks:
+            x = level(x, kept, time, context, edit)
         return self.conv_out(F.silu(self.conv_norm_out(x)))

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ldm.attention import AttentionEdit
+from ldm.checks import check_fields, check_prompts, checked
 from ldm.config import STRICT
 from ldm.pipeline import LatentDiffusion, State
 from p2p.alpha import Time, Window, window
-from p2p.edits import Edit, Moment
+from p2p.edits import Edit, Moment, Reweight
 from p2p.inject import Injection, Layers, Recorded, Watch, explicit, folded, watching
 
 
@@ -23,6 +24,9 @@ class SelfInjection:
 
     until: Time | Window = 0.6
     layers: Layers = Layers(side=16)
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,11 @@ class PromptToPrompt:
     layers: Layers = Layers()
 
     def __post_init__(self):
+        check_prompts("targets", self.targets)
+        if isinstance(self.edits, Edit) or not all(isinstance(edit, Edit) for edit in self.edits):
+            raise ValueError(f"edits must be a tuple of edits, one for each target, got {self.edits!r}: write (edit,)")
+        checked("self_injection", self.self_injection, SelfInjection)
+        checked("layers", self.layers, Layers)
         if not self.targets:
             raise ValueError("give at least one target prompt")
         if len(self.edits) != len(self.targets):
@@ -81,10 +90,23 @@ class PromptToPrompt:
             seed: of the one z_T that all rows start from (line 3), and of the noise that stochastic steps add.
             watch: shown the attention that every cross-attention layer used; without it no map is built.
             sampling: as for `LatentDiffusion.denoise`, but for `edit`.
+
+        Raises:
+            FloatingPointError: a step leads to latents that are not finite.
         """
         context = self.model.encode_prompts(self.prompts)
         edit = lambda t: self.attention_edit(t, watch)
-        return self.model.denoise(context, [seed] * len(self.prompts), edit=edit, **sampling)
+        return self._told(self.model.denoise(context, [seed] * len(self.prompts), edit=edit, **sampling))
+
+    def _told(self, states: Iterator[State]) -> Iterator[State]:
+        """The same, with the edits' weights in the error."""
+        try:
+            yield from states
+        except FloatingPointError as e:
+            weights = dict.fromkeys(
+                str(part) for edit in self.edits for part in edit.parts if isinstance(part, Reweight)
+            )
+            raise FloatingPointError(f"{e}, or the weights ({'; '.join(weights)})" if weights else str(e)) from e
 
     def attention_edit(
         self, t: int, watch: Watch | None = None, recorded: Recorded | None = None

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from numbers import Real
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -16,35 +18,48 @@ from ldm.config import STRICT
 from ldm.tokenizer import Tokens
 from p2p.words import columns
 
-Time = float | int  # a time step if a whole number, else a fraction of T
+
+@dataclass(frozen=True)
+class Step:
+    """A time step of the schedule, 0..T+1: `Step(200)` is t = 200, where the number 0.2 is a fraction of T."""
+
+    __pydantic_config__ = STRICT
+
+    t: int
+
+    def __str__(self) -> str:
+        return f"t = {self.t}"
+
+
+Time = float | int | Step | Literal["never"]  # a fraction of T, a time step, or above every time step
 
 
 def switch_time(tau: Time, T: int) -> int:
-    """tau as a time step.
-
-    An integer is a time step already, 0 (the source's attention always) to T + 1 (never). A float is a fraction of T:
-    0.2 means that the steps above 0.2 T, the first 80% of them, use the source's attention.
+    """The smallest time step that is at least tau: a fraction 0.2 of T = 1000 is t = 200, "never" is T + 1.
 
     Raises:
-        ValueError: an integer outside 0..T+1, or a fraction outside [0, 1].
+        ValueError: a fraction outside [0, 1], or a time step outside 0..T+1.
     """
-    if isinstance(tau, int):
-        if not 0 <= tau <= T + 1:
-            raise ValueError(f"tau as a time step must lie in 0..{T + 1}, got {tau}; write 0.8 for 80% of T")
-        return tau
+    if tau == "never":
+        return T + 1
+    if isinstance(tau, Step):
+        if not 0 <= tau.t <= T + 1:
+            raise ValueError(f"tau as a time step must lie in 0..{T + 1}, got {tau.t}")
+        return tau.t
+    if not isinstance(tau, Real):
+        raise ValueError(f"a time is a fraction of T, Step(t) or 'never', got {tau!r}")
     if not 0 <= tau <= 1:
-        raise ValueError(f"tau as a fraction of T must lie in [0, 1], got {tau}; write a whole number for a time step")
-    return math.floor(Fraction(str(tau)) * T) + 1  # of tau as it is written: in floats 0.29 * 100 is below 29
+        raise ValueError(f"tau as a fraction of T must lie in [0, 1], got {tau}; a time step is Step(t)")
+    return math.ceil(Fraction(str(tau)) * T)  # of tau as it is written: in floats 0.07 * 100 is above 7
 
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of the sampling, and how strongly something holds in it.
+    """A stretch of the sampling, and how strongly something holds in it: while start >= t >= end.
 
     Args:
-        end: where it stops, as tau is: it holds while t >= end.
-        start: where it begins. As a fraction it holds from t <= start * T on, so that one window's end is where the
-            next one may start; as a whole number, from that time step on.
+        end: the last time step, as tau is.
+        start: the first time step.
         ramp: the fraction of T over which it fades out, in a straight line, before its end; 0 is a switch.
         level: its strength before that, in [0, 1].
     """
@@ -52,7 +67,7 @@ class Window:
     __pydantic_config__ = STRICT
 
     end: Time = 0.2
-    start: Time = 1.0
+    start: float | int | Step = 1.0
     ramp: float = 0.0
     level: float = 1.0
 
@@ -66,8 +81,9 @@ class Window:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"the {name} of a window must lie in [0, 1], got {getattr(self, name)}")
         end = switch_time(self.end, T)
-        start = switch_time(self.start, T) - (1 if isinstance(self.start, float) else 0)
-        if start < end - 1:
+        start = self.start.t if isinstance(self.start, Step) else math.floor(Fraction(str(self.start)) * T)
+        switch_time(self.start, T)  # refuses one out of range
+        if start < end - 1 and end <= T:
             raise ValueError(
                 f"the window {self.start}:{self.end} starts at t = {start}, after its end at t = {end}; t counts down, "
                 "so the start is the larger of the two"

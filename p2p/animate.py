@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
 from ldm.files import save_atomically
 from ldm.pipeline import LatentDiffusion, State
+from p2p.fonts import own_font
 from p2p.show import INK, broken, wrap
 
 SIDE = 256  # pixels that a smaller image is brought to, so that captions can be read
@@ -51,7 +51,7 @@ def _frame(pictures: UInt8[np.ndarray, "b H W 3"], prompts: Sequence[str], t: in
     rows = broken(list(zip(captions, pictures)), ACROSS)
     frame = Image.new("RGB", (side * len(rows[0]), (strip + height) * len(rows)), "white")
     draw = ImageDraw.Draw(frame)
-    font = ImageFont.truetype(findfont("DejaVu Sans"), SIZE)  # the one that comes with matplotlib
+    font = ImageFont.truetype(own_font(), SIZE)
     for i, row in enumerate(rows):
         for j, (caption, picture) in enumerate(row):
             left, top = j * side, i * (strip + height)

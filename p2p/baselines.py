@@ -11,10 +11,12 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from ldm.checks import check_latents
+from ldm.pictures import check_picture
 from ldm.pipeline import LatentDiffusion, Noise, State
 from ldm.samplers import DDIM, Sampler
 from p2p.algorithm import PromptToPrompt, SelfInjection
-from p2p.alpha import Alpha
+from p2p.alpha import Alpha, Step
 from p2p.masks import Box, box_pixels, check_mask, composite, share
 from p2p.reference import Fraction, Mapper, Reference, cross_replace, self_replace
 
@@ -69,6 +71,7 @@ def inpaint(
     Raises:
         ValueError: the mask does not have the latent's size.
     """
+    check_latents(z_0=z_0)
     check_mask(mask, z_0.shape[2:])
     eps, T = first_noise(model, z_0, seed), model.schedule.T
     picture = lambda t: model.schedule.add_noise(z_0, eps, t)
@@ -98,6 +101,7 @@ def uncrop(
     Raises:
         ValueError: the box is empty, reaches beyond the canvas, or leaves nothing to paint.
     """
+    check_picture("picture", picture)
     side, size = model.config.image_size, model.latent_shape[1:]
     mask = share(box_pixels(box, (side, side)), size) < 1
     if not mask.any():
@@ -109,7 +113,12 @@ def uncrop(
 
 
 def sdedit(
-    model: LatentDiffusion, prompts: list[str], z_0: Float[Tensor, "1 c h w"], t_0: float | int, seed: int, **sampling
+    model: LatentDiffusion,
+    prompts: list[str],
+    z_0: Float[Tensor, "1 c h w"],
+    t_0: float | int | Step,
+    seed: int,
+    **sampling,
 ) -> Iterator[State]:
     """SDEdit (Meng et al. 2021, arXiv 2108.01073): a picture is noised to t_0 [D6] and denoised with other prompts.
 
@@ -117,14 +126,15 @@ def sdedit(
 
     Args:
         z_0: the picture's latent, from `encode_pictures` or a run's end.
-        t_0: a time step if a whole number, else a fraction of T. All the steps are taken between it and where the
+        t_0: a fraction of T, or a time step. All the steps are taken between it and where the
             sampler ends, at 0 or 1.
 
     Raises:
         ValueError: t_0 is no time step above the schedule's last, up to T, nor a fraction of T that gives one.
     """
+    check_latents(z_0=z_0)
     T, least = model.schedule.T, model.schedule.config.last + 1
-    t = t_0 if isinstance(t_0, int) else round(t_0 * T)
+    t = t_0.t if isinstance(t_0, Step) else round(t_0 * T)
     if not least <= t <= T:
         raise ValueError(f"t_0 must be a time step in {least}..{T} or a fraction of T in [{least / T}, 1], got {t_0}")
     z_t = model.schedule.add_noise(z_0, first_noise(model, z_0, seed), t)

@@ -12,10 +12,12 @@ from operator import add
 from typing import Literal
 
 import pydantic
+import pydantic_core
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from ldm.checks import check_fields
 from ldm.config import STRICT
 from ldm.pipeline import LatentDiffusion, State
 from ldm.samplers import SAMPLERS, Name, Sampler, ddim_step
@@ -45,6 +47,7 @@ class Sampling:
     eta: float = 0.0
 
     def __post_init__(self):
+        check_fields(self)
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"the seed must lie in 0..2^63-1, got {self.seed}")
         if not math.isfinite(self.guidance):
@@ -82,6 +85,7 @@ class Entry:
     renormalise: Renormalise | None = None
 
     def __post_init__(self):
+        check_fields(self)
         if len(self._said()) != 1:
             raise ValueError(f"an edit is exactly one of {', '.join(f.name for f in fields(self))}")
 
@@ -106,6 +110,7 @@ class Target:
     mask: tuple[str, ...] | None = None
 
     def __post_init__(self):
+        check_fields(self)
         if not self.edits:
             raise ValueError(f"the target {self.prompt!r} has no edits")
         if self.region and self.mask:
@@ -147,6 +152,9 @@ class Blend:
     start: Time = 0.8
     side: int | None = None
 
+    def __post_init__(self):
+        check_fields(self)
+
 
 @dataclass(frozen=True)
 class Call:
@@ -167,6 +175,10 @@ class Call:
     model: str = "stickers"
     ema: bool = True  # the model's averaged weights, where its file has both
     parameterisation: Literal["eps", "v"] | None = None  # what the UNet predicts; None: as the model's files say
+    format: Literal[2] = 2  # of the file; one without is of format 1
+
+    def __post_init__(self):
+        check_fields(self)
 
     def p2p(self, model: LatentDiffusion) -> PromptToPrompt:
         """Raises ValueError if the edits do not fit the prompts."""
@@ -210,10 +222,37 @@ class Call:
             ValueError: not JSON, or fields unknown, missing, or of the wrong kind; the error names each.
         """
         try:
+            read = pydantic_core.from_json(text)
+            if isinstance(read, dict) and "format" not in read:
+                text = json.dumps(of_format_1(read))
             return CALL.validate_json(text)
         except pydantic.ValidationError as e:
             wrong = (f"{'.'.join(map(str, error['loc'])) or 'file'}: {error['msg']}" for error in e.errors())
             raise ValueError("; ".join(wrong)) from e
+
+
+TIMES = ("tau", "until", "end", "start", "window")
+EARLIER = 1e-9  # less than the distance from a fraction of T to the next time step
+
+
+def of_format_1(value: object, key: str = "", window: bool = False) -> object:
+    """A call of format 1, in JSON's terms, as one of today's.
+
+    There a whole number was a time step, and a fraction held while t was above it, not from it on; but for the start of
+    a window, up to which it held. So no fraction held at T: there, 1.0 was never.
+    """
+    if isinstance(value, dict):
+        words = key == "words"  # the values are times, by word
+        return {k: of_format_1(v, "tau" if words else k, key in TIMES or words) for k, v in value.items()}
+    if isinstance(value, list):
+        return [of_format_1(v) for v in value]
+    if key not in TIMES or isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if isinstance(value, int):
+        return {"t": value}
+    if (key == "start" and window) or not 0 <= value <= 1:
+        return value
+    return "never" if value == 1 else value + EARLIER
 
 
 CALL = pydantic.TypeAdapter(Call)

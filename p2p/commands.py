@@ -26,6 +26,7 @@ from p2p.mapper import align, mapper
 from p2p.maps import MapHistory, Scale
 from p2p.options import alpha_of, claims_of, edit_of, sampling_of
 from p2p.principal import SelfMaps, principal_components
+from p2p.summary import summary
 
 # matplotlib takes a second to load, so what draws is imported by the commands that draw
 
@@ -92,8 +93,11 @@ def edit(model: LatentDiffusion, call: Call, args: argparse.Namespace) -> Made:
     """The source and its targets, as `add_views` has it: side by side, compared, or for several seeds."""
     samplings = of_seeds(call.sampling, args.seeds or 1)
     call.start(model)  # refuses what does not fit
-    for target in call.targets:
+    source, *targets = map(model.tokenizer.encode, _prompts_of(call))
+    until, times, T = call.self_injection.until, call.sampling.times(model.schedule), model.schedule.T
+    for target, tokens in zip(call.targets, targets):
         print(f"{target.prompt}: {target.edit}", file=sys.stderr)
+        print(f"  {summary(source, tokens, target.edit, until, times, T)}", file=sys.stderr)
     if args.seeds is not None:
         return Made(_seeds(model, [replace(call, sampling=sampling) for sampling in samplings]))
     if args.compare:

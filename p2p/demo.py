@@ -4,9 +4,14 @@ An image; the same seed with one word of the prompt changed, which moves everyth
 which keeps the composition. Under each, where every word of its prompt is looked at.
 """
 
+if __name__ == "__main__":
+    from ldm.program import run
+
+    raise SystemExit(run("p2p.demo"))
+
 from pathlib import Path
 
-from ldm.files import save_atomically
+from ldm.files import check_writable, save_atomically
 from p2p.call import Call, Sampling, Target
 from p2p.commands import compare
 from p2p.edits import Edit
@@ -18,13 +23,10 @@ OUTPUT = Path("out/demo.png")
 
 
 def main() -> None:
+    OUTPUT.parent.mkdir(exist_ok=True)
+    check_writable(OUTPUT)
     model = load("stickers")
     edit = Edit.between(*map(model.tokenizer.encode, (SOURCE, TARGET)))
     image, _ = compare(model, Call(SOURCE, (Target.of(TARGET, edit),), sampling=SAMPLING))
-    OUTPUT.parent.mkdir(exist_ok=True)
     save_atomically(lambda part: image.save(part, format="PNG"), OUTPUT)
     print(f"look at {OUTPUT}")
-
-
-if __name__ == "__main__":
-    main()

@@ -13,17 +13,20 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ldm.checks import check_fields
 from ldm.config import STRICT
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha, Time, Window, window
 from p2p.mapper import Merge, align, aligned_columns, mapper
-from p2p.words import columns, names, words
+from p2p.reading import swaps
+from p2p.words import columns
 
 ALPHA = Alpha()
 
@@ -75,22 +78,10 @@ class Edit(ABC):
     def between(source: Tokens, target: Tokens, alpha: Alpha = ALPHA) -> "Edit":
         """The edit that two prompts suggest; `str` of it says what it does.
 
-        Words that both have are kept. Where other words stand in the same gap they are swapped: one by one if they are
-        as many, else the last of each, as a rule the noun.
+        Words that both have are kept; words in the place of others are swapped as `swaps` reads them, which knows
+        articles, prepositions and phrases; others are new, or gone.
         """
-        names_of = lambda tokens: dict(zip((w.columns for w in words(tokens)), names(tokens)))
-        ours, theirs = names_of(source), names_of(target)
-        edit: Edit = Refine(alpha)
-        for run in align(source, target):
-            if run.aligned:
-                continue
-            left = [name for cols, name in ours.items() if set(cols) <= set(run.source)]
-            new = [name for cols, name in theirs.items() if set(cols) <= set(run.target)]
-            if len(left) != len(new):
-                left, new = left[-1:], new[-1:]
-            for word, other in zip(left, new):
-                edit += Swap(word, other, alpha)
-        return edit
+        return reduce(add, (Swap(*pair, alpha) for pair in swaps(source, target)), Refine(alpha))
 
     @property
     def parts(self) -> tuple["Edit", ...]:
@@ -99,6 +90,8 @@ class Edit(ABC):
 
     def __add__(self, other: "Edit") -> "Edit":
         """First this edit, then the other."""
+        if not isinstance(other, Edit):
+            return NotImplemented
         return Composition(self.parts + other.parts)
 
 
@@ -142,13 +135,16 @@ class Refine(Edit):
 
     alpha: Alpha = Alpha()
 
+    def __post_init__(self):
+        check_fields(self)
+
     def after(self, before: Matrices, moment: Moment) -> Matrices:
         alignment, m = align(moment.source, moment.target), len(moment.source.ids)
         a = aligned_columns(alignment, m)
         return claim(before, a, mapper(alignment, m), self.alpha.at(moment.t, moment.T, moment.target))
 
     def __str__(self) -> str:
-        return "keep the words that both prompts have"
+        return "shared words keep the source's attention"
 
 
 @dataclass(frozen=True)
@@ -162,6 +158,9 @@ class Swap(Edit):
     target: str
     alpha: Alpha = Alpha()
     merge: Merge = "sum"
+
+    def __post_init__(self):
+        check_fields(self)
 
     def after(self, before: Matrices, moment: Moment) -> Matrices:
         alignment, m = align(moment.source, moment.target, ((self.source, self.target),)), len(moment.source.ids)
@@ -182,8 +181,11 @@ class Preserve(Edit):
     __pydantic_config__ = STRICT
 
     word: str
-    alpha: Alpha = Alpha(tau=0)
+    alpha: Alpha = Alpha(tau=0.0)
     others: bool = False
+
+    def __post_init__(self):
+        check_fields(self)
 
     def after(self, before: Matrices, moment: Moment) -> Matrices:
         alignment, m = align(moment.source, moment.target), len(moment.source.ids)
@@ -205,6 +207,9 @@ class Reweight(Edit):
     """[P10] A word's columns of the attention are multiplied by a factor: 0 removes it, 1 is nothing, 2 is twice as
     much, below 0 pushes away.
 
+    What goes with the attention depends on the word: by 0 stripes go and fog thins, a colour, a size or a thing stays.
+    Later tokens hold the word too, for the text encoder is causal.
+
     By default the factor holds at every step, and in all that is used. A window gives it its own time; with
     `injected_only` it scales only what is injected from the source, and ends when tau does. The paper's code does that,
     and while it injects it scales a new word's own attention too: a window that ends with tau.
@@ -214,10 +219,11 @@ class Reweight(Edit):
 
     word: str
     factor: float
-    window: Time | Window = 0
+    window: Time | Window = 0.0
     injected_only: bool = False
 
     def __post_init__(self):
+        check_fields(self)
         if not math.isfinite(self.factor):
             raise ValueError(f"the weight of {self.word!r} must be a number, got {self.factor}")
 

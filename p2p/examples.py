@@ -12,7 +12,7 @@ from torch import Tensor
 from ldm.attention import Site
 from ldm.pipeline import Noise
 from ldm.tokenizer import Tokens
-from p2p.alpha import Alpha, Window
+from p2p.alpha import Alpha, Step, Time, Window
 from p2p.edits import Edit, Matrices, Moment, Preserve, Refine, Reweight, Swap, used
 from p2p.inject import Injection, Layers, explicit, folded
 from p2p.mapper import Merge, align, mapper
@@ -89,13 +89,13 @@ def p3() -> Example:
 
 def p4() -> Example:
     prompt = written("a cat")
-    share = lambda tau, t: Alpha(tau).at(t, T, prompt)[1].item()
+    share = lambda t, tau: Alpha(tau).at(t, T, prompt)[1].item()
     return {
-        "tau = 300, share of A at t = 1000": share(300, 1000),
-        "at t = 300": share(300, 300),
-        "at t = 299": share(300, 299),
-        "tau = 0 at t = 1": share(0, 1),
-        "tau = T + 1 at t = 1000": share(T + 1, 1000),
+        "tau = 300, share of A at t = 1000": share(1000, Step(300)),
+        "at t = 300": share(300, Step(300)),
+        "at t = 299": share(299, Step(300)),
+        "tau = 0 at t = 1": share(1, 0.0),
+        "tau = T + 1 at t = 1000": share(1000, "never"),
     }
 
 
@@ -125,7 +125,7 @@ def p8() -> Example:
 
 
 def p9() -> Example:
-    edit = Swap("cat", "dog", Alpha(300, {"dog": 700}))
+    edit = Swap("cat", "dog", Alpha(Step(300), {"dog": Step(700)}))
     A, A_own = attention(0.1, 0.2, 0.6, 0.1), attention(0.3, 0.1, 0.2, 0.4)
     at = lambda t: used(A, A_own, *pair_at(edit, t, "a cat", "a dog"))
     return {
@@ -159,15 +159,12 @@ def p11() -> Example:
 TIMES = range(T, 0, -50)  # of 20 steps
 
 
-def injecting(tau: float | Window) -> list[int]:
+def injecting(tau: Time | Window) -> list[int]:
     return [t for t in TIMES if Alpha(tau).at(t, T, written("a cat"))[1] == 1]
 
 
 def p12() -> Example:
-    return {
-        "tau, as a fraction of T": list(TAUS),
-        "of 20 steps, so many inject": [len(injecting(tau)) for tau in TAUS],
-    }
+    return {f"tau = {tau}: of 20 steps, so many inject": len(injecting(tau)) for tau in TAUS}
 
 
 def p13() -> Example:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ldm.pipeline import State
-from p2p.alpha import Window
+from p2p.alpha import Step, Window
 from p2p.maps import MapHistory
 from p2p.show_sweeps import name
 from p2p.sweeps import Sweep
@@ -54,8 +54,7 @@ def save_maps(path: Path, histories: Sequence[MapHistory], states: Sequence[Stat
 def measurements(sweeps: Sequence[Sweep]) -> list[dict[str, str | int | float]]:
     """What sweeps measured: a row per target, seed and setting, and before these the fidelity of the source's image.
 
-    `start` and `end` say when the source's attention was used, as `--alpha` takes them: from t <= start on, while
-    t >= end; of a fraction of T if they have a decimal point, else time steps.
+    `start` and `end` say when the source's attention was used, while start >= t >= end, as `--alpha` takes them.
     """
     rows = []
     for sweep in sweeps:
@@ -66,6 +65,7 @@ def measurements(sweeps: Sequence[Sweep]) -> list[dict[str, str | int | float]]:
             rows.append(common | {"setting": "source"} | of_source | fit)
             for j, tau in enumerate(sweep.settings):
                 start, end = (tau.start, tau.end) if isinstance(tau, Window) else (1.0, tau)
+                start, end = (f"t={time.t}" if isinstance(time, Step) else time for time in (start, end))
                 measured = {
                     "preservation_db": sweep.preservation[i, j].item(),
                     "structure": sweep.structure[i, j].item(),

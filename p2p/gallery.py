@@ -5,6 +5,11 @@ Each example is a call as the command line would save it, and is shown as the so
 changed, and the edit. Seeds were chosen by eye.
 """
 
+if __name__ == "__main__":
+    from ldm.program import run
+
+    raise SystemExit(run("p2p.gallery"))
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +20,11 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from ldm.files import save_atomically
+from ldm.files import check_writable, save_atomically
 from ldm.pipeline import LatentDiffusion
 from p2p import show
 from p2p.algorithm import SelfInjection
-from p2p.alpha import Alpha
+from p2p.alpha import Alpha, Time
 from p2p.baselines import fixed_seed
 from p2p.call import Call, Sampling, Target
 from p2p.edits import Edit, Preserve, Refine, Reweight, Swap
@@ -28,6 +33,7 @@ from p2p.show import CAPTION, GAP, LABEL, MARGIN, Sheet, height_of, wrap
 from weights.load import load
 
 FOLDER = Path("docs")
+FIGURES = ("gallery.png", "targets.png")
 STEPS = 30
 
 
@@ -39,7 +45,7 @@ class Example(NamedTuple):
     target: str
     edit: Edit
     seed: int
-    self_until: float = 0.6
+    self_until: Time = 0.6
     region: Region | None = None
 
     def call(self) -> Call:
@@ -93,7 +99,7 @@ EXAMPLES = (
         "a photo of a butterfly in the desert",
         Preserve("butterfly"),
         seed=5,
-        self_until=1.0,
+        self_until="never",
     ),
     Example(
         "A phrase added",
@@ -199,6 +205,9 @@ def draw_examples(shown: Sequence[tuple[Example, UInt8[np.ndarray, "3 H W 3"]]])
 
 
 def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for name in FIGURES:
+        check_writable(FOLDER / name)
     model = load("stickers")
     shown = []
     for example in tqdm(EXAMPLES, unit="edit", file=sys.stderr):
@@ -207,13 +216,7 @@ def main() -> None:
         *_, edited = call.start(model)
         shown.append((example, np.concatenate([model.decode(plain.z_t), model.decode(edited.z_t[1:])])))
     *_, last = tqdm(houses(model).start(model), "ten targets", total=STEPS, unit="step", file=sys.stderr)
-    FOLDER.mkdir(exist_ok=True)
-    figures = {"gallery.png": draw_examples(shown), "targets.png": draw_houses(model.decode(last.z_t))}
-    for name, figure in figures.items():
+    for name, figure in zip(FIGURES, (draw_examples(shown), draw_houses(model.decode(last.z_t)))):
         image = show.as_image(figure, dpi=110)
         save_atomically(lambda part, image=image: image.save(part, format="PNG"), FOLDER / name)
         print(f"look at {FOLDER / name}")
-
-
-if __name__ == "__main__":
-    main()

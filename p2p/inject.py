@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm.attention import AttentionEdit, Site, attend, attention_map
+from ldm.checks import check_fields
 from ldm.config import STRICT
 from ldm.pipeline import LatentDiffusion
 from p2p.edits import Matrices, stack, used
@@ -36,6 +37,7 @@ class Layers:
     places: tuple[Place, ...] = ("down", "mid", "up")
 
     def __post_init__(self):
+        check_fields(self)
         if self.side is not None and self.side < 1:
             raise ValueError(f"layers have at least 1 position a side, got a limit of {self.side}")
 
@@ -52,16 +54,23 @@ def layout_side(model: LatentDiffusion, wanted: int | None = None) -> int:
     Raises:
         ValueError: no attention layer of the model has as many positions as are wanted.
     """
-    unet, n = model.config.unet, model.latent_shape[-1]
-    sides = [-(-n // 2**level) for level in range(len(unet.widths))]  # halving rounds up
-    levels = [side for side, attends in zip(sides, unet.attention) if attends]
+    there = sides(model)
     if wanted is None:
-        return min(levels or sides[-1:], key=lambda side: (abs(side - 16), side))
-    there = dict.fromkeys([*levels, *sides[-1:]] if unet.mid else levels)
+        return min(sides(model, ("down", "up")) or there, key=lambda side: (abs(side - 16), side))
     if wanted not in there:
         have = ", ".join(map(str, there))
         raise ValueError(f"no attention of {model.config.name} has {wanted} positions a side: give one of {have}")
     return wanted
+
+
+def sides(model: LatentDiffusion, places: Sequence[Place] = ("down", "mid", "up")) -> list[int]:
+    """Positions a side of the model's attention layers in these places, the largest first."""
+    unet, n = model.config.unet, model.latent_shape[-1]
+    levels = [-(-n // 2**level) for level in range(len(unet.widths))]  # halving rounds up
+    found = [side for side, attends in zip(levels, unet.attention) if attends and set(places) & {"down", "up"}]
+    if unet.mid and "mid" in places:
+        found.append(levels[-1])
+    return list(dict.fromkeys(found))
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ldm.checks import check_fields
 from ldm.config import STRICT
 from ldm.pipeline import State
 from ldm.tokenizer import Tokens
-from p2p.alpha import switch_time
+from p2p.alpha import Time, switch_time
 from p2p.maps import WordMaps
 from p2p.masks import Size, check_mask, composite
 from p2p.words import columns, words
@@ -46,6 +47,7 @@ class Region:
     widen: int = 1  # positions by which the words' maps grow on every side, at the maps' resolution
 
     def __post_init__(self):
+        check_fields(self)
         if not self.words:
             raise ValueError("a region needs at least one word")
         for threshold in (self.threshold, self.subtract_threshold):
@@ -85,7 +87,7 @@ class LocalBlend:
         targets: list[Tokens],
         regions: list[Region | Bool[Tensor, "h w"] | None],
         T: int,
-        start: float | int = 0.8,
+        start: Time = 0.8,
         side: int = 16,
     ):
         if len(regions) != len(targets):

@@ -5,15 +5,16 @@ other, and so do the words that an edit says to swap.
 """
 
 from functools import lru_cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldm.checks import checked
 from ldm.tokenizer import Tokens
-from p2p.words import columns, words
+from p2p.words import Word, columns, normal, words
 
 Merge = Literal["sum", "mean"]
 BOS = 0
@@ -28,21 +29,28 @@ class Run(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """What is aligned as a whole: a word, or a token that belongs to none (punctuation)."""
+    """What is aligned as a whole: a word, or a character or token between words (punctuation, an emoji)."""
 
-    text: str
+    text: str  # in the form in which spellings are compared; special tokens by their names
     columns: tuple[int, ...]
+    word: Word | None
 
 
-def units(tokens: Tokens) -> list[Unit]:
+@lru_cache(maxsize=256)
+def units(tokens: Tokens) -> tuple[Unit, ...]:
     """The units of a prompt, in order; they cover every token between BOS and EOS once."""
-    found = [Unit(word.text.lower(), word.columns) for word in words(tokens)]
+    found = [Unit(normal(word.text), word.columns, word) for word in words(tokens)]
     taken = {column for unit in found for column in unit.columns}
-    others = [i for i in range(1, tokens.count - 1) if i not in taken]
-    return sorted([*found, *(Unit(tokens.pieces[i], (i,)) for i in others)], key=lambda unit: unit.columns)
+    others = (i for i in range(1, tokens.count - 1) if i not in taken)
+    for (start, end), same in groupby(others, lambda i: tokens.spans[i]):  # an emoji may be several tokens
+        columns = tuple(same)
+        if start < end:
+            found.append(Unit(normal(tokens.prompt[start:end]), columns, None))
+        else:  # special tokens, each by itself
+            found += [Unit(tokens.pieces[i], (i,), None) for i in columns]
+    return tuple(sorted(found, key=lambda unit: unit.columns))
 
 
-@lru_cache(maxsize=256)  # asked for at every step of the sampling
 def align(source: Tokens, target: Tokens, pairs: tuple[tuple[str, str], ...] = ()) -> tuple[Run, ...]:
     """How the tokens of two prompts face each other; every source token is in exactly one run.
 
@@ -54,6 +62,17 @@ def align(source: Tokens, target: Tokens, pairs: tuple[tuple[str, str], ...] = (
     Raises:
         ValueError: a word of a pair is not in its prompt, or stands there several times, or is in two pairs.
     """
+    if not (isinstance(source, Tokens) and isinstance(target, Tokens)):
+        raise ValueError("prompts are aligned by their tokens: write model.tokenizer.encode(prompt)")
+    try:
+        pairs = checked("pairs", pairs, tuple[tuple[str, str], ...])
+    except ValueError:
+        raise ValueError(f"pairs must be pairs of words, such as (('cat', 'dog'),), got {pairs!r}") from None
+    return _align(source, target, pairs)
+
+
+@lru_cache(maxsize=256)  # asked for at every step of the sampling
+def _align(source: Tokens, target: Tokens, pairs: tuple[tuple[str, str], ...]) -> tuple[Run, ...]:
     runs = [Run(columns(source, ours), columns(target, theirs)) for ours, theirs in pairs]
     said = [{column for run in runs for column in run[side]} for side in (0, 1)]
     if any(len(said[side]) < sum(len(run[side]) for run in runs) for side in (0, 1)):
@@ -70,8 +89,7 @@ def align(source: Tokens, target: Tokens, pairs: tuple[tuple[str, str], ...] = (
         new = tuple(column for unit in theirs[j + 1 : j_next] for column in unit.columns)
         if left:
             runs.append(Run(left, new or (BOS,), aligned=False))
-    runs += [Run((BOS,), (BOS,)), Run((source.count - 1,), (target.count - 1,))]
-    return tuple(runs + _padding(source, target))
+    return (*runs, Run((BOS,), (BOS,)), *_ends(source, target))
 
 
 def _common(ours: list[Unit], theirs: list[Unit]) -> list[tuple[int, int]]:
@@ -96,14 +114,15 @@ def _common(ours: list[Unit], theirs: list[Unit]) -> list[tuple[int, int]]:
     return found[::-1]
 
 
-def _padding(source: Tokens, target: Tokens) -> list[Run]:
-    """Padding faces padding at the same place. Padding of the source where the target has words faces the target's
-    first padding (its EOS if it has none), so that its share of the attention stays with padding."""
+def _ends(source: Tokens, target: Tokens) -> list[Run]:
+    """EOS faces EOS, padding the padding at the same place. Padding where the other prompt has words faces that
+    prompt's first padding, or its EOS if it has none: what looked at no word still does, with all of its attention."""
     length = len(source.ids)
-    first = min(target.count, length - 1)
-    runs = [Run((i,), (max(i, first),)) for i in range(source.count, length)]
-    # padding of the target where the source had words faces nothing, and that is its map: no attention
-    return runs + [Run((), (i,)) for i in range(target.count, min(source.count, length))]
+    ours, theirs = (min(tokens.count, length - 1) for tokens in (source, target))
+    facing: dict[int, list[int]] = {source.count - 1: [target.count - 1]}
+    for i in range(min(source.count, target.count), length):
+        facing.setdefault(max(i, ours), []).append(max(i, theirs))
+    return [Run((i,), tuple(dict.fromkeys(targets))) for i, targets in facing.items()]
 
 
 def mapper(alignment: tuple[Run, ...], length: int, merge: Merge = "sum") -> Float[Tensor, "m m2"]:
@@ -118,6 +137,7 @@ def mapper(alignment: tuple[Run, ...], length: int, merge: Merge = "sum") -> Flo
         length: number of tokens of either prompt, padding counted.
         merge: what several source tokens become in one target token.
     """
+    checked("merge", merge, Merge)
     M = torch.zeros(length, length, dtype=torch.float64)
     for source, target, _ in alignment:
         if len(source) == len(target):

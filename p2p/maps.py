@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm.attention import Site
+from ldm.checks import check_prompts
 from ldm.pipeline import State
 from ldm.tokenizer import Tokens
 from p2p.words import columns, names, words
@@ -21,13 +22,9 @@ def parts(tokens: Tokens) -> dict[str, list[int]]:
     """All columns of the attention matrix, each once: those of each word, by its name; then those of tokens outside all
     words, such as punctuation, if there are any; then those of BOS, EOS and padding."""
     special = {i for i, span in enumerate(tokens.spans) if span == (0, 0)}
-    left = dict.fromkeys(i for i in range(len(tokens.ids)) if i not in special)
-    found = {}
-    for name, word in zip(names(tokens), words(tokens)):
-        if own := [i for i in word.columns if i in left]:
-            found[name] = own
-            left = dict.fromkeys(i for i in left if i not in own)
-    return found | ({OTHERS: list(left)} if left else {}) | {SPECIAL: sorted(special)}
+    found = {name: list(word.columns) for name, word in zip(names(tokens), words(tokens))}
+    left = [i for i in range(len(tokens.ids)) if i not in special.union(*found.values())]
+    return found | ({OTHERS: left} if left else {}) | {SPECIAL: sorted(special)}
 
 
 class WordMaps:
@@ -103,6 +100,8 @@ class MapHistory:
     """
 
     def __init__(self, tokens: Tokens, chosen: Sequence[str] | None = None, row: int = 0):
+        if chosen is not None:
+            check_prompts("chosen", chosen)
         if not (names(tokens) if chosen is None else chosen):
             raise ValueError(f"the prompt {tokens.prompt!r} has no words to show the attention of")
         self.tokens, self.row = tokens, row

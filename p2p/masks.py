@@ -132,6 +132,9 @@ def composite(
 
 
 def check_mask(mask: Bool[Tensor, "h w"], size: Size) -> None:
-    """Raises ValueError unless the mask has the latent's size."""
+    """Raises ValueError unless the mask has truth values, and the latent's size."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(f"a mask must be a tensor of bool, got {got}: write torch.as_tensor(mask) > 0.5")
     if tuple(mask.shape) != tuple(size):
         raise ValueError(f"the mask is {tuple(mask.shape)}, the latent {tuple(size)}")

@@ -11,10 +11,10 @@ from typing import get_args
 from ldm.pipeline import LatentDiffusion
 from ldm.tokenizer import Tokens
 from p2p.algorithm import SelfInjection
-from p2p.alpha import Alpha, Time, Window
+from p2p.alpha import Alpha, Step, Time, Window
 from p2p.call import Blend, Call, Sampling, Target
 from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
-from p2p.inject import Layers, layout_side
+from p2p.inject import Layers, layout_side, sides
 from p2p.local_blend import Region
 from p2p.maps import Scale
 from p2p.masks import read_mask
@@ -22,9 +22,8 @@ from p2p.words import columns
 
 TAU = """\
 when the edit lets go: the source's attention is used while t >= TAU, the target's own once t < TAU (t counts down, so
-injection comes first). A fraction is of T: 0.2 means 0.2 T, so the first 80%% of the steps inject; 1.0 never
-injects.
-A whole number is a time step, 0 (always) to T+1 (never). Default 0.2"""
+injection comes first). A number is a fraction of T: with 0.2 the first 80%% of the sampling injects, with 0 all of it.
+t=200 is a time step, and never injects nothing. Default 0.2"""
 
 
 def finite(text: str) -> float:
@@ -38,18 +37,25 @@ def finite(text: str) -> float:
     return value
 
 
-def time(text: str) -> int | float:
-    """A time as tau is given: a whole number stays one, since 1 is a time step and 1.0 is all of T."""
+def time(text: str) -> Time:
+    """A time as tau is given: a fraction of T, `t=200`, or `never`."""
+    text = text.strip()
+    if text == "never":
+        return text
+    if (step := text.removeprefix("t=")) != text and step.isdecimal():
+        return Step(int(step))
     value = finite(text)
-    return int(text) if text.strip().lstrip("+-").isdecimal() else value
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text} is more than 1: a number is a fraction of T; a time step is t={text}")
+    return value
 
 
-def pair(text: str) -> tuple[str, str]:
-    """`A=B`, for argparse."""
-    left, equals, right = text.partition("=")
-    if not (left.strip() and equals and right.strip()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form WORD=...")
-    return left.strip(), right.strip()
+def pair(text: str, right: str = "OTHER") -> tuple[str, str]:
+    """`A=B`, for argparse; `right` is what B is in words."""
+    word, equals, other = (part.strip() for part in text.partition("="))
+    if not (word and equals and other):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WORD={right}: give {word or 'WORD'}={other or right}")
+    return word, other
 
 
 def window(text: str) -> Time | Window:
@@ -59,15 +65,15 @@ def window(text: str) -> Time | Window:
 
 
 def word_window(text: str) -> tuple[str, Time | Window]:
-    word, when = pair(text)
+    word, when = pair(text, "[START:]END")
     return word, window(when)
 
 
 def weight(text: str) -> Reweight:
     """`WORD=C`, or `WORD=C@START:END`."""
-    word, rest = pair(text)
+    word, rest = pair(text, "C")
     factor, at, when = rest.partition("@")
-    return Reweight(word, finite(factor), window(when) if at else 0)
+    return Reweight(word, finite(factor), window(when) if at else 0.0)
 
 
 def places(text: str) -> tuple[str, ...]:
@@ -89,7 +95,7 @@ def add_times(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="WORD=[START:]END",
-        help="a switch time of its own for a word of the target, or a window: 1.0:0.5 is the first half of the steps",
+        help="a switch time of its own for a word of the target, or a window: 1:0.5 is the first half of the steps",
     )
 
 
@@ -123,8 +129,8 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="WORD=C[@START:END]",
-        help="multiply the word's attention by C: 0 removes, above 1 strengthens, below 0 pushes away; at every step, "
-        "or in a window as for --alpha",
+        help="multiply the word's attention by C: 0 removes it (stripes go, fog thins; a colour, size or thing stays), "
+        "above 1 strengthens, below 0 pushes away; at every step, or in a window as for --alpha",
     )
     parser.add_argument(
         "--renormalise",
@@ -240,7 +246,7 @@ def claims_of(args: argparse.Namespace, source: Tokens, target: Tokens, alpha: A
             taken = {column for word in args.preserve for column in columns(target, word)}
             if idle := [word for word in alpha.words if not taken.intersection(columns(target, word))]:
                 raise ValueError(f"--alpha {idle[0]} times nothing: --preserve alone takes no other word's attention")
-        said += [Preserve(word, Alpha(0, alpha.words)) for word in args.preserve]
+        said += [Preserve(word, Alpha(0.0, alpha.words)) for word in args.preserve]
     return reduce(add, said) if said else Edit.between(source, target, alpha)
 
 
@@ -276,13 +282,26 @@ def region_of(args: argparse.Namespace) -> Region | None:
     if args.blend is None:
         return None
     chosen = [word.strip() for word in args.blend.split(",") if word.strip()]
-    cut = tuple(word.removeprefix("-") for word in chosen if word.startswith("-"))
-    return Region(tuple(word for word in chosen if not word.startswith("-")), cut)
+    keep = tuple(word for word in chosen if not word.startswith("-"))
+    if not keep:
+        raise ValueError(f"--blend needs at least one word whose region changes: --blend {','.join(['WORD', *chosen])}")
+    return Region(keep, tuple(word.removeprefix("-") for word in chosen if word.startswith("-")))
 
 
 def self_injection_of(args: argparse.Namespace, model: LatentDiffusion) -> SelfInjection:
+    """Raises ValueError for layers that the model has none of."""
     side = layout_side(model) if args.self_side is None else args.self_side
-    return SelfInjection(args.self_until, Layers(side, args.layers))
+    layers = Layers(side, args.layers)
+    there = sides(model, args.layers)
+    if not there:
+        raise ValueError(f"{model.config.name} has no attention in --layers {','.join(args.layers)}: give others too")
+    if side < min(there):
+        have = ", ".join(map(str, there))
+        raise ValueError(
+            f"--self-side {side} leaves no self-attention to inject, layers there have {have} positions a side: give "
+            "one of these, or --self-until 1.0 to inject none"
+        )
+    return SelfInjection(args.self_until, layers)
 
 
 def sampling_of(args: argparse.Namespace) -> Sampling:

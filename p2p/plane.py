@@ -4,6 +4,11 @@ Writes out/plane.png. A latent is two numbers, the denoiser is the ideal one of 
 do is the formulas' doing: ancestral and deterministic sampling, guidance, and Prompt-to-Prompt's tau.
 """
 
+if __name__ == "__main__":
+    from ldm.program import run
+
+    raise SystemExit(run("p2p.plane"))
+
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ldm.config import ScheduleConfig
-from ldm.files import save_atomically
+from ldm.files import check_writable, save_atomically
 from ldm.ideal import IdealDenoiser, Mixture, data_set
 from ldm.samplers import DDIM, SAMPLERS, Sampler
 from ldm.schedule import Prediction, Schedule, guided
@@ -45,7 +50,7 @@ def walk(believe: Callable[[Tensor, int], Prediction], z_T: Float[Tensor, "n 2 1
     z, path, generator = z_T, [z_T], torch.Generator().manual_seed(SEED)
     for t, t_prev in pairwise(sampler.visit(SCHEDULE, STEPS, None)):
         noise = torch.randn(z.shape, generator=generator, dtype=z.dtype)
-        z = sampler.step(SCHEDULE, believe(z, t), z, t, t_prev, noise)
+        z = sampler.step(SCHEDULE, z, believe(z, t), t, t_prev, noise)
         path.append(z)
     return torch.stack(path).flatten(2)
 
@@ -57,7 +62,7 @@ def edited(source: IdealDenoiser, target: IdealDenoiser, z_T: Float[Tensor, "n 2
     Args:
         source, target: of as many data each; which of them a latent looks at is the attention.
         z_T: where both begin.
-        tau: a time step, or a fraction of T.
+        tau: as in `Alpha`.
 
     Raises:
         ValueError: tau is out of range.
@@ -117,7 +122,7 @@ def figure() -> Figure:
 
         def believe(z: Tensor, t: int, w: float = w) -> Prediction:
             eps = guided(every.predict(z, t).eps, prompted.predict(z, t).eps, w)
-            return SCHEDULE.predict(eps, z, t)
+            return SCHEDULE.predict(z, eps, t)
 
         ends = walk(believe, z_T)[-1]
         axes[0, 2].plot(*ends.T.tolist(), ".", color=colour, markersize=7, label=f"w = {w:g}")
@@ -127,12 +132,12 @@ def figure() -> Figure:
     )
 
     wanted = nearest(walk(source.predict, z_T)[-1], SOURCE)
-    for axis, tau in zip(axes[1], (SCHEDULE.T + 1, 0.4, 0.1)):
+    for axis, tau in zip(axes[1], ("never", 0.4, 0.1)):
         _mark(axis, TARGET, "s")
         path = edited(source, target, z_T, tau)
         _draw(axis, path, wanted)
         kept = sum(found == mode for found, mode in zip(nearest(path[-1], TARGET), wanted))
-        when = "never [P1]" if tau == SCHEDULE.T + 1 else f"while t ≥ {tau:g} T [P4]"
+        when = "never [P1]" if tau == "never" else f"while t ≥ {tau:g} T [P4]"
         axis.set_title(
             f"source's attention {when}\n{kept} of {PATHS} end in their own colour", fontsize=10, color=show.INK
         )
@@ -147,9 +152,6 @@ def figure() -> Figure:
 
 def main() -> None:
     OUTPUT.parent.mkdir(exist_ok=True)
+    check_writable(OUTPUT)
     save_atomically(lambda part: show.as_image(figure(), dpi=100).save(part, format="PNG"), OUTPUT)
     print(f"look at {OUTPUT}")
-
-
-if __name__ == "__main__":
-    main()

@@ -22,7 +22,7 @@ from ldm.files import save_atomically
 from ldm.pipeline import LatentDiffusion, State
 from ldm.schedule import Prediction
 from p2p.algorithm import PromptToPrompt, SelfInjection
-from p2p.alpha import switch_time, window
+from p2p.alpha import Time, switch_time, window
 from p2p.call import Sampling
 from p2p.inject import Layers, Recorded, Watch
 
@@ -123,7 +123,7 @@ def record(
     source: str,
     sampling: Sampling,
     *,
-    tau: float | int = 0,
+    tau: Time = 0.0,
     self_injection: SelfInjection = SELF,
     dtype: torch.dtype | None = None,
 ) -> Recording:

@@ -21,8 +21,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldm.checks import check_fields
 from ldm.tokenizer import Tokens
-from p2p.alpha import Alpha, Window
+from p2p.alpha import Alpha, Step, Window
 from p2p.edits import Edit, Matrices, Moment, claim
 
 Mapper = Literal["replace", "refine"]
@@ -37,6 +38,9 @@ class Reference(Edit):
 
     mapper: Mapper
     alpha: Alpha = Alpha()
+
+    def __post_init__(self):
+        check_fields(self)
 
     def after(self, before: Matrices, moment: Moment) -> Matrices:
         M, a = {"replace": replacement, "refine": refinement}[self.mapper](moment.source, moment.target)
@@ -154,4 +158,4 @@ def _window(fraction: Fraction, rows: int, visited: list[int]) -> Window:
         if not 0 <= edge <= 1:
             raise ValueError(f"a fraction of the steps must lie in [0, 1], got {edge}")
     inside = visited[int(start * rows) : int(end * rows)]
-    return Window(start=inside[0], end=inside[-1]) if inside else Window(end=visited[0] + 1)
+    return Window(start=Step(inside[0]), end=Step(inside[-1])) if inside else Window(end="never")

@@ -1,12 +1,13 @@
 """Figures: images side by side, the attention map of each word under them, by step and by layer, and what
 self-attention sees.
 
-All are laid out by a `Sheet`, whose lengths are inches: rows that would be too wide are broken into several, captions
-into lines, so that nothing overlaps and nothing is cut off however much there is to show.
+A `Sheet` lays them out, in inches: rows that would be too wide are broken into several, captions into lines, so that
+nothing overlaps and nothing is cut off.
 """
 
 import io
 import unicodedata
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 
@@ -18,10 +19,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont
 from PIL import Image, ImageFont
 from torch import Tensor
 
+from p2p.fonts import own_font, prepare
 from p2p.maps import MapHistory, Scale, upsample
 from p2p.principal import Components
 
@@ -301,7 +302,7 @@ def components(picture: UInt8[np.ndarray, "H W 3"], found: Components) -> Figure
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(findfont("DejaVu Sans"), 72)  # the one that comes with matplotlib, a point a pixel
+    return ImageFont.truetype(own_font(), 72)  # a point a pixel
 
 
 def length(text: str, size: float) -> float:
@@ -343,5 +344,8 @@ def wrap(text: str, width: float, size: float = CAPTION) -> str:
 def as_image(figure: Figure, dpi: int = 150) -> Image.Image:
     """The figure as an image, at so many pixels per inch."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=dpi, format="png")
+    prepare(figure)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+")  # a letter that no font of the machine has is drawn as a box
+        figure.savefig(buffer, dpi=dpi, format="png")
     return Image.open(buffer)

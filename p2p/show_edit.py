@@ -6,7 +6,6 @@ Nothing here needs a model; what is drawn follows from the two prompts.
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -15,9 +14,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ldm.tokenizer import Tokens
-from p2p.alpha import Time, Window, window
-from p2p.edits import Composition, Edit, Matrices, Moment, Renormalise, Reweight
+from p2p.alpha import Time, Window
+from p2p.edits import Edit, Matrices
 from p2p.show import CAPTION, COLOURS, GAP, INK, LABEL, MARGIN, Sheet, broken, height_of, length, wrap
+from p2p.summary import shares
 
 FEW = 16  # tokens a side up to which the numbers are written into the cells
 WIDE = 17.0  # inches that the panels of a row take at most
@@ -83,31 +83,6 @@ def _heat_map(
             number = float(numbers[i, j])
             colour = "white" if abs(number) > 0.6 * top else INK
             axis.text(j, i, f"{number:.2g}", fontsize=7, ha="center", va="center", color=colour)
-
-
-def shares(
-    source: Tokens, target: Tokens, edit: Edit, self_until: Time | Window, times: Sequence[int], T: int
-) -> tuple[list[str], Float[Tensor, "k s"]]:
-    """The rows of `timeline` and their names: 1 - Q_t of each token up to the first padding, then self-attention's.
-
-    That is alpha_t of the tokens that the edit takes from the source, and 0 of the others.
-
-    Args:
-        source, target: the prompt and the edited prompt.
-        edit: from one to the other; its weights and whether rows are renormalised have no part in this.
-        self_until: when self-attention is injected, as `SelfInjection` has it.
-        times: the time steps as they are visited, falling; a column for each but the last, at which sampling ends.
-        T: the schedule's number of time steps.
-
-    Raises:
-        ValueError: the edit does not fit the prompts, or a time is out of range.
-    """
-    shown = min(target.count + 1, len(target.ids))
-    claims = Composition(tuple(part for part in edit.parts if not isinstance(part, (Reweight, Renormalise))))
-    Q = torch.stack([claims.matrices(Moment(t, T, source, target)).Q[:shown] for t in times[:-1]], dim=1)
-    cross = 1 - Q
-    own = torch.tensor([[window(self_until).at(t, T) for t in times[:-1]]], dtype=cross.dtype)
-    return [*target.pieces[:shown], "self-attention"], torch.cat([cross, own])
 
 
 def timeline(

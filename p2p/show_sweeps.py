@@ -6,9 +6,9 @@ from itertools import cycle
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from p2p.alpha import Time, Window
+from p2p.alpha import Step, Time, Window, switch_time
 from p2p.show import CAPTION, COLOURS, GAP, INK, LABEL, MARGIN, Sheet, broken, grid, height_of, wrap
-from p2p.sweeps import ALWAYS, NEVER, Preservation, Sweep
+from p2p.sweeps import Preservation, Sweep
 
 MARKERS = "os^vDP*X"  # with the colours as many as 56 targets are told apart
 PRESERVATION = "preservation: PSNR\nagainst the source, dB"
@@ -18,12 +18,12 @@ FIDELITY = "fidelity: ln(L_source / L_target)"  # losses of a picture under the 
 
 def name(tau: Time | Window) -> str:
     """When a tau injects, in words."""
-    said = lambda time: str(time) if isinstance(time, int) else f"{time:g} T"
+    said = lambda time: str(time) if isinstance(time, (Step, str)) else f"{time:g} T"
     if isinstance(tau, Window):
         return f"{said(tau.start)} to {said(tau.end)}"
-    if isinstance(tau, float) and tau in (NEVER, ALWAYS):
-        return "never" if tau == NEVER else "always"
-    return f"tau = {said(tau)}"
+    if tau in ("never", 0):
+        return tau or "always"
+    return f"tau: {said(tau)}" if isinstance(tau, Step) else f"tau = {said(tau)}"
 
 
 def tau_sweep(sweeps: Sequence[Sweep]) -> Figure:
@@ -62,7 +62,6 @@ def window_sweep(sweeps: Sequence[Sweep]) -> Figure:
     axes = _plots(sheet, 2)
     steady = [tau for tau in sweeps[0].settings if not isinstance(tau, Window)]
     styles = dict(zip(steady, cycle((":", "--", "-."))))
-    at = lambda time, T: time if isinstance(time, int) else time * T
     measures = (("structure", STRUCTURE), ("preservation", PRESERVATION))
     for axis, (measure, label) in zip(axes, measures):
         for tau, style in styles.items():
@@ -70,7 +69,7 @@ def window_sweep(sweeps: Sequence[Sweep]) -> Figure:
         for sweep, colour, marker in zip(sweeps, cycle(COLOURS), cycle(MARKERS)):
             for tau, kept in zip(sweep.settings, getattr(sweep, measure).mean(dim=0).tolist()):
                 if isinstance(tau, Window):
-                    start, end = at(tau.start, sweep.T), at(tau.end, sweep.T)
+                    start, end = (switch_time(time, sweep.T) for time in (tau.start, tau.end))
                     axis.hlines(kept, start, end, color=colour, linewidth=3)
                     axis.plot((start + end) / 2, kept, marker, color=colour, markersize=6)
                 else:

@@ -23,11 +23,10 @@ from p2p.edits import Edit, Preserve
 from p2p.fidelity import fidelity
 from p2p.inject import Layers, layout_side
 
-NEVER, ALWAYS = 1.0, 0.0  # a tau above every step, and one below
-CROSS_ONLY = SelfInjection(NEVER)
-TAUS = (NEVER, 0.8, 0.6, 0.4, 0.2, ALWAYS)
+CROSS_ONLY = SelfInjection("never")
+TAUS = ("never", 0.8, 0.6, 0.4, 0.2, 0.0)
 SLIDING = tuple(Window(end=k / 10, start=(k + 2) / 10) for k in range(8, -1, -1))  # a fifth of T, by tenths
-WINDOWS = (NEVER, *SLIDING, ALWAYS)
+WINDOWS = ("never", *SLIDING, 0.0)
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def sweep(
         model: the latent diffusion model.
         source, target: the prompts.
         edit: the edit with a given alpha, such as `lambda alpha: Swap("cat", "dog", alpha)`.
-        taus: when to inject; 1.0 is never, 0 always.
+        taus: when to inject; 0 is always.
         seeds: of the noise; each gives one source.
         self_injection: the same for all edits; none by default, so that the sweep shows cross-attention alone.
         sampling: as for `LatentDiffusion.denoise`.

@@ -2,9 +2,12 @@
 
 import os
 
+import ldm  # noqa: F401 sets how threads wait, before torch is loaded
+
 # Products of equal rows are equal to the bit, however many rows there are; MKL promises that in this mode alone, and
 # reads its settings when torch is loaded.
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+os.environ.pop("MPLBACKEND", None)  # which may name a backend that is not here, and then matplotlib is not imported
 
 import dataclasses
 from pathlib import Path

@@ -106,7 +106,7 @@ def test_only_the_network_computes_in_half_precision(half, guidance):
     if guidance != 1:
         both = half.unet(torch.cat([z_T, z_T]).bfloat16(), t, torch.cat([empty, context])).float()
         output = both[:1] + guidance * (both[1:] - both[:1])
-    expected = DDIM.step(half.schedule, half.schedule.predict(output, z_T, 1000), z_T, 1000, 750, z_T)
+    expected = DDIM.step(half.schedule, z_T, half.schedule.predict(z_T, output, 1000), 1000, 750, z_T)
     state = next(half.denoise(context, [3], steps=4, guidance=guidance))
     assert state.z_t.dtype == torch.float32
     assert torch.equal(state.z_t, expected)

@@ -110,7 +110,7 @@ def walk(step: Step, visited: list[int]) -> torch.Tensor:
     z, past = Z_T, deque(maxlen=REMEMBERED)
     for t, t_prev in pairwise(visited):
         prediction = IDEAL.predict(z, t)
-        z_prev = step(TRAILING, prediction, z, t, t_prev, torch.zeros_like(z), tuple(past))
+        z_prev = step(TRAILING, z, prediction, t, t_prev, torch.zeros_like(z), tuple(past))
         past.append(Visit(t, z, prediction))
         z = z_prev
     return z.flatten(1)
@@ -140,5 +140,5 @@ def test_the_calls_before_make_no_difference_to_one_step_samplers():
     prediction, other = IDEAL.predict(Z_T, 800), IDEAL.predict(2 * Z_T, 900)
     for name in ("ddim", "ddpm", "euler"):
         step = SAMPLERS[name].step
-        alone = step(TRAILING, prediction, Z_T, 800, 600, Z_T)
-        assert torch.equal(step(TRAILING, prediction, Z_T, 800, 600, Z_T, (Visit(900, 2 * Z_T, other),)), alone)
+        alone = step(TRAILING, Z_T, prediction, 800, 600, Z_T)
+        assert torch.equal(step(TRAILING, Z_T, prediction, 800, 600, Z_T, (Visit(900, 2 * Z_T, other),)), alone)

@@ -61,6 +61,7 @@ def test_either_bottleneck_brings_pictures_back(model):
     assert usage(codebook.quantize.indices(codebook.latent(to_tensor(pictures))), 1024) > 0.1
 
 
+@pytest.mark.machine
 def test_an_edit_into_itself_changes_nothing_and_another_does(model):
     p2p = PromptToPrompt(
         model, CAT, (CAT, DOG), (Swap("cat", "cat", Alpha(0)), Swap("cat", "dog", Alpha(0))), SelfInjection(0)
@@ -70,6 +71,7 @@ def test_an_edit_into_itself_changes_nothing_and_another_does(model):
     assert (last.z_t[0] - last.z_t[2]).abs().max() > 1e-3
 
 
+@pytest.mark.machine
 def test_the_first_a_is_one_vector_and_lights_what_no_word_names(model):
     """README's sentence: the text encoder is causal, so a word's vector holds what stands before it and no more."""
     prompts = ("a photo of a red car on the street", "a painting of a cat at night", "a photo of a red dog at night")

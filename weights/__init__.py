@@ -1,0 +1,1 @@
+import ldm  # noqa: F401 sets how threads wait, before torch is loaded

@@ -4,6 +4,7 @@ What a path is gets recognised from what it holds, and is said (to the log, at l
 """
 
 import logging
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -308,6 +309,16 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as e:
-        raise ValueError(f"no device {name!r} here: {e}") from e
+        device = torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as e:  # torch goes on for pages
+        reason, *_ = re.split(r"(?<=\.)\s|\n", str(e), maxsplit=1)
+        raise ValueError(f"no device {name!r} here: give {', '.join(devices())} or auto ({reason[:120]})") from e
+    if device.type == "meta":
+        raise ValueError(f"no device {name!r} to compute on: give {', '.join(devices())} or auto")
+    return device
+
+
+def devices() -> list[str]:
+    """Those of this machine, the first GPU without its number."""
+    gpus = ["cuda", *(f"cuda:{i}" for i in range(1, torch.cuda.device_count()))] if torch.cuda.is_available() else []
+    return ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]

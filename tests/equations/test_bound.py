@@ -127,13 +127,13 @@ def test_d11_a_step_costs_the_squared_distance_of_the_means():
     for t in range(2, FULL.T + 1):
         of_z_0, of_z_t, variance = posterior_factors(FULL, t)
         true, believed = (Normal(of_z_0 * z + of_z_t * z_t, variance**0.5) for z in (z_0, predicted))
-        cost = step_term(FULL, z_0, predicted, z_t, t)
+        cost = step_term(FULL, z_t, z_0, predicted, t)
         # the means differ by as little as 1e-5 of numbers near 1, so eleven digits of the difference are left
         assert_close(cost, kl_divergence(true, believed), rtol=1e-8, atol=1e-16)
         assert cost[1] == 0  # idea 2: nothing is lost where mu_theta is mu~
-        assert_close(reverse_step(FULL, predicted, z_t, t), (believed.mean, variance), rtol=1e-11, atol=1e-15)
+        assert_close(reverse_step(FULL, z_t, predicted, t), (believed.mean, variance), rtol=1e-11, atol=1e-15)
     # the last step goes to the predicted z_0, with the spread of the first step of q
-    assert_close(reverse_step(FULL, predicted, z_t, 1), (predicted, 0.00085), rtol=1e-11, atol=1e-15)
+    assert_close(reverse_step(FULL, z_t, predicted, 1), (predicted, 0.00085), rtol=1e-11, atol=1e-15)
 
 
 @pytest.mark.equation("D11", "D14")
@@ -142,7 +142,7 @@ def test_d11_in_eps_a_step_is_the_loss_with_a_weight():
     z_0, eps, off = numbers(0.3, -1.0), numbers(1.0, -0.5), numbers(0.1, -0.7)
     for t in (2, 3, 100, 500, 1000):
         z_t = FULL.add_noise(z_0, eps, t)
-        cost = step_term(FULL, z_0, FULL.z_0_from_eps(z_t, eps + off, t), z_t, t)
+        cost = step_term(FULL, z_t, z_0, FULL.z_0_from_eps(z_t, eps + off, t), t)
         a, abar, (_, _, variance) = FULL.alpha[t], FULL.alpha_bar[t], posterior_factors(FULL, t)
         # the means differ by 1e-3 of numbers near 1
         assert_close(cost, (1 - a) ** 2 / (2 * variance * a * (1 - abar)) * off**2, rtol=1e-9, atol=0)
@@ -170,8 +170,8 @@ def test_the_terms_add_up_to_the_bound():
     denoiser = IdealDenoiser(SHORT, DATA).predict
     # the term of z_0's own density is left out of q's, so what remains is conditional on z_0
     whole = log_q(SHORT, z, torch.zeros(len(weights), dtype=torch.float64)) - log_p(SHORT, z, denoiser)
-    terms = prior_term(SHORT, z[0]) + last_term(SHORT, z[0], denoiser(z[1], 1).z_0, z[1])
-    terms = terms + sum(step_term(SHORT, z[0], denoiser(z[t], t).z_0, z[t], t) for t in range(2, 5))
+    terms = prior_term(SHORT, z[0]) + last_term(SHORT, z[1], z[0], denoiser(z[1], 1).z_0)
+    terms = terms + sum(step_term(SHORT, z[t], z[0], denoiser(z[t], t).z_0, t) for t in range(2, 5))
     assert_close(weights @ whole, weights @ terms.flatten(), **EXACT)
 
 
@@ -180,9 +180,9 @@ def expected_bound(denoiser) -> float:
     signs = torch.tensor(list(itertools.product((1.0, -1.0), repeat=2)), dtype=torch.float64).T[..., None, None, None]
     z_0, eps = MEAN + S2**0.5 * signs[0], signs[1]
     noisy = lambda t: FULL.add_noise(z_0, eps, t)
-    total = prior_term(FULL, z_0) + last_term(FULL, z_0, denoiser(noisy(1), 1).z_0, noisy(1))
+    total = prior_term(FULL, z_0) + last_term(FULL, noisy(1), z_0, denoiser(noisy(1), 1).z_0)
     for t in range(2, FULL.T + 1):
-        total = total + step_term(FULL, z_0, denoiser(noisy(t), t).z_0, noisy(t), t)
+        total = total + step_term(FULL, noisy(t), z_0, denoiser(noisy(t), t).z_0, t)
     return total.mean().item()
 
 
@@ -196,7 +196,7 @@ def test_the_bound_lies_above_the_exact_negative_log_likelihood():
     ideal = IdealDenoiser(FULL, DATA).predict
     mean, variance = 0.0, 1.0
     for t in range(FULL.T, 0, -1):  # p_theta(z_{t-1}) of affine steps, from N(0, 1)
-        mu, of_noise = reverse_step(FULL, ideal(numbers(0.0, 1.0), t).z_0, numbers(0.0, 1.0), t)
+        mu, of_noise = reverse_step(FULL, numbers(0.0, 1.0), ideal(numbers(0.0, 1.0), t).z_0, t)
         offset, slope = mu[0].item(), (mu[1] - mu[0]).item()
         mean, variance = offset + slope * mean, slope**2 * variance + of_noise
     entropy = 0.5 * math.log(2 * math.pi * math.e * S2)
@@ -217,5 +217,5 @@ def test_the_reverse_step_is_the_samplers():
     z_t, eps, noise = normal(3, 1, 1, 1), normal(3, 1, 1, 1, seed=1), normal(3, 1, 1, 1, seed=2)
     for t in (2, 500, 1000):
         belief = Prediction(eps, FULL.z_0_from_eps(z_t, eps, t))
-        mean, variance = reverse_step(FULL, belief.z_0, z_t, t)
-        assert_close(ddpm_step(FULL, belief, z_t, t, t - 1, noise), mean + variance**0.5 * noise, **EXACT)
+        mean, variance = reverse_step(FULL, z_t, belief.z_0, t)
+        assert_close(ddpm_step(FULL, z_t, belief, t, t - 1, noise), mean + variance**0.5 * noise, **EXACT)

@@ -118,7 +118,7 @@ def bayes(t: torch.Tensor, z_0: torch.Tensor, z_t: torch.Tensor) -> tuple[torch.
 
 
 def posterior_at_all_t(z_0: torch.Tensor, z_t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    parts = [SCHEDULE.posterior(z_0[t - 1 : t], z_t[t - 1 : t], t, t - 1) for t in range(1, T + 1)]
+    parts = [SCHEDULE.posterior(z_t[t - 1 : t], z_0[t - 1 : t], t, t - 1) for t in range(1, T + 1)]
     means, sigmas = zip(*parts)
     return torch.cat(means), torch.tensor(sigmas, dtype=torch.float64)
 
@@ -150,14 +150,34 @@ def test_d7_strided_posterior_composes():
     z_0, z_t, _ = draws(2)
     for t, t_prev in ((1000, 998), (500, 250), (3, 1), (20, 0)):
         a, prev = SCHEDULE.alpha[t_prev + 1 : t + 1].prod(), SCHEDULE.alpha_bar[t_prev]
-        mean, sigma = SCHEDULE.posterior(z_0[:1], z_t[:1], t, t_prev)
+        mean, sigma = SCHEDULE.posterior(z_t[:1], z_0[:1], t, t_prev)
         if t_prev == 0:
             assert sigma == 0
             assert_close(mean, z_0[:1], **EXACT)
             continue
         precision = 1 / (1 - prev) + a / (1 - a)
         assert_close(mean, (prev.sqrt() * z_0[:1] / (1 - prev) + a.sqrt() * z_t[:1] / (1 - a)) / precision, **EXACT)
-        assert_close(sigma**2, (1 / precision).item(), rtol=1e-11, atol=0)
+        assert_close(sigma**2, 1 / precision, rtol=1e-11, atol=0)
+
+
+@pytest.mark.equation("D7", "D8", "D16", "D17")
+def test_a_batch_of_times_is_each_time_by_itself():
+    """[D7, D8, D16, D17] Another t, and another stride, in each row."""
+    z_0, eps, noise = draws(7)
+    t, t_prev = torch.tensor([1000, 500, 3, 20]), torch.tensor([999, 250, 1, 0])
+    z_0, eps, noise = z_0[:4], eps[:4], noise[:4]
+    z_t, belief = SCHEDULE.add_noise(z_0, eps, t), Prediction(eps, z_0)
+    row = lambda x, i: x[i : i + 1]
+    for step in (ddpm_step, ddim_step(0.0), ddim_step(0.7)):
+        alone = [
+            step(SCHEDULE, row(z_t, i), Prediction(row(eps, i), row(z_0, i)), int(t[i]), int(t_prev[i]), row(noise, i))
+            for i in range(4)
+        ]
+        assert_close(step(SCHEDULE, z_t, belief, t, t_prev, noise), torch.cat(alone), rtol=0, atol=0)  # the same sums
+    one_by_one = [SCHEDULE.posterior(row(z_t, i), row(z_0, i), int(t[i]), int(t_prev[i])) for i in range(4)]
+    mean, sigma = SCHEDULE.posterior(z_t, z_0, t, t_prev)
+    assert_close(mean, torch.cat([m for m, _ in one_by_one]), rtol=0, atol=0)
+    assert_close(sigma, column(torch.stack([s for _, s in one_by_one])), rtol=0, atol=0)
 
 
 @pytest.mark.equation("D6", "D9")
@@ -197,7 +217,7 @@ def test_d12_parameterisations_convert_into_each_other(parameterisation):
     schedule = Schedule(ScheduleConfig(parameterisation=parameterisation))
     z_0, eps, _ = draws(5)
     z_t = schedule.add_noise(z_0, eps, ALL_T)
-    prediction = schedule.predict(schedule.target(z_0, eps, ALL_T), z_t, ALL_T)
+    prediction = schedule.predict(z_t, schedule.target(z_0, eps, ALL_T), ALL_T)
     assert_close(prediction.eps, eps, **EXACT)
     assert_close(prediction.z_0, z_0, **EXACT)
     by_hand = column(ALPHA_BAR.sqrt()) * eps - column((1 - ALPHA_BAR).sqrt()) * z_0
@@ -215,7 +235,7 @@ def test_d12_printed_option_c_starts_from_what_it_is_to_find():
     gives another number: off by (1 / sqrt(alpha_bar) - 1) x_0 + (1 - alpha_bar) / sqrt(alpha_bar) eps."""
     z_0, eps, _ = draws(9)
     z_t = SCHEDULE.add_noise(z_0, eps, ALL_T)
-    corrected = SCHEDULE.predict(eps, z_t, ALL_T).z_0
+    corrected = SCHEDULE.predict(z_t, eps, ALL_T).z_0
     signal = column(ALPHA_BAR.sqrt())
     printed = (z_0 + column(1 - ALPHA_BAR) * eps) / signal
     assert_close(corrected, z_0, **EXACT)
@@ -242,10 +262,10 @@ def marginal(step, visited: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     noises = torch.cat([zero[:1], unit]).reshape(4, 3, 1, 1)
     for t, t_prev in itertools.pairwise(visited):
         beliefs = IDEAL.predict(inputs, t)
-        offset, *columns = step(SCHEDULE, beliefs, inputs, t, t_prev, torch.zeros_like(noises)).flatten(1)
+        offset, *columns = step(SCHEDULE, inputs, beliefs, t, t_prev, torch.zeros_like(noises)).flatten(1)
         J = torch.stack(columns, dim=1) - offset[:, None]
         at_zero = Prediction(*(x[:1].expand(4, -1, -1, -1) for x in beliefs))
-        still, *moved = step(SCHEDULE, at_zero, torch.zeros_like(inputs), t, t_prev, noises).flatten(1)
+        still, *moved = step(SCHEDULE, torch.zeros_like(inputs), at_zero, t, t_prev, noises).flatten(1)
         of_noise = torch.stack(moved, dim=1) - still[:, None]
         mean, covariance = J @ mean + offset, J @ covariance @ J.mT + of_noise @ of_noise.mT
     return mean, covariance
@@ -305,7 +325,7 @@ def test_d17_eta_one_is_ancestral_sampling():
     z_t, eps, noise = (a[:1] for a in draws(6))
     for t, t_prev in ((1000, 999), (500, 499), (2, 1), (1, 0), (1000, 500), (40, 0)):
         prediction = Prediction(eps, SCHEDULE.z_0_from_eps(z_t, eps, t))
-        step = [s(SCHEDULE, prediction, z_t, t, t_prev, noise) for s in (ddim_step(1.0), ddpm_step)]
+        step = [s(SCHEDULE, z_t, prediction, t, t_prev, noise) for s in (ddim_step(1.0), ddpm_step)]
         assert_close(*step, **EXACT)
 
 
@@ -315,7 +335,7 @@ def test_d17_without_noise_the_step_moves_along_the_prediction():
     z_t, eps, noise = (a[:1] for a in draws(7))
     for t, t_prev in ((1000, 900), (7, 3)):
         prediction = Prediction(eps, SCHEDULE.z_0_from_eps(z_t, eps, t))
-        z_prev = DDIM.step(SCHEDULE, prediction, z_t, t, t_prev, noise)
+        z_prev = DDIM.step(SCHEDULE, z_t, prediction, t, t_prev, noise)
         assert_close(z_prev, SCHEDULE.add_noise(prediction.z_0, eps, t_prev), **EXACT)
 
 

@@ -77,11 +77,11 @@ def test_d13_the_networks_noise_becomes_the_mean(tiny):
         eps = tiny.unet(z_t, torch.tensor([t - 1]), context)
         a, abar = schedule.alpha[t].item(), schedule.alpha_bar[t].item()
         by_hand = (z_t - (1 - a) / (1 - abar) ** 0.5 * eps) / a**0.5
-        mean = ddpm_step(schedule, tiny.predict(z_t, t, context), z_t, t, t - 1, torch.zeros_like(z_t))
+        mean = ddpm_step(schedule, z_t, tiny.predict(z_t, t, context), t, t - 1, torch.zeros_like(z_t))
         # float32, by way of z_0, which is up to 15 times as large at t = T
         assert_close(mean, by_hand, rtol=0, atol=1e-4)
         assert (mean - eps).abs().max() > 0.5
-        drawn = ddpm_step(schedule, tiny.predict(z_t, t, context), z_t, t, t - 1, torch.ones_like(z_t))
+        drawn = ddpm_step(schedule, z_t, tiny.predict(z_t, t, context), t, t - 1, torch.ones_like(z_t))
         sigma = ((1 - schedule.alpha_bar[t - 1].item()) * (1 - a) / (1 - abar)) ** 0.5
         assert_close(drawn - mean, torch.full_like(z_t, sigma), rtol=0, atol=1e-5)  # float32, of numbers up to 10
     other = tiny.predict(z_t, 300, tiny.encode_prompts(["a photo of a dog"])).eps

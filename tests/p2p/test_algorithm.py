@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from ldm.attention import attend, attention_map
 from ldm.samplers import SAMPLERS, Sampler, ddim_step, times
 from p2p.algorithm import PromptToPrompt, SelfInjection
-from p2p.alpha import Alpha
+from p2p.alpha import Alpha, Step
 from p2p.baselines import fixed_seed
 from p2p.edits import Edit, Moment, Refine, Swap
 from p2p.inject import Layers
@@ -17,7 +17,7 @@ from p2p.maps import WordMaps
 
 CAT = "a photo of a cat on the grass"
 BICYCLE = "a photo of a bicycle on the grass"
-ALWAYS, NEVER = 0, 1001
+ALWAYS, NEVER = 0.0, "never"
 
 
 def swap(model, target, alpha):
@@ -31,11 +31,13 @@ def run(model, targets, tau, self_until, steps=4, **more):
     return state.z_t
 
 
+@pytest.mark.machine
 def test_editing_a_prompt_into_itself_changes_nothing(tiny):
     z_0 = run(tiny, [CAT], tau=ALWAYS, self_until=ALWAYS)
     assert torch.equal(z_0[0], z_0[1])
 
 
+@pytest.mark.machine
 @pytest.mark.equation("P1")
 @pytest.mark.parametrize("sampler", [*SAMPLERS.values(), Sampler(ddim_step(0.7))])
 def test_tau_above_all_steps_is_plain_generation_to_the_bit(tiny, sampler):
@@ -54,6 +56,7 @@ def test_source_row_is_the_source_alone(tiny):
         assert_close(edited[:1], alone.z_t, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.machine
 def test_a_target_does_not_depend_on_the_others(tiny):
     one = run(tiny, [BICYCLE], tau=0.3, self_until=0.6)
     many = run(tiny, [CAT, BICYCLE, CAT, BICYCLE], tau=0.3, self_until=0.6)
@@ -90,7 +93,7 @@ def test_one_call_a_step_equals_the_two_calls_of_the_algorithm(tiny):
     """
     source, target = (tiny.tokenizer.encode(p) for p in (CAT, BICYCLE))
     contexts = [tiny.encode_prompts([p]) for p in (CAT, BICYCLE)]
-    edit, steps, w = Swap("cat", "bicycle", Alpha(400)), 4, 4.0
+    edit, steps, w = Swap("cat", "bicycle", Alpha(Step(400))), 4, 4.0
     z = z_star = torch.randn(tiny.latent_shape, generator=torch.Generator().manual_seed(3))[None]
     empty = tiny.encode_prompts([""])
     for t, t_prev in itertools.pairwise(times(tiny.schedule, steps)):
@@ -114,13 +117,13 @@ def test_one_call_a_step_equals_the_two_calls_of_the_algorithm(tiny):
         assert not stored
         for (u, c), row in ((eps, "z"), (eps_star, "z*")):
             now = z if row == "z" else z_star
-            prediction = tiny.schedule.predict(u + w * (c - u), now, t)
-            after = ddim_step(0.0)(tiny.schedule, prediction, now, t, t_prev, torch.zeros_like(now))
+            prediction = tiny.schedule.predict(now, u + w * (c - u), t)
+            after = ddim_step(0.0)(tiny.schedule, now, prediction, t, t_prev, torch.zeros_like(now))
             if row == "z":
                 z = after
             else:
                 z_star = after
-    one_pass = run(tiny, [BICYCLE], tau=400, self_until=NEVER)
+    one_pass = run(tiny, [BICYCLE], tau=Step(400), self_until=NEVER)
     # float32 over 4 guided steps: sums in other orders
     assert_close(one_pass, torch.cat([z, z_star]), rtol=1e-3, atol=1e-3)
 
@@ -132,6 +135,7 @@ def test_another_prompt_makes_another_picture_even_with_all_of_the_sources_atten
     assert (z_0[0] - z_0[1]).abs().max() > 1e-3
 
 
+@pytest.mark.machine
 def test_same_seed_same_picture(tiny):
     first, second = (run(tiny, [BICYCLE], 0.2, 0.6, sampler=SAMPLERS["ddpm"]) for _ in range(2))
     assert torch.equal(first, second)
@@ -162,7 +166,7 @@ def test_maps_at_a_resolution_that_is_not_there_are_refused(tiny):
         (dict(edits=()), "1 targets and 0 edits"),
         (dict(edits=(Swap("dog", "bicycle"),)), "no word 'dog'"),
         (dict(edits=(Refine(Alpha(1.5)),)), r"must lie in \[0, 1\]"),
-        (dict(self_injection=SelfInjection(2000)), r"must lie in 0\.\.1001"),
+        (dict(self_injection=SelfInjection(Step(2000))), r"must lie in 0\.\.1001"),
         (dict(source="cat " * 40), "context holds 30"),
     ],
 )

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from ldm.pipeline import LatentDiffusion, Noise, State
 from ldm.samplers import DDIM, SAMPLERS, times
 from p2p.algorithm import PromptToPrompt, SelfInjection
-from p2p.alpha import Alpha
+from p2p.alpha import Alpha, Step
 from p2p.baselines import blended, fixed_seed, inpaint, reference, sdedit, uncrop
 from p2p.edits import Swap
 from p2p.masks import Box
@@ -69,6 +69,7 @@ def test_every_baseline_is_called_alike(model, mask, picture, sampler):
         assert [len(state.z_t) for state in states] == [2, 2] and states[-1].t == end
 
 
+@pytest.mark.machine
 @pytest.mark.equation("P2")
 def test_blended_keeps_the_source_outside_the_mask_at_every_step(tiny, mask):
     plain = list(fixed_seed(tiny, [CAT, BICYCLE], seed=3, steps=4))
@@ -117,11 +118,12 @@ def test_inpaint_shows_the_network_the_noised_picture_from_the_first_step(tiny, 
     z_0 = tiny.encode_pictures(picture[None])
     z_T = torch.where(mask, Noise([3], tiny.latent_shape)(), noised(tiny, z_0, 1000, seed=3).float())
     first = next(inpaint(tiny, [DOG], z_0, mask, seed=3, steps=4))
-    by_hand = DDIM.step(tiny.schedule, tiny.predict(z_T, 1000, tiny.encode_prompts([DOG]), 4.0), z_T, 1000, 750, z_T)
+    by_hand = DDIM.step(tiny.schedule, z_T, tiny.predict(z_T, 1000, tiny.encode_prompts([DOG]), 4.0), 1000, 750, z_T)
     # float32: z_T was rounded from float64, and the predicted z_0 is divided by sqrt(alpha_bar_T) = 0.07
     assert_close(first.z_t[0][:, mask], by_hand[0][:, mask], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.machine
 def test_inpainting_everywhere_is_the_fixed_seed_baseline(model, picture):
     everywhere = torch.ones(16, 16, dtype=torch.bool)
     z_0 = model.encode_pictures(picture[None])
@@ -159,13 +161,14 @@ def test_uncrop_scales_the_picture_to_its_box(model, picture):
     assert torch.equal(last.z_t[..., :8], z_0[..., :8])
 
 
+@pytest.mark.machine
 def test_sdedit_denoises_the_noised_picture_plainly(model, picture):
     """[D6, D17] The steps from t_0 to the end by hand; from T, and from a fraction of T."""
     z_0, context = model.encode_pictures(picture[None]), model.encode_prompts([DOG])
-    for t_0, t in ((1000, 1000), (0.6, 600), (1.0, 1000)):
+    for t_0, t in ((Step(1000), 1000), (0.6, 600), (1.0, 1000)):
         z_t = model.schedule.add_noise(z_0, Noise([3], model.latent_shape)(), t)
         for now, then in pairwise(times(model.schedule, 3, t)):
-            z_t = DDIM.step(model.schedule, model.predict(z_t, now, context, 4.0), z_t, now, then, z_t)
+            z_t = DDIM.step(model.schedule, z_t, model.predict(z_t, now, context, 4.0), now, then, z_t)
         *_, last = sdedit(model, [DOG], z_0, t_0, seed=3, steps=3)
         assert torch.equal(last.z_t, z_t)
 
@@ -173,10 +176,10 @@ def test_sdedit_denoises_the_noised_picture_plainly(model, picture):
 def test_sdedit_starts_above_where_sampling_ends(tiny, picture):
     model = ends_at_1(tiny)
     z_0 = model.encode_pictures(picture[None])
-    *_, last = sdedit(model, [DOG], z_0, 2, seed=3, steps=1)
+    *_, last = sdedit(model, [DOG], z_0, Step(2), seed=3, steps=1)
     assert last.t == 1
-    with pytest.raises(ValueError, match=r"a time step in 2\.\.1000 or a fraction of T in \[0\.002, 1\], got 1"):
-        sdedit(model, [DOG], z_0, 1, seed=3, steps=1)
+    with pytest.raises(ValueError, match=r"a time step in 2\.\.1000 or a fraction of T in \[0\.002, 1\], got t = 1"):
+        sdedit(model, [DOG], z_0, Step(1), seed=3, steps=1)
 
 
 @pytest.fixture
@@ -201,16 +204,17 @@ def test_the_kept_picture_of_a_model_in_half_precision_is_that_of_float32(tiny, 
 def test_sdedit_returns_the_picture_as_t_0_falls(tiny, picture):
     """What one step from t_0 = 1 leaves is the noise that was misjudged, times sqrt((1 - abar_1) / abar_1) = 0.029."""
     z_0 = tiny.encode_pictures(picture[None])
-    *_, last = sdedit(tiny, [DOG], z_0, 1, seed=3, steps=1)
+    *_, last = sdedit(tiny, [DOG], z_0, Step(1), seed=3, steps=1)
     eps, abar = Noise([3], tiny.latent_shape)(), tiny.schedule.alpha_bar[1].item()
     misjudged = eps - last.prediction.eps
     # float32
     assert_close(last.z_t - z_0, ((1 - abar) / abar) ** 0.5 * misjudged, rtol=0, atol=1e-5)
-    far = [next(reversed(list(sdedit(tiny, [DOG], z_0, t_0, seed=3, steps=4)))).z_t for t_0 in (1000, 300, 30, 4)]
+    far = [next(reversed(list(sdedit(tiny, [DOG], z_0, t_0, seed=3, steps=4)))).z_t for t_0 in (1.0, 0.3, 0.03, 0.004)]
     distances = [(z - z_0).square().mean().item() for z in far]
     assert distances == sorted(distances, reverse=True) and distances[-1] < 0.05 * distances[0]
 
 
+@pytest.mark.machine
 def test_a_run_goes_on_from_any_of_its_states(tiny):
     """The second half from the state in the middle is the whole run's, to the bit."""
     whole = list(fixed_seed(tiny, [CAT, DOG], seed=3, steps=4))
@@ -230,14 +234,15 @@ def test_a_run_from_the_seeds_own_noise_adds_the_same_noise_after_it(tiny):
         assert torch.equal(state.z_t, same.z_t)
 
 
+@pytest.mark.machine
 def test_the_reference_is_the_edit_where_words_are_single_tokens(tiny):
     """8 and 4 of 10 steps, both windows counted alike at these fractions: t = 1000..300 and t = 1000..700."""
-    edits = (Swap("cat", "dog", Alpha(300)),)
-    *_, ours = PromptToPrompt(tiny, CAT, (DOG,), edits, SelfInjection(700)).denoise(seed=3, steps=10)
+    edits = (Swap("cat", "dog", Alpha(Step(300))),)
+    *_, ours = PromptToPrompt(tiny, CAT, (DOG,), edits, SelfInjection(Step(700))).denoise(seed=3, steps=10)
     *_, theirs = reference(tiny, [CAT, DOG], "replace", seed=3, steps=10)
     assert torch.equal(ours.z_t, theirs.z_t)
-    edits = (Swap("cat", "bicycle", Alpha(300)),)
-    *_, ours = PromptToPrompt(tiny, CAT, (BICYCLE,), edits, SelfInjection(700)).denoise(seed=3, steps=10)
+    edits = (Swap("cat", "bicycle", Alpha(Step(300))),)
+    *_, ours = PromptToPrompt(tiny, CAT, (BICYCLE,), edits, SelfInjection(Step(700))).denoise(seed=3, steps=10)
     *_, theirs = reference(tiny, [CAT, BICYCLE], "replace", seed=3, steps=10)
     assert not torch.allclose(ours.z_t[1], theirs.z_t[1], atol=1e-3)  # bicycle is two tokens
 
@@ -258,7 +263,7 @@ def test_the_reference_is_the_edit_where_words_are_single_tokens(tiny):
             "the start has 1 rows, the prompts are 2",
         ),
         (
-            lambda model, z_0, mask: next(sdedit(model, [CAT], z_0, 9, 0, steps=10)),
+            lambda model, z_0, mask: next(sdedit(model, [CAT], z_0, Step(9), 0, steps=10)),
             r"number of steps must lie in 1\.\.9, got 10",
         ),
     ],

@@ -1,15 +1,18 @@
 """[P4, P9] tau, alpha and the matrices of a swap."""
 
+import inspect
+from fractions import Fraction
 from functools import reduce
 from operator import add
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from p2p.alpha import Alpha, Window, switch_time
+from p2p.alpha import Alpha, Step, Window, switch_time
 from p2p.edits import Edit, Matrices, Moment, Preserve, Refine, Renormalise, Reweight, Swap, used
 from p2p.words import columns
 
@@ -28,28 +31,35 @@ def pair(tokenizer):
 @pytest.mark.parametrize("tau", [0.0, 0.2, 0.5, 0.8, 1.0])
 @pytest.mark.parametrize("steps", [10, 20, 50])
 def test_a_fraction_of_T_injects_in_the_rest_of_the_steps(tau, steps):
-    """0.2 T: exactly the first 80% of evenly spread steps lie above it."""
+    """0.2 T: the first 80% of evenly spread steps lie above it, and the next one at it."""
     visited = [T - i * T // steps for i in range(steps)]
     injected = [t for t in visited if t >= switch_time(tau, T)]
-    assert len(injected) == round((1 - tau) * steps)
+    assert len(injected) == min(round((1 - tau) * steps) + 1, steps)
     assert injected == visited[: len(injected)]  # t counts down: injection comes first
 
 
 @pytest.mark.equation("P4")
-def test_a_whole_number_is_a_time_step():
+def test_fractions_and_time_steps_have_one_boundary():
     """[P4] A while t >= tau, A* once t < tau; 0 is always, T + 1 never."""
-    assert switch_time(200, T) == 200
-    assert all(t >= switch_time(0, T) for t in range(1, T + 1))
-    assert not any(t >= switch_time(T + 1, T) for t in range(1, T + 1))
+    assert switch_time(0.2, T) == switch_time(Step(200), T) == 200
+    assert switch_time(1, T) == switch_time(1.0, T) == switch_time(Step(T), T) == T
+    assert switch_time(0, T) == switch_time(0.0, T) == switch_time(Step(0), T) == 0
+    assert switch_time("never", T) == switch_time(Step(T + 1), T) == T + 1
 
 
-@pytest.mark.parametrize(("tau", "T", "first"), [(0.29, 100, 30), (0.57, 100, 58), (0.3, 7, 3), (0.2, 1000, 201)])
+# beneath the check of types, which wants Python's own
+@pytest.mark.parametrize("number", [np.float64(0.5), np.float32(0.5), Fraction(1, 2)])
+def test_any_real_number_is_a_fraction_of_T(number):
+    assert inspect.unwrap(switch_time)(number, T) == 500
+
+
+@pytest.mark.parametrize(("tau", "T", "first"), [(0.07, 100, 7), (0.55, 100, 55), (0.3, 7, 3), (0.2, 1000, 200)])
 def test_a_fraction_is_the_decimal_that_was_written(tau, T, first):
-    """The first step above tau T. By hand: 29, 57, 2.1 and 200; in floats 0.29 * 100 and 0.57 * 100 lie below."""
+    """The smallest step from tau T on. By hand: 7, 55, 2.1 and 200; in floats 0.07 * 100 and 0.55 * 100 lie above."""
     assert switch_time(tau, T) == first
 
 
-@pytest.mark.parametrize("tau", [-1, T + 2, -0.1, 1.01, float("nan")])
+@pytest.mark.parametrize("tau", [Step(-1), Step(T + 2), -0.1, 1.01, 200, float("nan")])
 def test_tau_out_of_range_is_refused(tau):
     with pytest.raises(ValueError, match="must lie in"):
         switch_time(tau, T)
@@ -59,7 +69,7 @@ def test_tau_out_of_range_is_refused(tau):
 def test_alpha_switches_words_one_by_one(pair):
     """[P9] A word with its own switch time lets go at that time, all its tokens together; the rest at tau."""
     _, target = pair
-    alpha = Alpha(tau=500, words={"bicycle": 800})
+    alpha = Alpha(tau=Step(500), words={"bicycle": Step(800)})
     bicycle = [5, 6]
     early, middle, late = (alpha.at(t, T, target) for t in (900, 600, 400))
     assert early.eq(1).all() and late.eq(0).all()
@@ -73,23 +83,24 @@ def test_tau_is_alpha_with_one_common_switch_time(pair):
     _, target = pair
     words = ("photo", "of", "bicycle", "on", "the", "grass")
     for t in range(1, T + 1, 37):
-        per_word = Alpha(tau=321, words=dict.fromkeys(words, 321))
-        assert torch.equal(per_word.at(t, T, target), Alpha(321).at(t, T, target))
+        per_word = Alpha(tau=Step(321), words=dict.fromkeys(words, Step(321)))
+        assert torch.equal(per_word.at(t, T, target), Alpha(Step(321)).at(t, T, target))
 
 
 def test_a_window_holds_from_its_start_to_its_end():
-    """0.8:0.3 of 10 steps: t = 800 .. 400; next to it 1.0:0.8 and 0.3:0.0 cover the rest, each step once."""
+    """0.8:0.3 of 10 steps: t = 800 .. 300, both included."""
     visited = range(1000, 0, -100)
     held = lambda window: [t for t in visited if window.at(t, T)]
-    assert held(Window(end=0.3, start=0.8)) == [800, 700, 600, 500, 400]
-    assert held(Window(end=0.8)) == [1000, 900] and held(Window(end=0.0, start=0.3)) == [300, 200, 100]
-    assert held(Window(end=400, start=800)) == [800, 700, 600, 500, 400]
-    assert held(Window(end=1.0)) == held(Window(end=0.5, start=0.5)) == []
+    assert held(Window(end=0.3, start=0.8)) == [800, 700, 600, 500, 400, 300]
+    assert held(Window(end=0.8)) == [1000, 900, 800] and held(Window(end=0.0, start=0.3)) == [300, 200, 100]
+    assert held(Window(end=Step(400), start=Step(800))) == [800, 700, 600, 500, 400]
+    assert held(Window(end=0.5, start=0.5)) == [500] and held(Window(end=1)) == [1000]
+    assert held(Window(end="never")) == []
 
 
 def test_a_ramp_falls_in_a_straight_line_to_the_end_of_the_window():
     window = Window(end=0.2, ramp=0.4, level=0.8)
-    by_hand = {1000: 0.8, 601: 0.8, 600: 0.8, 400: 0.4, 300: 0.2, 201: 0.002, 200: 0.0, 1: 0.0}
+    by_hand = {1000: 0.8, 600: 0.8, 599: 0.8, 399: 0.4, 299: 0.2, 200: 0.002, 199: 0.0, 1: 0.0}
     for t, value in by_hand.items():
         assert window.at(t, T) == pytest.approx(value, abs=1e-12)  # one division
 
@@ -98,11 +109,11 @@ def test_a_ramp_falls_in_a_straight_line_to_the_end_of_the_window():
     ("window", "message"),
     [
         (Window(end=0.5, start=0.4), "after its end"),
-        (Window(end=500, start=400), "starts at t = 400, after its end at t = 500"),
+        (Window(end=Step(500), start=Step(400)), "starts at t = 400, after its end at t = 500"),
         (Window(ramp=1.5), r"ramp of a window must lie in \[0, 1\], got 1.5"),
         (Window(level=-0.1), r"level of a window must lie in \[0, 1\], got -0.1"),
         (Window(start=1.1), r"must lie in \[0, 1\], got 1.1"),
-        (Window(end=1002), "must lie in"),
+        (Window(end=Step(1002)), "must lie in"),
     ],
 )
 def test_a_window_that_cannot_be_is_refused(window, message):
@@ -121,7 +132,7 @@ def test_a_soft_alpha_blends_the_two_maps(pair):
 @pytest.mark.equation("P4")
 def test_before_the_switch_a_swap_is_the_mapper_and_after_it_nothing(pair):
     """[P4] P = M, Q = 0 while t >= tau; P = 0, Q = I once t < tau."""
-    before, after = (swap(Alpha(300)).matrices(Moment(t, T, *pair)) for t in (300, 299))
+    before, after = (swap(Alpha(Step(300))).matrices(Moment(t, T, *pair)) for t in (300, 299))
     assert_close(before.P.sum(dim=1), torch.ones(32, dtype=torch.float64), rtol=0, atol=1e-15)  # rounding of 1/2 + 1/2
     assert not before.Q.any() and not before.idle
     assert after.idle
@@ -132,7 +143,7 @@ def test_alpha_blends_columns(pair):
     """[P9] alpha (.) A M + (1 - alpha) (.) A*, computed by hand from the definition."""
     generator = torch.Generator().manual_seed(0)
     A, A_own = (torch.rand(6, 32, generator=generator, dtype=torch.float64).softmax(-1) for _ in range(2))
-    edit = swap(Alpha(tau=0, words={"bicycle": T + 1}))
+    edit = swap(Alpha(tau=0, words={"bicycle": "never"}))
     P, Q, _ = edit.matrices(Moment(500, T, *pair))
     mapped = swap(Alpha(0)).matrices(Moment(500, T, *pair)).P
     by_hand = A @ mapped
@@ -144,7 +155,7 @@ def test_rows_of_used_attention_sum_to_one_under_tau(pair):
     A = torch.rand(2, 4, 9, 32, dtype=torch.float64).softmax(-1)
     A_own = torch.rand(2, 4, 9, 32, dtype=torch.float64).softmax(-1)
     for t in (1, 200, 1000):
-        P, Q, _ = swap(Alpha(200)).matrices(Moment(t, T, *pair))
+        P, Q, _ = swap(Alpha(Step(200))).matrices(Moment(t, T, *pair))
         # 32 additions of numbers below 1
         assert_close(used(A, A_own, P, Q).sum(-1), torch.ones(2, 4, 9, dtype=torch.float64), rtol=0, atol=1e-14)
 
@@ -213,7 +224,7 @@ def test_reweight_scales_all_tokens_of_a_word_and_nothing_else(pair, factor):
     generator = torch.Generator().manual_seed(0)
     A, A_own = (torch.rand(6, 32, generator=generator, dtype=torch.float64).softmax(-1) for _ in range(2))
     for t in (900, 100):
-        base, weighted = swap(Alpha(500)), swap(Alpha(500)) + Reweight("bicycle", factor)
+        base, weighted = swap(Alpha(Step(500))), swap(Alpha(Step(500))) + Reweight("bicycle", factor)
         expected = used(A, A_own, *base.matrices(Moment(t, T, *pair)))
         expected[:, [5, 6]] *= factor
         assert_close(used(A, A_own, *weighted.matrices(Moment(t, T, *pair))), expected, rtol=0, atol=1e-14)
@@ -226,7 +237,7 @@ def test_a_weight_that_is_no_number_is_refused(factor):
 
 
 def test_reweight_of_what_is_injected_ends_with_the_injection(pair):
-    edit = swap(Alpha(500)) + Reweight("bicycle", 3.0, injected_only=True)
+    edit = swap(Alpha(Step(500))) + Reweight("bicycle", 3.0, injected_only=True)
     assert edit.matrices(Moment(499, T, *pair)).idle
     assert edit.matrices(Moment(500, T, *pair)).P[5].sum() == 3 * 1
 
@@ -234,7 +245,9 @@ def test_reweight_of_what_is_injected_ends_with_the_injection(pair):
 def edits() -> st.SearchStrategy[Edit]:
     """Any edit that fits the pair of prompts of this file."""
     alpha = st.builds(
-        Alpha, st.integers(0, T + 1), st.dictionaries(st.sampled_from(["grass", "bicycle"]), st.integers(0, T))
+        Alpha,
+        st.integers(0, T + 1).map(Step),
+        st.dictionaries(st.sampled_from(["grass", "bicycle"]), st.integers(0, T).map(Step)),
     )
     word = st.sampled_from(["photo", "grass", "on"])
     return st.one_of(
@@ -249,7 +262,7 @@ def edits() -> st.SearchStrategy[Edit]:
 def test_a_claim_made_twice_is_made_once(pair, before, t):
     """Swap, Refine and Preserve overwrite: repeating one changes nothing."""
     moment = Moment(t, T, *pair)
-    claim = swap(Alpha(400))
+    claim = swap(Alpha(Step(400)))
     close((before + claim + claim).matrices(moment), (before + claim).matrices(moment))
 
 
@@ -263,7 +276,7 @@ def test_order_matters_between_a_weight_and_a_later_claim(pair):
 
 def test_a_weight_in_a_window_holds_there_alone(pair):
     edit = Reweight("bicycle", 3.0, Window(end=0.5))
-    for t, c in ((1000, 3.0), (501, 3.0), (500, 1.0)):
+    for t, c in ((1000, 3.0), (500, 3.0), (499, 1.0)):
         Q = edit.matrices(Moment(t, T, *pair)).Q
         assert Q[[5, 6]].tolist() == [c, c] and Q.sum() == 30 + 2 * c
     assert (
@@ -271,7 +284,7 @@ def test_a_weight_in_a_window_holds_there_alone(pair):
     )  # half way from 1 to 3
 
 
-@pytest.mark.parametrize("tau", [0, T + 1])
+@pytest.mark.parametrize("tau", [0, "never"])
 @pytest.mark.parametrize("factor", [0.0, 0.3, 5.0])
 def test_a_renormalised_weight_is_a_weight_before_the_softmax(pair, tau, factor):
     """softmax(S + log c) on the word's columns, of the target's scores or of the source's, which are then swapped."""

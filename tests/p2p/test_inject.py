@@ -9,12 +9,12 @@ from torch.testing import assert_close
 from ldm.attention import Site, attend, attention_map
 from ldm.config import PRESETS, ModelConfig
 from ldm.pipeline import LatentDiffusion
-from p2p.alpha import Alpha
+from p2p.alpha import Alpha, Step
 from p2p.edits import Moment, Renormalise, Reweight, Swap
 from p2p.inject import Injection, Layers, explicit, folded, layout_side, watching
 
 CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
-EDIT = Swap("cat", "bicycle", Alpha(tau=500, words={"bicycle": 800}))
+EDIT = Swap("cat", "bicycle", Alpha(tau=Step(500), words={"bicycle": Step(800)}))
 
 
 def injection(tokenizer, edit, t: int, self_share: float = 1.0) -> Injection:

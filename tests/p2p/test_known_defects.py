@@ -146,7 +146,7 @@ def blended(tiny, targets, edits, regions, source=CAT, **options):
     """The last state and the last masks of a short run."""
     encode = tiny.tokenizer.encode
     local = LocalBlend(encode(source), [encode(y) for y in targets], regions, T=1000, **options)
-    p2p = PromptToPrompt(tiny, source, targets, edits, SelfInjection(1001))
+    p2p = PromptToPrompt(tiny, source, targets, edits, SelfInjection("never"))
     *_, last = p2p.denoise(seed=3, steps=3, watch=local.maps, blend=local)
     return last.z_t, local.masks(tuple(last.z_t.shape[-2:]))
 

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from ldm.attention import attention_map
 from p2p.algorithm import PromptToPrompt, SelfInjection
-from p2p.alpha import Alpha, window
+from p2p.alpha import Alpha, Step, window
 from p2p.baselines import fixed_seed
 from p2p.call import Call
 from p2p.edits import Moment, Refine, Reweight, Swap
@@ -48,7 +48,9 @@ def test_one_fraction_means_different_steps_in_cross_and_in_self_attention(injec
 def test_a_whole_number_of_steps_is_a_type_error(tokenizer):
     """It is a time step here."""
     now = moment(tokenizer, CAT, DOG, t=400)
-    assert Alpha(400).at(now.t, T, now.target).eq(1).all() and Alpha(401).at(now.t, T, now.target).eq(0).all()
+    assert (
+        Alpha(Step(400)).at(now.t, T, now.target).eq(1).all() and Alpha(Step(401)).at(now.t, T, now.target).eq(0).all()
+    )
 
 
 def test_the_callers_dictionary_of_schedules_is_changed(tokenizer):

@@ -6,13 +6,12 @@ import torch
 from ldm.attention import Site
 from ldm.pipeline import State
 from p2p.algorithm import PromptToPrompt, SelfInjection
-from p2p.alpha import Alpha
+from p2p.alpha import Alpha, Step
 from p2p.edits import Swap
 from p2p.local_blend import LocalBlend, Place, Region, looked
 from p2p.words import columns
 
 CAT, BICYCLE, DOG = (f"a photo of a {noun} on the grass" for noun in ("cat", "bicycle", "dog"))
-NEVER = 1001
 
 
 def blend_of(tokenizer, regions, targets, source=CAT, **options) -> LocalBlend:
@@ -21,8 +20,8 @@ def blend_of(tokenizer, regions, targets, source=CAT, **options) -> LocalBlend:
 
 def edit(tiny, regions, targets=(BICYCLE, BICYCLE), z_T=None, **options):
     """All states of a run, the masks after each step, and the blend that took part in it."""
-    edits = tuple(Swap("cat", target.split()[4], Alpha(500)) for target in targets)
-    p2p = PromptToPrompt(tiny, CAT, targets, edits, SelfInjection(NEVER))
+    edits = tuple(Swap("cat", target.split()[4], Alpha(Step(500))) for target in targets)
+    p2p = PromptToPrompt(tiny, CAT, targets, edits, SelfInjection("never"))
     local = blend_of(tiny.tokenizer, regions, targets, **options)
     masks = []
 

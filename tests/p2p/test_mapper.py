@@ -178,7 +178,7 @@ def test_a_phrase_may_face_a_word(tokenizer):
 )
 def test_the_edit_between_two_prompts_says_what_it_is(tokenizer, source, target, expected):
     edit = Edit.between(*map(tokenizer.encode, (source, target)))
-    assert str(edit).split("; ") == ["keep the words that both prompts have", *expected]
+    assert str(edit).split("; ") == ["shared words keep the source's attention", *expected]
 
 
 def test_words_of_a_swap_must_be_there(tokenizer):

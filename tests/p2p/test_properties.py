@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from ldm.tokenizer import CLIPTokenizer
 from p2p.algorithm import PromptToPrompt, SelfInjection
-from p2p.alpha import Alpha, Window
+from p2p.alpha import Alpha, Step, Window
 from p2p.edits import Edit, Moment, Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.mapper import align, aligned_columns, mapper
 from p2p.words import columns, names
@@ -20,7 +20,7 @@ I = torch.eye(32, dtype=torch.float64)  # noqa: E741 the lecture's letter
 KNOWN = st.sampled_from([*sorted(NOUNS), *sorted(COLOURS), "a", "the", "photo", "of", "grass", "next", "to"])
 MADE_UP = st.text("abcdefgh", min_size=1, max_size=4)
 PROMPTS = st.lists(KNOWN | MADE_UP, min_size=1, max_size=7).map(" ".join)
-TIMES = st.integers(0, T + 1) | st.floats(0, 1)
+TIMES = st.integers(0, T + 1).map(Step) | st.floats(0, 1) | st.just("never")
 FRACTION = st.floats(0, 1)
 # numbers only: an edit is built from them in the test, where its types are checked
 KINDS = st.sampled_from(["refine", "swap", "preserve", "reweight", "renormalise"])
@@ -90,7 +90,7 @@ def test_a_swap_there_and_back_maps_every_other_token_to_itself(tokenizer, promp
 @given(PROMPTS, PROMPTS, st.integers(1, T), st.integers(0, 99))
 def test_without_alpha_nothing_is_injected(tokenizer, source, target, t, k):
     """P_t = 0 and Q_t = I for alpha = 0."""
-    now, never = moment(tokenizer, source, target, t), Alpha(T + 1)
+    now, never = moment(tokenizer, source, target, t), Alpha("never")
     word, other = (names(tokens)[k % len(names(tokens))] for tokens in (now.source, now.target))
     for edit in (Refine(never), Swap(word, other, never), Edit.between(now.source, now.target, never)):
         P, Q, _ = edit.matrices(now)
@@ -141,6 +141,7 @@ def last(model, targets: tuple[str, ...], tau: float, until: float) -> torch.Ten
     return state.z_t
 
 
+@pytest.mark.machine
 @settings(max_examples=8)
 @given(order=st.permutations(OTHERS), tau=st.sampled_from([0.0, 0.3, 1.0]), until=st.sampled_from([0.3, 1.0]))
 def test_permuting_the_targets_permutes_the_results(tiny, order, tau, until):
@@ -157,6 +158,7 @@ def test_the_source_is_the_same_whatever_its_targets(tiny, targets, tau):
     assert_close(last(tiny, targets, tau, 0.3)[0], alone.z_t[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.machine
 @pytest.mark.parametrize("target", OTHERS)
 def test_a_target_alone_is_the_target_among_five(tiny, target):
     """Batch invariance: to rounding between batches of two and of six, to the bit between two places of one batch."""

@@ -126,8 +126,8 @@ def test_half_precision_is_close(tiny):
 @pytest.mark.parametrize(
     ("recorded", "message"),
     [
-        (dict(tau=0.5, self_injection=SelfInjection(0.5)), "cross-attention at t = 400, recorded down to t = 501"),
-        (dict(self_injection=SelfInjection(0.9)), "self-attention at t = 800, recorded down to t = 901"),
+        (dict(tau=0.5, self_injection=SelfInjection(0.5)), "cross-attention at t = 400, recorded down to t = 500"),
+        (dict(self_injection=SelfInjection(0.9)), "self-attention at t = 800, recorded down to t = 900"),
         (dict(self_injection=SelfInjection(0.2, Layers(side=4))), "layers that were not recorded"),
         (dict(self_injection=SelfInjection(0.2, Layers(places=("up",)))), "layers that were not recorded"),
     ],

@@ -11,7 +11,7 @@ from ldm.config import ScheduleConfig
 from ldm.samplers import SAMPLERS
 from ldm.schedule import Schedule
 from ldm.tokenizer import Tokens
-from p2p.alpha import Alpha
+from p2p.alpha import Alpha, Step
 from p2p.edits import Moment, Refine, Reweight, Swap
 from p2p.reference import Reference, cross_replace, refinement, replacement, self_replace, word_tokens
 
@@ -108,7 +108,7 @@ def test_an_equal_prompt_maps_to_itself(mapper):
 def test_swaps_of_single_tokens_are_ours(tokenizer):
     """M = I: the reference and our Swap inject the same, with the switch of one word apart too."""
     source, target = map(tokenizer.encode, ("a cat on the grass", "a dog on the grass"))
-    alpha = Alpha(400, {"dog": 800})
+    alpha = Alpha(Step(400), {"dog": Step(800)})
     for t in (1000, 700, 300):
         moment = Moment(t, 1000, source, target)
         ours, theirs = Swap("cat", "dog", alpha).matrices(moment), Reference("replace", alpha).matrices(moment)
@@ -118,7 +118,7 @@ def test_swaps_of_single_tokens_are_ours(tokenizer):
 def test_insertions_of_a_phrase_are_ours_up_to_the_padding(tokenizer):
     source, target = map(tokenizer.encode, ("a cat on the grass", "a striped purple cat on the grass"))
     moment = Moment(700, 1000, source, target)
-    ours, theirs = Refine(Alpha(400)).matrices(moment), Reference("refine", Alpha(400)).matrices(moment)
+    ours, theirs = Refine(Alpha(Step(400))).matrices(moment), Reference("refine", Alpha(Step(400))).matrices(moment)
     assert torch.equal(ours.P[:, : target.count], theirs.P[:, : target.count])
     assert torch.equal(ours.Q, theirs.Q)
 
@@ -161,14 +161,14 @@ def test_new_tokens_keep_their_own_attention():
     """A* (.) alpha = a A M + (1 - a) A*: P = M diag(a alpha), Q = 1 - a alpha."""
     source, target = by_hand("a cat fell"), by_hand("a red cat fell")
     moment = Moment(600, 1000, source, target)
-    P, Q, _ = Reference("refine", Alpha(500, {"fell": 700})).matrices(moment)
+    P, Q, _ = Reference("refine", Alpha(Step(500), {"fell": Step(700)})).matrices(moment)
     assert Q.tolist() == [0, 0, 1, 0, 1, 0, *[0] * 6]  # 'red' is new, and 'fell' switched before
     assert P.sum(dim=0).tolist() == [1, 1, 0, 1, 0, 1, *[1] * 6]
 
 
 def test_a_weight_holds_inside_the_window_alone():
     source, target = by_hand("a cat fell"), by_hand("a dog fell")
-    edit = Reference("replace", Alpha(500)) + Reweight("fell", 3.0, injected_only=True)
+    edit = Reference("replace", Alpha(Step(500))) + Reweight("fell", 3.0, injected_only=True)
     inside, after = (edit.matrices(Moment(t, 1000, source, target)) for t in (500, 400))
     assert inside.P[3, 3] == 3 and inside.P[2, 2] == 1
     assert after.Q[3] == 1 and not after.P.any()

@@ -9,12 +9,12 @@ from ldm.attention import Site
 from ldm.pipeline import State
 from ldm.schedule import Prediction
 from p2p import show, show_edit, show_sweeps
-from p2p.alpha import Alpha, Window
+from p2p.alpha import Alpha, Step, Window
 from p2p.edits import Moment, Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.mapper import align, mapper
 from p2p.maps import MapHistory
 from p2p.principal import Components
-from p2p.sweeps import ALWAYS, NEVER, Preservation, Sweep
+from p2p.sweeps import Preservation, Sweep
 
 CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
 CAT_TOKENS = ["BOS", "a", "photo", "of", "a", "cat", "on", "the", "grass", "EOS", "PAD", "PAD"]
@@ -67,7 +67,7 @@ def test_the_timeline_is_alpha_at_each_step(tokenizer):
     """By hand, on the steps 1000, 750, 500, 250: 'cat' until 0.6 T, 'grass' from 0.8 T on, the rest until 0.3 T."""
     target = tokenizer.encode(CAT)
     edit = Refine(Alpha(0.3, {"cat": 0.6, "grass": Window(end=0.0, start=0.8)}))
-    names, numbers = show_edit.shares(target, target, edit, 500, [1000, 750, 500, 250, 0], T=1000)
+    names, numbers = show_edit.shares(target, target, edit, 0.5, [1000, 750, 500, 250, 0], T=1000)
     assert names == [*CAT_TOKENS[:-1], "self-attention"]
     rest, cat, grass, self_attention = [1, 1, 1, 0], [1, 1, 0, 0], [0, 1, 1, 1], [1, 1, 1, 0]
     expected = [rest] * 5 + [cat, rest, rest, grass, rest, rest, self_attention]
@@ -90,9 +90,9 @@ KEEP = Refine(Alpha(0.5))
     ],
 )
 def test_the_timeline_shows_what_the_edit_takes_however_it_is_weighted(tokenizer, edit, taken):
-    """On the steps 1000 and 500, the first of which lies above 0.5 T; 'big' is new and never the source's."""
+    """On the steps 1000 and 499, the first of which lies above 0.5 T; 'big' is new and never the source's."""
     source, target = tokenizer.encode(CAT), tokenizer.encode("a photo of a big cat on the grass")
-    names, numbers = show_edit.shares(source, target, edit, 0.5, [1000, 500, 0], T=1000)
+    names, numbers = show_edit.shares(source, target, edit, 0.5, [1000, 499, 0], T=1000)
     rows = dict(zip(names, numbers.tolist()))
     assert {name: rows[name] for name in ("grass", "cat", "the", "big")} == {
         name: taken.get(name, [0, 0]) for name in ("grass", "cat", "the", "big")
@@ -103,7 +103,7 @@ def test_the_timeline_shows_what_the_edit_takes_however_it_is_weighted(tokenizer
 def test_the_timeline_runs_from_the_first_time_visited_on_the_left_to_the_last(tokenizer):
     """As Stable Diffusion visits them: it starts below T and ends at 1."""
     tokens = tokenizer.encode(CAT)
-    figure = show_edit.timeline(tokens, tokens, KEEP, 0.5, [959, 500, 1], T=1000)
+    figure = show_edit.timeline(tokens, tokens, KEEP, 0.5, [959, 499, 1], T=1000)
     (axis,) = figure.axes
     assert axis.get_xlim() == (959, 1)
     assert "starts at t = 959" in axis.get_xlabel() and axis.get_xlabel().endswith("ends at 1")
@@ -111,7 +111,7 @@ def test_the_timeline_runs_from_the_first_time_visited_on_the_left_to_the_last(t
     assert axis.yaxis_inverted()  # the first token on top
     heights = [bar.get_paths()[0].get_extents() for bar in axis.collections if len(bar.get_paths()[0].vertices) > 2]
     drawn = [(box.x0, box.x1) for box in heights if box.height > 0]
-    assert drawn == [(500, 959)] * 12
+    assert drawn == [(499, 959)] * 12
 
 
 @pytest.fixture
@@ -175,9 +175,9 @@ def a_sweep(taus) -> Sweep:
 
 
 def test_the_tau_sweep_draws_means_over_the_seeds():
-    figure = show_sweeps.tau_sweep([a_sweep([NEVER, 0.5, 200, ALWAYS])])
+    figure = show_sweeps.tau_sweep([a_sweep(["never", 0.5, Step(200), 0.0])])
     titles = [axis.get_title() for axis in panels(figure)]
-    assert titles == ["source", "never", "tau = 0.5 T", "tau = 200", "always"]
+    assert titles == ["source", "never", "tau = 0.5 T", "tau: t = 200", "always"]
     keeps, follows, trade = [axis for axis in figure.axes if not axis.images and axis.lines]
     assert list(keeps.lines[0].get_ydata()) == [2, 3, 4, 5]  # of 0..3 and 4..7
     assert_close(torch.tensor(follows.lines[0].get_ydata()), torch.tensor([0.2, 0.3, 0.4, 0.5]))
@@ -187,7 +187,7 @@ def test_the_tau_sweep_draws_means_over_the_seeds():
 
 
 def test_the_window_sweep_draws_a_bar_over_the_steps_that_inject():
-    figure = show_sweeps.window_sweep([a_sweep([NEVER, Window(end=0.6, start=0.8), ALWAYS])])
+    figure = show_sweeps.window_sweep([a_sweep(["never", Window(end=0.6, start=0.8), 0.0])])
     assert [axis.get_title() for axis in panels(figure)] == ["source", "never", "0.8 T to 0.6 T", "always"]
     axes = [axis for axis in figure.axes if not axis.images and axis.lines]
     assert [axis.get_ylabel().split(":")[0] for axis in axes] == ["structure", "preservation"]
@@ -199,16 +199,16 @@ def test_the_window_sweep_draws_a_bar_over_the_steps_that_inject():
 
 
 def test_windows_in_time_steps_are_drawn_as_those_in_fractions():
-    taus = [NEVER, Window(end=600, start=800), 400, 0.3, 200]
+    taus = ["never", Window(end=Step(600), start=Step(800)), Step(400), 0.3, Step(200)]
     figure = show_sweeps.window_sweep([a_sweep(taus)])
     titles = [axis.get_title() for axis in panels(figure)]
-    assert titles == ["source", "never", "800 to 600", "tau = 400", "tau = 0.3 T", "tau = 200"]
+    assert titles == ["source", "never", "t = 800 to t = 600", "tau: t = 400", "tau = 0.3 T", "tau: t = 200"]
     axis = next(axis for axis in figure.axes if not axis.images and axis.lines)
     assert axis.collections[0].get_segments()[0][:, 0].tolist() == [800, 600]
 
 
 def test_an_edit_that_changed_nothing_can_be_drawn():
-    same = a_sweep([NEVER, Window(end=0.6, start=0.8), ALWAYS])
+    same = a_sweep(["never", Window(end=0.6, start=0.8), 0.0])
     same.preservation[:] = float("inf")
     for draw in (show_sweeps.tau_sweep, show_sweeps.window_sweep):
         show.as_image(draw([same] * 6), dpi=20)

@@ -40,7 +40,7 @@ def test_an_accent_is_part_of_its_word_however_it_is_written(tokenizer, prompt, 
 
 def test_accents_written_in_two_ways_make_one_word_of_two_prompts(tokenizer):
     edit = Edit.between(*map(tokenizer.encode, ("a café on a table", "a cafe\u0301 on the grass")))
-    assert str(edit) == "keep the words that both prompts have; swap 'a#2' for 'the'; swap 'table' for 'grass'"
+    assert str(edit) == "shared words keep the source's attention; swap 'a#2' for 'the'; swap 'table' for 'grass'"
 
 
 def test_a_word_inside_another_is_not_found(tokenizer):

@@ -25,13 +25,13 @@ from torch.testing import assert_close
 from ldm.config import PRESETS, AutoencoderConfig, ModelConfig, ScheduleConfig, UNetConfig
 from ldm.pipeline import LatentDiffusion
 from p2p.algorithm import PromptToPrompt, SelfInjection
-from p2p.alpha import Alpha, Window
+from p2p.alpha import Alpha, Step, Window
 from p2p.edits import Edit, Refine, Reweight, Swap
 from p2p.inject import Layers
 from p2p.local_blend import LocalBlend, Region
 from parity.oracles import diffusers_unet, random_pipeline, transformers_text_encoder
 
-SEED, GUIDANCE, STEPS, LENGTH, NEVER = 3, 4.0, 5, 32, 1001
+SEED, GUIDANCE, STEPS, LENGTH = 3, 4.0, 5, 32
 CONVENTIONS = {  # our schedule; theirs; the time steps of the calls, ours
     "stickers": ({}, dict(timestep_spacing="trailing", set_alpha_to_one=True), [1000, 800, 600, 400, 200]),
     "stable diffusion": (
@@ -235,7 +235,7 @@ class Case:
     prompts: tuple[str, str]
     controller: Callable[[], Controller]
     edit: Callable[[list[int]], Edit]
-    self_injection: Callable[[list[int]], SelfInjection] = lambda t: SelfInjection(NEVER)
+    self_injection: Callable[[list[int]], SelfInjection] = lambda t: SelfInjection("never")
 
 
 def per_token(calls: int, others: Mapping[int, int] = {}) -> list[int]:
@@ -247,44 +247,48 @@ CASES = {
     "swap": Case(
         (CAT, DOG),
         lambda: Controller(replace(IDENTITY), per_token(3)),
-        lambda t: Swap("cat", "dog", Alpha(t[2])),
+        lambda t: Swap("cat", "dog", Alpha(Step(t[2]))),
     ),
     "swap, one word for a call alone": Case(
         (CAT, DOG),
         lambda: Controller(replace(IDENTITY), per_token(4, {5: 1})),
-        lambda t: Swap("cat", "dog", Alpha(t[3], {"dog": t[0]})),
+        lambda t: Swap("cat", "dog", Alpha(Step(t[3]), {"dog": Step(t[0])})),
     ),
     "swap of one token for two, of two for one": Case(
         (BICYCLE_CAT, CAT_BICYCLE),
         lambda: Controller(replace(CROSSED), per_token(3)),
-        lambda t: Swap("bicycle", "cat", Alpha(t[2])) + Swap("cat", "bicycle", Alpha(t[2])),
+        lambda t: Swap("bicycle", "cat", Alpha(Step(t[2]))) + Swap("cat", "bicycle", Alpha(Step(t[2]))),
     ),
     "refine": Case(
         (BICYCLE_CAT, DOG_RED_CAT),
         lambda: Controller(refine(REFINED), per_token(3)),
-        lambda t: Refine(Alpha(t[2])),
+        lambda t: Refine(Alpha(Step(t[2]))),
     ),
     "refine, a phrase more": Case(
         (CAT, RED_STRIPED_CAT),
         lambda: Controller(refine(INSERTED), per_token(3)),
-        lambda t: Refine(Alpha(t[2])),
+        lambda t: Refine(Alpha(Step(t[2]))),
     ),
     "reweight on refine": Case(  # a new word, and one that has the source's attention
         (BICYCLE_CAT, DOG_RED_CAT),
         lambda: Controller(refine(REFINED), per_token(3), equalizer={9: 3.0, 10: -1.0}),
-        lambda t: Refine(Alpha(t[2])) + Reweight("red", 3.0, window=t[2]) + Reweight("cat", -1.0, injected_only=True),
+        lambda t: (
+            Refine(Alpha(Step(t[2])))
+            + Reweight("red", 3.0, window=Step(t[2]))
+            + Reweight("cat", -1.0, injected_only=True)
+        ),
     ),
     "self-injection at the lower level, from the second call to the third": Case(
         (BICYCLE_CAT, CAT_BICYCLE),
         lambda: Controller(replace(CROSSED), per_token(4), self_calls=range(1, 3), side=8),
-        lambda t: Swap("bicycle", "cat", Alpha(t[3])) + Swap("cat", "bicycle", Alpha(t[3])),
-        lambda t: SelfInjection(Window(start=t[1], end=t[2]), Layers(side=8)),
+        lambda t: Swap("bicycle", "cat", Alpha(Step(t[3]))) + Swap("cat", "bicycle", Alpha(Step(t[3]))),
+        lambda t: SelfInjection(Window(start=Step(t[1]), end=Step(t[2])), Layers(side=8)),
     ),
     "self-injection at both levels, beyond cross-attention's": Case(
         (BICYCLE_CAT, DOG_RED_CAT),
         lambda: Controller(refine(REFINED), per_token(1), self_calls=range(0, 3)),
-        lambda t: Refine(Alpha(t[0])),
-        lambda t: SelfInjection(t[2]),
+        lambda t: Refine(Alpha(Step(t[0]))),
+        lambda t: SelfInjection(Step(t[2])),
     ),
 }
 
@@ -317,7 +321,7 @@ def test_local_blend_equals_hooks_on_diffusers(model, theirs, convention):
 
     region = Region(("cat", "dog"), subtract=("grass",), threshold=0.7, subtract_threshold=0.75)
     tokens = [model.tokenizer.encode(prompt) for prompt in (CAT, DOG)]
-    local = LocalBlend(tokens[0], tokens[1:], [region], T=1000, start=times[1])
-    swap = Swap("cat", "dog", Alpha(times[2]))
-    ours = PromptToPrompt(model, CAT, (DOG,), (swap,), SelfInjection(times[1]))
+    local = LocalBlend(tokens[0], tokens[1:], [region], T=1000, start=Step(times[1]))
+    swap = Swap("cat", "dog", Alpha(Step(times[2])))
+    ours = PromptToPrompt(model, CAT, (DOG,), (swap,), SelfInjection(Step(times[1])))
     assert_equal(ours.denoise(SEED, local.maps, steps=STEPS, guidance=GUIDANCE, blend=local), expected)

@@ -87,7 +87,7 @@ def test_ddim_step_equals_diffusers(eta, alphas, parameterisation, spacing):
     z_t, output, noise = randn(0), randn(1), randn(2)
     step = ddim_step(eta)
     for t, t_prev in pairs:
-        z_prev = step(schedule, schedule.predict(output, z_t, t + 1), z_t, t + 1, t_prev, noise)
+        z_prev = step(schedule, z_t, schedule.predict(z_t, output, t + 1), t + 1, t_prev, noise)
         expected = scheduler.step(output, t, z_t, eta=eta, variance_noise=noise).prev_sample
         assert_close(z_prev, expected, **(EXACT if alphas == "ours" else ROUNDED))
 
@@ -100,7 +100,7 @@ def test_ddpm_step_equals_diffusers(alphas, parameterisation, spacing):
     z_t, output = randn(0), randn(1)
     for t, t_prev in pairs:
         noise = randn(t)
-        z_prev = ddpm_step(schedule, schedule.predict(output, z_t, t + 1), z_t, t + 1, t_prev, noise)
+        z_prev = ddpm_step(schedule, z_t, schedule.predict(z_t, output, t + 1), t + 1, t_prev, noise)
         expected = scheduler.step(output, t, z_t, generator=torch.Generator().manual_seed(t)).prev_sample
         # where the step ends at 0 theirs still adds noise, of standard deviation 1e-10
         tolerance = (EXACT if t_prev else dict(rtol=0, atol=1e-9)) if alphas == "ours" else ROUNDED
@@ -193,7 +193,7 @@ def run_of(scheduler, schedule: Schedule, output, z: torch.Tensor, draw, **optio
 def states_of(tiny, monkeypatch, schedule: Schedule, sampler: Sampler, steps: int, z: torch.Tensor) -> list[State]:
     """Our run from z, of the fake network."""
     monkeypatch.setattr(tiny, "schedule", schedule)
-    monkeypatch.setattr(tiny, "predict", lambda z_t, t, *_: schedule.predict(network(z_t, t), z_t, t))
+    monkeypatch.setattr(tiny, "predict", lambda z_t, t, *_: schedule.predict(z_t, network(z_t, t), t))
     context = torch.zeros(len(z), 1, 1)
     return list(tiny.denoise(context, [5, 6], steps=steps, sampler=sampler, start=State(T, z)))
 
@@ -210,7 +210,7 @@ def test_runs_equal_diffusers(tiny, monkeypatch, name, convention, steps, parame
 
     # their PLMS extrapolates v where that is predicted; ours always eps, so theirs is given eps
     given = "eps" if name == "plms" else parameterisation
-    output = (lambda z_t, t: schedule.predict(network(z_t, t), z_t, t).eps) if name == "plms" else network
+    output = (lambda z_t, t: schedule.predict(z_t, network(z_t, t), t).eps) if name == "plms" else network
     scheduler = scheduler_of(name, convention, steps, given)
     module = sys.modules[type(scheduler).__module__]
     monkeypatch.setattr(module, "torch", Torch64("torch"))

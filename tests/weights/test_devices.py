@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from p2p.__main__ import parser
+from p2p.parser import parser
 from weights.load import pick_device
 
 
@@ -41,6 +41,14 @@ def test_a_gpu_that_is_there_and_does_not_answer_is_one_error(machine):
     machine("cuda")
     with pytest.raises(ValueError, match="no device 'cuda' here"):
         pick_device("auto")
+
+
+@pytest.mark.parametrize("name", ["mps", "meta", "nonsense", "cuda:9"])
+def test_a_device_that_is_not_here_is_one_line_with_those_that_are(machine, name):
+    machine()
+    with pytest.raises(ValueError, match=r"^no device '.*: give cpu or auto") as refused:
+        pick_device(name)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 250
 
 
 def test_the_command_line_leaves_the_choice_to_auto():

@@ -58,7 +58,7 @@ def load_art() -> Art:
     """The art, fetched on first use.
 
     Raises:
-        RuntimeError: npm is missing or could not fetch the package.
+        OSError: npm is missing or could not fetch the package.
     """
     archive = cache_dir() / "fluent-emoji-3d-1.1.0.tgz"
     if not archive.exists():
@@ -67,8 +67,8 @@ def load_art() -> Art:
             try:
                 subprocess.run(["npm", "pack", PACKAGE], cwd=folder, check=True, capture_output=True, text=True)
             except FileNotFoundError:
-                raise RuntimeError("npm is needed to fetch the stickers' art; install Node.js") from None
+                raise OSError("npm is needed to fetch the stickers' art; install Node.js") from None
             except subprocess.CalledProcessError as e:
-                raise RuntimeError(f"npm could not fetch {PACKAGE}:\n{e.stderr.strip()}") from None
+                raise OSError(f"npm could not fetch {PACKAGE}:\n{e.stderr.strip()}") from None
             next(Path(folder).glob("*.tgz")).replace(archive)
     return Art(archive)

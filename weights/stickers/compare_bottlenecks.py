@@ -4,6 +4,11 @@ Measures both shipped autoencoders on held-out scenes [B1], prints a table, and 
 what each makes of them. (The scenes are drawn with art that npm fetches once.)
 """
 
+if __name__ == "__main__":
+    from ldm.program import run
+
+    raise SystemExit(run("weights.stickers.compare_bottlenecks"))
+
 import argparse
 import math
 from pathlib import Path
@@ -13,7 +18,7 @@ import torch
 from jaxtyping import UInt8
 
 from ldm.autoencoder import Autoencoder
-from ldm.files import save_atomically
+from ldm.files import check_writable, save_atomically
 from ldm.pictures import to_tensor
 from ldm.quantize import perplexity, usage
 from p2p import show
@@ -52,6 +57,8 @@ def figures(model: Autoencoder, pictures: UInt8[np.ndarray, "n H W 3"]) -> dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
+    OUTPUT.parent.mkdir(exist_ok=True)
+    check_writable(OUTPUT)
     models = {"KL": load().autoencoder, "codebook": load_autoencoder("stickers-vq")}
     pictures = render_all(held_out_scenes(500), "held-out")
     columns = {name: figures(model, pictures) for name, model in models.items()}
@@ -62,10 +69,5 @@ def main() -> None:
     shown = pictures[:SHOWN]
     panels = {"original": shown} | {name: reconstructions(model, shown) for name, model in models.items()}
     figure = show.grid([[(name, picture) for picture in row] for name, row in panels.items()])
-    OUTPUT.parent.mkdir(exist_ok=True)
     save_atomically(lambda part: show.as_image(figure).save(part, format="PNG"), OUTPUT)
     print(OUTPUT)
-
-
-if __name__ == "__main__":
-    main()

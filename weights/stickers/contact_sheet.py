@@ -4,13 +4,18 @@ Writes `contact_sheet.png` (a picture for each of 100 captions that no training 
 `contact_edits.png` (ten swaps: source, the same seed with the prompt changed, Prompt-to-Prompt) beside the model.
 """
 
+if __name__ == "__main__":
+    from ldm.program import run
+
+    raise SystemExit(run("weights.stickers.contact_sheet"))
+
 import sys
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from ldm.files import save_atomically
+from ldm.files import check_writable, save_atomically
 from p2p import show
 from p2p.algorithm import PromptToPrompt
 from p2p.baselines import fixed_seed
@@ -21,6 +26,7 @@ from weights.stickers.train import LATENTS
 from weights.stickers.world import caption
 
 FOLDER = Path(__file__).parent
+SHEET, SHEET_OF_EDITS = "contact_sheet.png", "contact_edits.png"
 STEPS, COLUMNS = 30, 10
 DPI, SIDE = 60, 128 / 60  # images come out at their own size
 EDITS = (  # source, target, seed
@@ -45,6 +51,8 @@ def held_out_captions(number: int) -> list[str]:
 
 
 def main() -> None:
+    for name in (SHEET, SHEET_OF_EDITS):
+        check_writable(FOLDER / name)
     model = load("stickers")
     prompts = held_out_captions(100)
     panels = []
@@ -52,7 +60,7 @@ def main() -> None:
         row = prompts[i : i + COLUMNS]
         pictures = model.generate(row, list(range(i, i + len(row))), steps=STEPS)
         panels.append([(f"{i + j + 1}. {prompt}", picture) for j, (prompt, picture) in enumerate(zip(row, pictures))])
-    save(show.grid(panels, side=SIDE), "contact_sheet.png")
+    save(show.grid(panels, side=SIDE), SHEET)
 
     rows = []
     for source, target, seed in tqdm(EDITS, "edits", unit="edit", file=sys.stderr):
@@ -63,13 +71,9 @@ def main() -> None:
         pictures = np.concatenate([model.decode(plain.z_t), model.decode(edited.z_t[1:])])
         rows.append(list(zip((source, f"same seed: {target}", f"Prompt-to-Prompt: {target}"), pictures)))
     halves = [a + b for a, b in zip(rows[:5], rows[5:])]
-    save(show.grid(halves, side=SIDE), "contact_edits.png")
+    save(show.grid(halves, side=SIDE), SHEET_OF_EDITS)
 
 
 def save(figure, name: str) -> None:
     save_atomically(lambda part: show.as_image(figure, DPI).save(part, format="PNG"), FOLDER / name)
     print(FOLDER / name)
-
-
-if __name__ == "__main__":
-    main()

@@ -16,12 +16,16 @@ SIDE = {1: 66, 2: 52}  # pixels a side of an ordinary sticker, by how many there
 
 def render(scene: Scene, art: Art) -> NDArray[np.uint8]:
     """The picture of a scene, (128, 128, 3), 0..255."""
-    picture = _place(scene)
+    picture = empty_place(scene)
     for thing, (x, y, side, mirrored) in zip(scene.things, boxes(scene)):
-        _paste(picture, _sticker(art, thing), x, y, side, mirrored)
+        paste(picture, sticker(art, thing), x, y, side, mirrored)
+    return finish(picture, scene)
+
+
+def finish(picture: NDArray[np.float32], scene: Scene) -> NDArray[np.uint8]:
+    """The scene's weather, put into the picture in place, and its style over that; as bytes."""
     _weather(picture, scene)
-    picture = (picture.clip(0, 1) * 255).round().astype(np.uint8)
-    return _style(picture, scene.style)
+    return _style((picture.clip(0, 1) * 255).round().astype(np.uint8), scene.style)
 
 
 def boxes(scene: Scene) -> list[tuple[float, float, float, bool]]:
@@ -65,8 +69,8 @@ def _gradient(top: str, bottom: str) -> NDArray[np.float32]:
     return np.broadcast_to(_rgb(top) * (1 - u) + _rgb(bottom) * u, (SIZE, SIZE, 3)).copy()
 
 
-def _place(scene: Scene) -> NDArray[np.float32]:
-    """The empty place, (128, 128, 3) in [0, 1]."""
+def empty_place(scene: Scene) -> NDArray[np.float32]:
+    """The scene without its things and weather, (128, 128, 3) in [0, 1]."""
     rng = _rng(scene, "place")
     horizon = SIZE * rng.uniform(0.42, 0.62)
     noise, phase = _smooth(rng, 9), rng.uniform(0, 2 * np.pi)
@@ -130,7 +134,7 @@ def _weather(picture: NDArray[np.float32], scene: Scene) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _sticker(art: Art, thing: Thing) -> Image.Image:
+def sticker(art: Art, thing: Thing) -> Image.Image:
     """The thing's sticker, patterned and coloured, cropped to what shows; RGBA."""
     image = art.sticker(thing.noun)
     rgba = np.asarray(image, dtype=np.float32) / 255
@@ -171,11 +175,11 @@ def _sprinkle(image: Image.Image) -> Image.Image:
     return layer
 
 
-def _paste(picture: NDArray[np.float32], sticker: Image.Image, x: float, y: float, side: float, mirrored: bool):
-    """Blend the sticker, scaled so that its longer side is `side`, centred on (x, y), in place."""
-    scale = side / max(sticker.size)
-    width, height = (max(1, round(s * scale)) for s in sticker.size)
-    small = sticker.resize((width, height), Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BILINEAR)
+def paste(picture: NDArray[np.float32], image: Image.Image, x: float, y: float, side: float, mirrored: bool):
+    """Blend a sticker's image, scaled so that its longer side is `side`, centred on (x, y), in place."""
+    scale = side / max(image.size)
+    width, height = (max(1, round(s * scale)) for s in image.size)
+    small = image.resize((width, height), Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BILINEAR)
     rgba = np.asarray(small, dtype=np.float32) / 255
     if mirrored:
         rgba = rgba[:, ::-1]

@@ -1,9 +1,13 @@
 """Train the stickers model: `python -m weights.stickers.train --help`."""
 
+if __name__ == "__main__":
+    from ldm.program import run
+
+    raise SystemExit(run("weights.stickers.train"))
+
 import argparse
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -201,7 +205,7 @@ def export(runs: Path) -> None:
     all; and vq.safetensors, if the stage `vq` has run."""
     autoencoder = trained_autoencoder(runs, "decoder", "autoencoder")
     if not ran(runs, "diffusion"):
-        raise SystemExit(f"no run in {runs / 'diffusion'}: run the stage 'diffusion' first")
+        raise ValueError(f"no run in {runs / 'diffusion'}: run the stage 'diffusion' first")
     tensors = {f"autoencoder.{name}": tensor for name, tensor in autoencoder.state_dict().items()}
     state = state_of(runs, "diffusion")
     tensors |= state["averaged"]
@@ -249,19 +253,12 @@ def main() -> None:
         parser.error(f"--from-shipped is for autoencoder and diffusion, not for {args.stage}")
     if args.from_shipped and ran(args.runs, args.stage):
         parser.error(f"{args.runs / args.stage} holds a run, which goes on: leave --from-shipped out, or give --runs")
-    try:
-        match args.stage:
-            case "autoencoder" | "decoder":
-                train_autoencoder(args.runs, args.stage, args.steps, args.from_shipped)
-            case "vq":
-                train_vq(args.runs, args.steps)
-            case "diffusion":
-                train_diffusion(args.runs, args.steps, args.from_shipped)
-            case "export":
-                export(args.runs)
-    except (ValueError, RuntimeError) as e:
-        sys.exit(f"train: error: {e}")
-
-
-if __name__ == "__main__":
-    main()
+    match args.stage:
+        case "autoencoder" | "decoder":
+            train_autoencoder(args.runs, args.stage, args.steps, args.from_shipped)
+        case "vq":
+            train_vq(args.runs, args.steps)
+        case "diffusion":
+            train_diffusion(args.runs, args.steps, args.from_shipped)
+        case "export":
+            export(args.runs)

@@ -9,8 +9,8 @@ from PIL import Image
 
 from cli.conftest import CAT, DOG, picture
 from p2p import show_edit
-from p2p.__main__ import parser
 from p2p.alpha import Alpha
+from p2p.parser import parser
 
 
 def test_attention_draws_a_map_per_word(p2p):
@@ -156,7 +156,7 @@ def test_a_preserved_word_has_the_time_it_is_given(drawn):
     """--preserve is meant for every step, so --tau is not its time; a sweep goes over all times, its too."""
     plain = drawn("show schedule", "--preserve", "grass")
     assert drawn("show schedule", "--preserve", "grass", "--alpha", "grass=0.5") != plain
-    assert drawn("show schedule", "--refine", "--tau", "1.0", "--preserve", "grass") == plain
+    assert drawn("show schedule", "--refine", "--tau", "never", "--preserve", "grass") == plain
     assert "Preserve(word='grass', alpha=Alpha(tau=0.5, words={}), others=False)" in drawn(
         "sweep tau", "--preserve", "grass"
     )

@@ -20,5 +20,5 @@ def test_help_explains_tau(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main()
     text = " ".join(capsys.readouterr().out.split())
-    assert "0.2 means 0.2 T, so the first 80% of the steps inject" in text
+    assert "with 0.2 the first 80% of the sampling injects" in text
     assert "t >= TAU" in text

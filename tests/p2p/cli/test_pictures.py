@@ -8,6 +8,7 @@ from PIL import Image
 from cli.conftest import CAT, DOG, picture
 
 
+@pytest.mark.machine
 def test_generate_writes_a_picture_that_the_seed_reproduces(p2p, capsys):
     p2p("generate", CAT, "--seed", "7", "--steps", "2", "-o", "a.png")
     assert capsys.readouterr().out == "a.png\n"
@@ -18,6 +19,7 @@ def test_generate_writes_a_picture_that_the_seed_reproduces(p2p, capsys):
     assert (picture("a.png") != picture("c.png")).any()
 
 
+@pytest.mark.machine
 def test_edit_writes_the_source_and_its_targets_side_by_side(p2p):
     p2p("edit", CAT, CAT, DOG, "--tau", "0", "--self-until", "0", "--steps", "2", "-o", "e.png")
     row = picture("e.png")
@@ -26,8 +28,8 @@ def test_edit_writes_the_source_and_its_targets_side_by_side(p2p):
     assert (source == same).all() and (source != dog).any()
 
 
-def test_tau_of_all_of_T_is_the_fixed_seed_baseline(p2p):
-    p2p("edit", CAT, DOG, "--tau", "1.0", "--self-until", "1.0", "--steps", "2", "--seed", "7", "-o", "e.png")
+def test_a_tau_of_never_is_the_fixed_seed_baseline(p2p):
+    p2p("edit", CAT, DOG, "--tau", "never", "--self-until", "never", "--steps", "2", "--seed", "7", "-o", "e.png")
     p2p("generate", DOG, "--steps", "2", "--seed", "7", "-o", "g.png")
     difference = picture("e.png")[:, 32:].astype(int) - picture("g.png")
     assert abs(difference).max() <= 1  # batches of other sizes round otherwise, by at most one grey level
@@ -36,11 +38,14 @@ def test_tau_of_all_of_T_is_the_fixed_seed_baseline(p2p):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "keep the words that both prompts have; swap 'cat' for 'dog'"),
-        (("--refine",), "keep the words that both prompts have"),
+        ((), "shared words keep the source's attention; swap 'cat' for 'dog'"),
+        (("--refine",), "shared words keep the source's attention"),
         (("--swap", "cat=dog", "--reweight", "grass=2"), "swap 'cat' for 'dog'; weigh 'grass' by 2"),
         (("--preserve", "grass", "--alpha", "grass=0.5"), "preserve 'grass'"),
-        (("--blend", "dog,cat,-grass"), "keep the words that both prompts have; swap 'cat' for 'dog'"),
+        (
+            ("--blend", "dog,cat,-grass"),
+            "shared words keep the source's attention; swap 'cat' for 'dog'",
+        ),
     ],
 )
 def test_an_edit_says_what_it_does(p2p, capsys, options, said):
@@ -50,16 +55,44 @@ def test_an_edit_says_what_it_does(p2p, capsys, options, said):
 
 
 @pytest.mark.parametrize(
+    ("target", "options", "said"),
+    [
+        (DOG, (), "source's cross-attention in 8 of 10 steps, self-attention in 4"),
+        (f"{DOG} in fog", ("--tau", "0.5"), "cross-attention in 5 of 10 steps ('in fog' in none), self-attention in 4"),
+        (CAT, (), "nothing changes: the model reads both prompts alike, and no word is weighted"),
+        (CAT, ("--reweight", "cat=2"), "cross-attention in 8 of 10 steps, self-attention in 4"),
+    ],
+)
+def test_an_edit_says_in_how_many_steps_it_uses_the_source(p2p, capsys, target, options, said):
+    p2p("edit", CAT, target, *options, "--steps", "10", "-o", "e.png")
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "said"),
+    [
+        ("a photo of a big cat", "a photo of a dog <|endoftext|>", "swap 'cat' for 'dog'"),
+        ("a photo of a cat ^_^", "a photo of a big dog", "swap 'cat' for 'dog'"),
+        ("a cat", "a man 's dog :3", "swap 'cat' for 'man'"),
+    ],
+)
+def test_what_is_no_word_is_neither_swapped_nor_fatal(p2p, capsys, source, target, said):
+    """A special token typed in a prompt, emoticons, an apostrophe by itself."""
+    p2p("edit", source, target, "--steps", "2", "-o", "e.png")
+    assert f"{target}: shared words keep the source's attention; {said}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "options",
     [
         ("--reweight", "grass=50"),
-        ("--tau", "1.0", "--reweight", "grass=50"),
+        ("--tau", "never", "--reweight", "grass=50"),
         ("--blend", "dog", "--reweight", "grass=50"),
     ],
 )
 def test_options_change_the_target_and_not_the_source(p2p, options):
     """A weight far out of proportion, since the random model hardly tells words apart."""
-    common = ("edit", CAT, DOG, "--steps", "4", "--self-until", "1.0")
+    common = ("edit", CAT, DOG, "--steps", "4", "--self-until", "never")
     p2p(*common, "-o", "plain.png")
     p2p(*common, *options, "-o", "edited.png")
     plain, edited = picture("plain.png").astype(int), picture("edited.png").astype(int)

@@ -8,6 +8,7 @@ from model_files import PARTS, refused, tensors_of
 from weights.load import SHIPPED, load
 
 
+@pytest.mark.machine
 def test_a_loaded_model_gives_the_originals_outputs_to_the_bit(tiny, saved):
     model = load(saved)
     prompts, seeds = ["a photo of a cat", "a painting of a red umbrella"], [1, 2]

@@ -1,0 +1,56 @@
+"""The convolutional blocks of which both the first stage and the UNet are made.
+
+Parameter names are those of the public checkpoint files; an `nn.Identity` has no parameters, and no name there.
+"""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """Norm, SiLU, convolution, twice; added to the input. With a time width, the time is added between the two."""
+
+    def __init__(self, width_in: int, width_out: int, groups: int, eps: float, time_width: int | None = None):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, width_in, eps=eps)
+        self.conv1 = nn.Conv2d(width_in, width_out, 3, padding=1)
+        if time_width is not None:
+            self.time_emb_proj = nn.Linear(time_width, width_out)
+        self.norm2 = nn.GroupNorm(groups, width_out, eps=eps)
+        self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1)
+        self.conv_shortcut = nn.Identity() if width_in == width_out else nn.Conv2d(width_in, width_out, 1)
+
+    def forward(
+        self, x: Float[Tensor, "b i h w"], time: Float[Tensor, "#b d"] | None = None
+    ) -> Float[Tensor, "b o h w"]:
+        y = self.conv1(F.silu(self.norm1(x)))
+        if time is not None:
+            y = y + self.time_emb_proj(F.silu(time))[:, :, None, None]
+        return self.conv2(F.silu(self.norm2(y))) + self.conv_shortcut(x)
+
+
+class Downsample(nn.Module):
+    """Halves the side by a strided convolution.
+
+    The public UNets were trained with padding on all sides, the first stages with padding to the right and below only.
+    """
+
+    def __init__(self, width: int, all_sides: bool):
+        super().__init__()
+        self.all_sides = all_sides
+        self.conv = nn.Conv2d(width, width, 3, stride=2, padding=1 if all_sides else 0)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        return self.conv(x if self.all_sides else F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Brings the features to a size by nearest neighbour, then convolves."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
+        return self.conv(F.interpolate(x, size=size, mode="nearest"))

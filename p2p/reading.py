@@ -1,0 +1,173 @@
+"""The swaps that two prompts suggest.
+
+A prompt is read as phrases, each of a link (a preposition, a conjunction, a verb with its object), determiners,
+modifiers and a head, its last word: "in | the | deep blue | sea". Words that both prompts have are kept. Between them
+
+- words of equal kinds in the same order are swapped one by one;
+- else the first phrase faces the first, of those with a link and of those without, and in it link faces link,
+  determiner determiner, head head, and modifiers modifiers: one by one if they are as many, else as one phrase for
+  another (the lecture's "orange" for "big tabby").
+
+What then faces nothing is new, or gone. Punctuation ends a phrase and is never swapped. The kinds are English; of
+prompts in other languages every word may be a modifier or a head.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import groupby
+from typing import Literal, NamedTuple
+
+from ldm.tokenizer import Tokens
+from p2p.mapper import Unit, align, units
+from p2p.words import Word, name
+
+
+def _listed(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Function words are few and take no new ones, so they can be listed; any other word carries content.
+DETERMINERS = _listed(
+    "a an the this these those some any every each no another my your his her its our their one two three four five "
+    "six seven eight nine ten several many few both all"
+)
+BEGINNERS = _listed("a an the its his her their")  # no noun stands before them: "dog eats a bone"
+LINKS = _listed(
+    "in on at of by for from to into onto with without within inside outside under underneath over above below "
+    "beneath beside besides between among behind near around across along against through throughout toward towards "
+    "beyond past before after during until upon off up down out via as like than and or but nor while when where that "
+    "which who is are was were indoors outdoors"
+)
+COMPOUND_LINKS = frozenset(  # one link in several words
+    tuple(link.split())
+    for link in (
+        *("next to", "close to", "far from", "away from", "out of", "inside of", "outside of", "such as", "made of"),
+        *("on top of", "in front of", "in the middle of", "on the left of", "on the right of", "to the left of"),
+        *("to the right of", "at the top of", "at the bottom of", "covered in", "covered with", "surrounded by"),
+    )
+)
+# Participles follow their noun in captions: with an object they link it, "dog wearing sunglasses"; without one they end
+# the noun's phrase, "dog sitting", unless a noun follows, "big flying dog".
+OBJECT_VERBS = _listed("wearing holding carrying riding eating drinking reading driving playing chasing")
+VERBS = _listed("sitting standing lying running walking flying jumping sleeping swimming dancing smiling")
+
+Kind = Literal["link", "determiner", "content", "verb", "punctuation"]
+Pair = tuple[tuple[Word, ...], tuple[Word, ...]]  # words of the source, each or as one phrase, and of the target
+
+
+class Part(NamedTuple):
+    """A word, or a link of several, in its phrase."""
+
+    words: tuple[Word, ...]
+    kind: Kind
+    phrase: int
+    is_head: bool
+
+
+def swaps(source: Tokens, target: Tokens) -> list[tuple[str, str]]:
+    """The words or phrases of the source that become others of the target, as `columns` knows them."""
+    ours, theirs = _parts(source), _parts(target)
+    found: list[tuple[str, str]] = []
+    for run in align(source, target):
+        if not run.aligned:
+            pairs = _facing(_within(ours, run.source), _within(theirs, run.target))
+            for left, new in sorted(pairs, key=lambda pair: pair[1][0].start):
+                found.append((name(source, left[0], left[-1]), name(target, new[0], new[-1])))
+    return found
+
+
+def _within(parts: tuple[Part, ...], columns: tuple[int, ...]) -> list[Part]:
+    """What of the parts lies in a gap."""
+    kept = (part._replace(words=tuple(w for w in part.words if w.columns[0] in columns)) for part in parts)
+    return [part for part in kept if part.words]
+
+
+def _facing(ours: list[Part], theirs: list[Part]) -> Iterator[Pair]:
+    """What of one gap is swapped for what."""
+    if [part.kind for part in ours] == [part.kind for part in theirs]:
+        for part, other in zip(ours, theirs):
+            yield from _matched([part], [other])
+        return
+    for linked in (False, True):
+        pairs = zip(*([p for p in _phrases(parts) if _has_link(p) == linked] for parts in (ours, theirs)))
+        for phrase, other in pairs:
+            for slot in ("link", "determiner", "modifier", "head"):
+                yield from _matched(*([p for p in parts if _slot(p) == slot] for parts in (phrase, other)))
+
+
+def _phrases(parts: list[Part]) -> list[list[Part]]:
+    return [list(same) for _, same in groupby(parts, key=lambda part: part.phrase)]
+
+
+def _has_link(phrase: list[Part]) -> bool:
+    return any(part.kind == "link" for part in phrase)
+
+
+def _slot(part: Part) -> str:
+    """Where in its phrase a part stands."""
+    if part.kind in ("link", "determiner"):
+        return part.kind
+    return "head" if part.is_head else "modifier"
+
+
+def _matched(ours: list[Part], theirs: list[Part]) -> Iterator[Pair]:
+    """One by one if they are as many, else as one phrase for another; nothing if one side is empty."""
+    left, new = (tuple(word for part in parts for word in part.words) for parts in (ours, theirs))
+    if len(left) == len(new):
+        yield from (((word,), (other,)) for word, other in zip(left, new))
+    elif left and new:
+        yield left, new
+
+
+@lru_cache(maxsize=256)
+def _parts(tokens: Tokens) -> tuple[Part, ...]:
+    """The words of a prompt in their phrases."""
+    groups = list(_linked(units(tokens)))
+    kinds = _kinds(groups)
+    found, phrase = [], 0
+    for group, kind, before, after in zip(groups, kinds, ["punctuation", *kinds], [*kinds[1:], "punctuation"]):
+        phrase += {
+            "link": before != "link",
+            "determiner": before in ("content", "verb"),
+            "content": before == "verb",
+            "verb": True,
+            "punctuation": True,
+        }[kind]
+        if kind != "punctuation":
+            is_head = kind == "verb" or after != "content"
+            found.append(Part(tuple(unit.word for unit in group), kind, phrase, is_head))
+    return tuple(found)
+
+
+def _linked(found: tuple[Unit, ...]) -> Iterator[tuple[Unit, ...]]:
+    """The units, those of a link of several words together."""
+    i = 0
+    while i < len(found):
+        sizes = (n for n in (4, 3, 2) if tuple(unit.text for unit in found[i : i + n]) in COMPOUND_LINKS)
+        size = next(sizes, 1)
+        yield found[i : i + size]
+        i += size
+
+
+def _kinds(groups: list[tuple[Unit, ...]]) -> list[Kind]:
+    """What each group is in its sentence."""
+    first = [group[0].text for group in groups]
+    kinds: list[Kind] = [_kind(group) for group in groups]
+    for i, text in enumerate(first[1:], start=1):
+        after = first[i + 1] if i + 1 < len(first) else ""
+        if kinds[i - 1] == kinds[i] == "content":
+            if text in OBJECT_VERBS or after in BEGINNERS:
+                kinds[i] = "link"
+            elif text in VERBS and kinds[i + 1 : i + 2] != ["content"]:
+                kinds[i] = "verb"
+    return kinds
+
+
+def _kind(group: tuple[Unit, ...]) -> Kind:
+    """What a group is by itself."""
+    text = group[0].text
+    if group[0].word is None:
+        return "punctuation"
+    if len(group) > 1 or text in LINKS:
+        return "link"
+    return "determiner" if text in DETERMINERS or text.isdecimal() else "content"

@@ -1,0 +1,186 @@
+"""Read a picture of the stickers world back into words: the hypothesis that leaves least of the picture unexplained.
+
+The world is rendered, so a hypothesis about a picture is a picture too. First the empty place that is nearest to it,
+with its fog and style; on that the sticker that takes away most of the squared error, at its best position, size and
+mirroring; then a second one. Nothing is learned.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Complex, Float, Int, UInt8
+from PIL import Image, ImageFilter
+from torch import Tensor
+
+from weights.stickers.art import Art
+from weights.stickers.render import SIDE, SIZE, empty_place, finish, paste, sticker
+from weights.stickers.world import COLOURS, NOUNS, PLACES, SIZES, STYLES, Scene, Thing
+
+HALF = SIZE // 2  # pictures are read at half their size; positions and sides are told at the whole
+SIDES = tuple(30 * 1.1**i for i in range(14))  # of stickers: 30 to 104
+FOGS = (0.0, 0.33, 0.67, 1.0)  # strengths; 0 stands for no fog
+HORIZONS = 4  # empty places of each place, fog and style, to tell these apart; then CLOSER of the chosen to match
+CLOSER, EDGES = 40, 8
+SHARE, GAIN = 0.7, 0.05  # what a second thing takes away at least; see `Found`
+FLAKES = 3.0  # brightness in small dots outside the things, in levels of 255, above which it snows
+
+
+@dataclass(frozen=True)
+class Found:
+    """A sticker in a picture: which, its centre and longer side in pixels, and what it takes away of the squared error
+    inside its outline, per pixel and as a share."""
+
+    thing: Thing  # of no size
+    x: int
+    y: int
+    side: float
+    gain: float
+    share: float
+
+    def size_word(self, number: int) -> str | None:
+        """The size word nearest to its side, in a picture of so many things."""
+        return min(SIZES, key=lambda word: abs(np.log(self.side / (SIDE[number] * SIZES[word]))))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a picture shows, the clearest thing first."""
+
+    style: str
+    place: str
+    fog: float  # its strength, 0 is none; in pencil drawings neither it nor the place can be told
+    flakes: float  # brightness in small dots outside the things, in levels of 255, beyond the place's own
+    found: tuple[Found, ...]
+
+    @property
+    def weather(self) -> str | None:
+        return "fog" if self.fog else "snow" if self.flakes > FLAKES else None
+
+
+def read(picture: UInt8[np.ndarray, "128 128 3"], art: Art, hints: tuple[Thing, ...] = ()) -> Reading:
+    """What the picture shows: one thing at least, two at most.
+
+    Args:
+        picture: the picture.
+        art: the true stickers.
+        hints: nouns are told apart in their natural look, and in the colours and patterns that these things have. What
+            colour the noun then has is looked for among all, and a pattern among these.
+    """
+    image = halved(picture)
+    scenes, pictures = _empty_places()
+    scene = scenes[_nearest(image, pictures)[0]].replace(seed=0)
+    pictures = _like(scene)
+    near = pictures[_nearest(image, pictures)[:EDGES]]
+    # an edge between sky, sea and ground is where one of the nearest has it: else a thing would be found along it
+    canvas = near.gather(0, (near - image).abs().sum(dim=1).argmin(dim=0).expand(1, 3, -1, -1))[0]
+    if scene.weather:
+        cover = 0.3 + 0.42 * scene.strength
+        image, canvas = ((x - cover * 0.82) / (1 - cover) for x in (image, canvas))
+    pencil = scene.style == "pencil drawing"
+    looks = sorted({(None, None), *((thing.colour, thing.pattern) for thing in hints)}, key=str)
+    colours = (None,) if pencil else (None, *COLOURS)
+    found, outlines = [], torch.zeros(HALF, HALF)
+    for _ in range(2):
+        nouns = [Thing(noun, colour, None, pattern) for noun, (colour, pattern) in product(NOUNS, looks)]
+        noun = _best(image, canvas, nouns, art, pencil)[0].thing.noun
+        dresses = [Thing(noun, colour, None, p) for colour, p in product(colours, {pattern for _, pattern in looks})]
+        best, layer = _best(image, canvas, dresses, art, pencil)
+        if not found or (best.share >= SHARE and best.gain >= GAIN):
+            found.append(best)
+            canvas, outlines = canvas * (1 - layer[3]) + layer[:3], torch.maximum(outlines, layer[3])
+    outside = F.max_pool2d(outlines[None], 5, 1, 2)[0].repeat_interleave(2, 0).repeat_interleave(2, 1).numpy() < 0.1
+    flakes = (_dots(picture) - _dots(finish(empty_place(scene), scene)))[outside].mean() if outside.any() else 0.0
+    return Reading(scene.style, scene.place, scene.strength, float(flakes), tuple(found))
+
+
+def halved(picture: np.ndarray) -> Float[Tensor, "c h w"]:
+    """A picture in bytes, at half its size and in [0, 1]."""
+    x = torch.from_numpy(picture.astype(np.float32) / 255)
+    return F.avg_pool2d(x.permute(2, 0, 1)[None], 2)[0]
+
+
+def _nearest(image: Float[Tensor, "3 h w"], pictures: Float[Tensor, "n 3 h w"]) -> list[int]:
+    """The pictures by how like the image they are, where they are at all: a thing is unlike, however it looks."""
+    return (pictures - image).abs().sum(dim=1).clamp(max=0.3).mean(dim=(1, 2)).argsort().tolist()
+
+
+@lru_cache(maxsize=1)
+def _empty_places() -> tuple[list[Scene], Float[Tensor, "n 3 h w"]]:
+    """Empty places in every fog and style."""
+    scenes = [
+        Scene((Thing("cat"),), place, weather="fog" if fog else None, strength=fog, style=style, seed=seed)
+        for place, fog, style, seed in product(PLACES, FOGS, STYLES, range(HORIZONS))
+        if not (fog and style == "pencil drawing")  # which shows no fog
+    ]
+    return scenes, _drawn(scenes)
+
+
+@lru_cache(maxsize=128)
+def _like(scene: Scene) -> Float[Tensor, "n 3 h w"]:
+    """The scene's empty place with many horizons."""
+    return _drawn([scene.replace(seed=seed) for seed in range(CLOSER)])
+
+
+def _drawn(scenes: list[Scene]) -> Float[Tensor, "n 3 h w"]:
+    return torch.stack([halved(finish(empty_place(scene), scene)) for scene in scenes])
+
+
+@lru_cache(maxsize=150)  # 4 MB each; the nouns in four looks
+def _templates(
+    art: Art, thing: Thing, pencil: bool
+) -> tuple[Float[Tensor, "n 4 h w"], Complex[Tensor, "n 4 h w2"], Int[Tensor, "n 2"]]:
+    """A thing's sticker in every size and mirroring, in the corner of a picture: its colours times alpha, and alpha;
+    their Fourier transforms; and how many positions down and across are inside the picture."""
+    made, inside = [], []
+    for side, mirrored in product(SIDES, (False, True)):
+        canvas, alpha = (np.full((SIZE, SIZE, 3), value, dtype=np.float32) for value in (0.75, 0.0))
+        image = sticker(art, thing)
+        outline = Image.new("RGBA", image.size, "white")
+        outline.putalpha(image.getchannel("A"))
+        width, height = (2 * round(s * side / max(image.size) / 2) for s in image.size)  # even: halves are whole
+        for picture, layer in ((canvas, image), (alpha, outline)):
+            paste(picture, layer, width / 2, height / 2, side, mirrored)
+        look = finish(canvas, Scene((thing,), style="pencil drawing" if pencil else "photo"))
+        a = halved(alpha * 255)[:1]
+        made.append(torch.cat([halved(look) * a, a]))
+        inside.append((HALF - height // 2 + 1, HALF - width // 2 + 1))
+    layers = torch.stack(made)
+    return layers, torch.fft.rfft2(layers), torch.tensor(inside)
+
+
+def _best(
+    image: Float[Tensor, "3 h w"], canvas: Float[Tensor, "3 h w"], things: list[Thing], art: Art, pencil: bool
+) -> tuple[Found, Float[Tensor, "4 h w"]]:
+    """The thing, of these, that takes away most squared error from the canvas; and its sticker at its place.
+
+    A sticker s of outline a takes away the sum of a ((image - canvas)^2 - (image - s)^2): at all positions at once, a
+    correlation of a with (image - canvas)^2 - image^2, and of a s with 2 image.
+    """
+    error = (image - canvas).square()
+    seen = torch.fft.rfft2(torch.cat([2 * image, (error - image.square()).sum(dim=0, keepdim=True)]))
+    best, at = -torch.inf, None
+    for thing in things:
+        layers, transforms, inside = _templates(art, thing, pencil)
+        gains = torch.fft.irfft2((transforms.conj() * seen).sum(dim=1), s=(HALF, HALF))
+        gains -= (layers[:, :3].square() / layers[:, 3:].clamp(min=1e-3)).sum(dim=(1, 2, 3))[:, None, None]
+        for k, (down, across) in enumerate(inside.tolist()):
+            gain = gains[k, :down, :across].max()
+            if gain > best:
+                best, at = gain, (thing, k, *divmod(int(gains[k, :down, :across].argmax()), across))
+    thing, k, y, x = at
+    layer = _templates(art, thing, pencil)[0][k]
+    bottom, right = torch.nonzero(layer[3] > 0.1).amax(dim=0).tolist()
+    placed = layer.roll((y, x), dims=(1, 2))
+    share, gain = best / (error * placed[3]).sum(), best / layer[3].sum()
+    return Found(thing, 2 * x + right + 1, 2 * y + bottom + 1, SIDES[k // 2], float(gain), float(share)), placed
+
+
+def _dots(picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
+    """What is brighter than its surroundings and less than seven pixels wide: the white top-hat, in levels of 255."""
+    light = Image.fromarray(picture.min(axis=-1))
+    opened = light.filter(ImageFilter.MinFilter(7)).filter(ImageFilter.MaxFilter(7))
+    return np.asarray(light, dtype=np.float32) - np.asarray(opened, dtype=np.float32)
