@@ -23,11 +23,10 @@ from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from ldm.zoo.clip import CLIP
 from weights import folders
 from weights.build import empty, shapes
-from weights.checkpoints import CHECKPOINTS
+from weights.checkpoints import CHECKPOINTS, fetched, files_of, names_of
 from weights.fit import Piece, fill
 from weights.kinds import AUTOENCODER, OURS, by_tensors, refuse_file, refuse_folder, wrong
 from weights.layouts import in_compvis, in_diffusers
-from weights.public import fetched, files_of, names_of, refuse_other_kind
 from weights.recognise import (
     Opened,
     compvis_file,
@@ -37,7 +36,7 @@ from weights.recognise import (
     own_folder,
     tensor_file,
 )
-from weights.stored import shown
+from weights.settings import shown
 from weights.tensors import open_tensors
 from weights.tokenizers import tokenizer, tokenizer_beside
 
@@ -45,6 +44,12 @@ log = logging.getLogger(__name__)
 
 SHIPPED = {"stickers": Path(__file__).parent / "stickers"}
 SHIPPED_AUTOENCODERS = {"stickers-vq": Path(__file__).parent / "stickers" / "vq.safetensors"}
+KINDS = {  # what each kind is, and who loads it
+    "model": ("a model", "weights.load.load"),
+    "autoencoder": ("an autoencoder alone", "weights.load.load_autoencoder"),
+    "clip": ("a CLIP", "weights.load.load_clip"),
+    "tokenizer": ("a tokenizer alone", ""),
+}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -103,7 +108,7 @@ def looking(name: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise ValueError(f"{shown(str(e.filename or name), 300)} cannot be read: {e.strerror or e}") from e
+        raise ValueError(f"{shown(str(e.filename or name))} cannot be read: {e.strerror or e}") from e
 
 
 class Found(NamedTuple):
@@ -149,6 +154,14 @@ def find(name: str | Path, kind: str) -> Found:
     raise ValueError(
         f"no {kind} {str(name)!r}: give {ships}one to download ({', '.join(names_of(kind))}); {paths[kind]}"
     )
+
+
+def refuse_other_kind(name: str, is_kind: str, kind: str) -> None:
+    """Raises ValueError if what the name stands for is of another kind than wanted."""
+    if is_kind != kind:
+        (is_what, loader), (what, _) = KINDS[is_kind], KINDS[kind]
+        elsewhere = f", which `{loader}` loads" if loader else ""
+        raise ValueError(f"{name} is {is_what}{elsewhere}, not {what}: give {' or '.join(names_of(kind))}, or a path")
 
 
 def exists(path: Path) -> bool:
@@ -299,7 +312,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as e:  # torch goes on for pages
         reason, *_ = re.split(r"(?<=\.)\s|\n", str(e), maxsplit=1)
-        raise ValueError(f"no device {name!r} here: give {', '.join(devices())} or auto ({shown(reason, 120)})") from e
+        raise ValueError(f"no device {name!r} here: give {', '.join(devices())} or auto ({reason[:120]})") from e
     if device.type == "meta":
         raise ValueError(f"no device {name!r} to compute on: give {', '.join(devices())} or auto")
     return device

@@ -13,7 +13,7 @@ from weights.fit import Misfit, Piece, misfit
 from weights.kinds import refuse_file
 from weights.layouts import TURBO, Layout, Source, in_compvis, in_diffusers, is_dropped
 from weights.original import OriginalSettings
-from weights.stored import shown
+from weights.settings import shown
 from weights.tensors import TensorFile, open_tensors
 
 HALF = (torch.float16, torch.bfloat16)

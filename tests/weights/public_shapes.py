@@ -16,7 +16,7 @@ from public_models import Public, Tensors, module_of, modules_of
 from torch import nn
 
 from ldm.config import PRESETS
-from weights.stored import Stored, TensorFile
+from weights.tensors import TensorFile
 
 PATH = Path("model.safetensors")
 Shapes = dict[str, tuple[torch.dtype, tuple[int, ...]]]
@@ -125,5 +125,5 @@ def size(tensors: Shapes, first_version: bool) -> int:
 
 
 def as_file(tensors: Shapes) -> TensorFile:
-    stored = {name: Stored(PATH, dtype, shape, (1,) * len(shape), 0) for name, (dtype, shape) in tensors.items()}
-    return TensorFile(PATH, stored)
+    meta = {name: torch.empty(shape, dtype=dtype, device="meta") for name, (dtype, shape) in tensors.items()}
+    return TensorFile(PATH, meta)
