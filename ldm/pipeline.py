@@ -19,7 +19,7 @@ from ldm.helpers.vocabulary import Vocabulary
 from ldm.samplers import DDIM, REMEMBERED, Sampler, Step, Visit
 from ldm.schedule import Prediction, Schedule, Time, guided
 from ldm.text_encoder import TextEncoder
-from ldm.tokenizer import PromptTokenizer
+from ldm.tokenizer import PromptTokenizer, Tokens
 from ldm.unet import UNet
 from ldm.zoo.bert import BertEncoder
 
@@ -127,7 +127,12 @@ class LatentDiffusion:
             raise ValueError("give at least one prompt")
         if self.text_encoder is None and not any(prompts):
             return torch.empty(len(prompts), 0, 0, device=self.device, dtype=self.dtype)
-        return self.text_encoder(self.tokenizer.batch(prompts).to(self.device))
+        return self.encode_tokens([self.tokenizer.encode(prompt) for prompt in prompts])
+
+    @torch.no_grad()
+    def encode_tokens(self, tokens: list[Tokens]) -> Float[Tensor, "b m e"]:
+        """tau_theta(y) of prompts that are tokenized already."""
+        return self.text_encoder(torch.tensor([y.ids for y in tokens]).to(self.device))
 
     @torch.no_grad()
     def encode_pictures(self, pictures: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b c h w"]:

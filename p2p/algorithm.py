@@ -1,14 +1,16 @@
 """Algorithm 1 of Prompt-to-Prompt [P3]: a source and its edited targets, from one noise, in one batch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from ldm.attention import AttentionEdit
 from ldm.config import STRICT
 from ldm.helpers.checks import check_fields, check_prompts, checked
 from ldm.pipeline import LatentDiffusion, State, States
+from ldm.tokenizer import Tokens
 from p2p.alpha import Time, Window, window
-from p2p.edits import Edit, Moment, Reweight
+from p2p.edits import Edit, Reweight
 from p2p.inject import Injection, Layers, Recorded, Watch, explicit, folded, watching
 
 
@@ -69,14 +71,21 @@ class PromptToPrompt:
         """The source, then the targets: the rows of the batch."""
         return [self.source, *self.targets]
 
-    def injection(self, t: int) -> Injection:
-        """What step t injects."""
-        T = self.model.schedule.T
-        source, *targets = map(self.model.tokenizer.encode, self.prompts)
-        return Injection(
-            matrices=[edit.matrices(Moment(t, T, source, y)) for edit, y in zip(self.edits, targets)],
+    @cached_property
+    def tokens(self) -> list[Tokens]:
+        """Of the prompts; they are tokenized once, here."""
+        return [self.model.tokenizer.encode(prompt) for prompt in self.prompts]
+
+    @cached_property
+    def injection(self) -> Callable[[int], Injection]:
+        """What each step t injects; the edits are compiled once, here."""
+        T, (source, *targets) = self.model.schedule.T, self.tokens
+        compiled = [edit.compile(source, y, T) for edit, y in zip(self.edits, targets)]
+        self_share = window(self.self_injection.until).compile(T)
+        return lambda t: Injection(
+            matrices=[matrices(t) for matrices in compiled],
             cross_layers=self.layers,
-            self_share=window(self.self_injection.until).at(t, T),
+            self_share=self_share(t),
             self_layers=self.self_injection.layers,
         )
 
@@ -94,9 +103,9 @@ class PromptToPrompt:
         Raises:
             FloatingPointError: a step leads to latents that are not finite.
         """
-        context = self.model.encode_prompts(self.prompts)
+        context = self.model.encode_tokens(self.tokens)
         edit = lambda t: self.attention_edit(t, watch)
-        states = self.model.denoise(context, [seed] * len(self.prompts), edit=edit, **sampling)
+        states = self.model.denoise(context, [seed] * len(context), edit=edit, **sampling)
         return States(self._told(states))
 
     def _told(self, states: Iterator[State]) -> Iterator[State]:

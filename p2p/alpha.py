@@ -5,7 +5,7 @@ t < tau.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from numbers import Real
@@ -72,8 +72,8 @@ class Window:
     ramp: float = 0.0
     level: float = 1.0
 
-    def at(self, t: int, T: int) -> float:
-        """The strength at step t, in [0, 1].
+    def compile(self, T: int) -> Callable[[int], float]:
+        """The strength at each step t, in [0, 1].
 
         Raises:
             ValueError: a time is out of range, the window starts after its end, or ramp or level lie outside [0, 1].
@@ -89,9 +89,13 @@ class Window:
                 f"the window {self.start}:{self.end} starts at t = {start}, after its end at t = {end}; t counts down, "
                 "so the start is the larger of the two"
             )
-        if not end <= t <= start:
-            return 0.0
-        return self.level * min(1.0, (t - end + 1) / (self.ramp * T)) if self.ramp else self.level
+
+        def at(t: int) -> float:
+            if not end <= t <= start:
+                return 0.0
+            return self.level * min(1.0, (t - end + 1) / (self.ramp * T)) if self.ramp else self.level
+
+        return at
 
 
 def window(time: Time | Window) -> Window:
@@ -111,13 +115,19 @@ class Alpha:
     tau: Time | Window = 0.2
     words: Mapping[str, Time | Window] = field(default_factory=dict)
 
-    def at(self, t: int, T: int, target: Tokens) -> Float[Tensor, " m"]:
-        """alpha_t over the target's tokens, in [0, 1].
+    def compile(self, target: Tokens, T: int) -> Callable[[int], Float[Tensor, " m"]]:
+        """alpha_t over the target's tokens, in [0, 1], at each step t.
 
         Raises:
             ValueError: a time is out of range, or a word is not in the target.
         """
-        alpha = torch.full((len(target.ids),), window(self.tau).at(t, T), dtype=torch.float64)
-        for word, time in self.words.items():
-            alpha[list(columns(target, word))] = window(time).at(t, T)
-        return alpha
+        usual = window(self.tau).compile(T)
+        words = [(window(time).compile(T), list(columns(target, word))) for word, time in self.words.items()]
+
+        def at(t: int) -> Float[Tensor, " m"]:
+            alpha = torch.full((len(target.ids),), usual(t), dtype=torch.float64)
+            for own, tokens in words:
+                alpha[tokens] = own(t)
+            return alpha
+
+        return at

@@ -201,7 +201,7 @@ class Call:
         how, wheres = sampling.options(), [target.where for target in self.targets]
         watches = list(watch)
         if any(where is not None for where in wheres):
-            source, *targets = map(model.tokenizer.encode, p2p.prompts)
+            source, *targets = p2p.tokens
             side = layout_side(model, self.blend.side)
             blend = LocalBlend(source, targets, wheres, model.schedule.T, self.blend.start, side)
             for mask in (where for where in wheres if isinstance(where, Tensor)):

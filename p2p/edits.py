@@ -7,10 +7,14 @@ any edit P = 0 and Q = I: the target uses its own attention. An edit takes such 
 Swap, Refine and Preserve claim columns, target tokens that take the source's attention while alpha_t is 1; a column
 claimed twice belongs to the later claim. Reweight scales columns, whoever claimed them. The rows of A_used are not
 renormalised, as in the paper, unless the edit says so.
+
+An edit is compiled once, for two prompts and a schedule. What does not depend on t, such as the alignment, the mapper
+and the switch times, is found then, and so is what does not fit.
 """
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -31,15 +35,6 @@ from p2p.words import columns
 ALPHA = Alpha()
 
 
-class Moment(NamedTuple):
-    """A step of the sampling, and the pair of prompts it edits between."""
-
-    t: int
-    T: int
-    source: Tokens
-    target: Tokens
-
-
 class Matrices(NamedTuple):
     """P_t, and the diagonal of Q_t."""
 
@@ -53,26 +48,29 @@ class Matrices(NamedTuple):
         return not self.P.any() and bool((self.Q == 1).all())
 
 
+MatricesAt = Callable[[int], Matrices]  # P_t and Q_t at each step t
+
+
 class Edit(ABC):
     """What every edit can do."""
 
     @abstractmethod
-    def after(self, before: Matrices, moment: Moment) -> Matrices:
-        """The matrices with this edit on top of those before it.
+    def after(self, before: MatricesAt, source: Tokens, target: Tokens, T: int) -> MatricesAt:
+        """The matrices with this edit on top of those before it; arguments and errors as for `compile`."""
+
+    def compile(self, source: Tokens, target: Tokens, T: int) -> MatricesAt:
+        """P_t and Q_t of this edit by itself: `edit.compile(source, target, T)(t)`.
+
+        Args:
+            source, target: the prompt and the edited prompt.
+            T: the schedule's number of time steps.
 
         Raises:
-            ValueError: the edit does not fit the prompts.
+            ValueError: the edit does not fit the prompts, or a time is out of range.
         """
-
-    def matrices(self, moment: Moment) -> Matrices:
-        """P_t and Q_t of this edit by itself.
-
-        Raises:
-            ValueError: the edit does not fit the prompts.
-        """
-        m = len(moment.source.ids)
+        m = len(source.ids)
         nothing = Matrices(torch.zeros(m, m, dtype=torch.float64), torch.ones(m, dtype=torch.float64))
-        return self.after(nothing, moment)
+        return self.after(lambda t: nothing, source, target, T)
 
     @staticmethod
     def between(source: Tokens, target: Tokens, alpha: Alpha = ALPHA) -> "Edit":
@@ -114,17 +112,26 @@ class Composition(Edit):
     def parts(self) -> tuple[Edit, ...]:
         return self.edits
 
-    def after(self, before: Matrices, moment: Moment) -> Matrices:
-        return reduce(lambda matrices, edit: edit.after(matrices, moment), self.edits, before)
+    def after(self, before: MatricesAt, source: Tokens, target: Tokens, T: int) -> MatricesAt:
+        return reduce(lambda matrices, edit: edit.after(matrices, source, target, T), self.edits, before)
 
     def __str__(self) -> str:
         return "; ".join(map(str, self.edits))
 
 
-def claim(before: Matrices, a: Float[Tensor, " m2"], M: Float[Tensor, "m m2"], alpha: Float[Tensor, " m2"]) -> Matrices:
+def claim(
+    before: MatricesAt,
+    a: Float[Tensor, " m2"],
+    M: Float[Tensor, "m m2"],
+    alpha: Callable[[int], Float[Tensor, " m2"]],
+) -> MatricesAt:
     """P = M diag(alpha), Q = diag(1 - alpha) on the columns where a is 1, and what was before on the others."""
-    take = a * alpha
-    return before._replace(P=before.P * (1 - a) + M * take, Q=before.Q * (1 - a) + (a - take))
+
+    def at(t: int) -> Matrices:
+        matrices, take = before(t), a * alpha(t)
+        return matrices._replace(P=matrices.P * (1 - a) + M * take, Q=matrices.Q * (1 - a) + (a - take))
+
+    return at
 
 
 @dataclass(frozen=True)
@@ -138,10 +145,10 @@ class Refine(Edit):
     def __post_init__(self):
         check_fields(self)
 
-    def after(self, before: Matrices, moment: Moment) -> Matrices:
-        alignment, m = align(moment.source, moment.target), len(moment.source.ids)
+    def after(self, before: MatricesAt, source: Tokens, target: Tokens, T: int) -> MatricesAt:
+        alignment, m = align(source, target), len(source.ids)
         a = aligned_columns(alignment, m)
-        return claim(before, a, mapper(alignment, m), self.alpha.at(moment.t, moment.T, moment.target))
+        return claim(before, a, mapper(alignment, m), self.alpha.compile(target, T))
 
     def __str__(self) -> str:
         return "shared words keep the source's attention"
@@ -162,10 +169,10 @@ class Swap(Edit):
     def __post_init__(self):
         check_fields(self)
 
-    def after(self, before: Matrices, moment: Moment) -> Matrices:
-        alignment, m = align(moment.source, moment.target, ((self.source, self.target),)), len(moment.source.ids)
+    def after(self, before: MatricesAt, source: Tokens, target: Tokens, T: int) -> MatricesAt:
+        alignment, m = align(source, target, ((self.source, self.target),)), len(source.ids)
         a = aligned_columns(alignment, m)
-        return claim(before, a, mapper(alignment, m, self.merge), self.alpha.at(moment.t, moment.T, moment.target))
+        return claim(before, a, mapper(alignment, m, self.merge), self.alpha.compile(target, T))
 
     def __str__(self) -> str:
         return f"swap {self.source!r} for {self.target!r}"
@@ -187,16 +194,14 @@ class Preserve(Edit):
     def __post_init__(self):
         check_fields(self)
 
-    def after(self, before: Matrices, moment: Moment) -> Matrices:
-        alignment, m = align(moment.source, moment.target), len(moment.source.ids)
+    def after(self, before: MatricesAt, source: Tokens, target: Tokens, T: int) -> MatricesAt:
+        alignment, m = align(source, target), len(source.ids)
         aligned, word = aligned_columns(alignment, m), torch.zeros(m, dtype=torch.float64)
-        word[list(columns(moment.target, self.word))] = 1
+        word[list(columns(target, self.word))] = 1
         if (word > aligned).any():
-            raise ValueError(
-                f"{self.word!r} cannot be preserved: {moment.source.prompt!r} has no such word at its place"
-            )
+            raise ValueError(f"{self.word!r} cannot be preserved: {source.prompt!r} has no such word at its place")
         a = aligned - word if self.others else word
-        return claim(before, a, mapper(alignment, m), self.alpha.at(moment.t, moment.T, moment.target))
+        return claim(before, a, mapper(alignment, m), self.alpha.compile(target, T))
 
     def __str__(self) -> str:
         return f"preserve {'all but ' if self.others else ''}{self.word!r}"
@@ -227,11 +232,15 @@ class Reweight(Edit):
         if not math.isfinite(self.factor):
             raise ValueError(f"the weight of {self.word!r} must be a number, got {self.factor}")
 
-    def after(self, before: Matrices, moment: Moment) -> Matrices:
-        share = window(self.window).at(moment.t, moment.T)
-        c = torch.ones(len(moment.target.ids), dtype=torch.float64)
-        c[list(columns(moment.target, self.word))] = 1 + share * (self.factor - 1)
-        return before._replace(P=before.P * c, Q=before.Q if self.injected_only else before.Q * c)
+    def after(self, before: MatricesAt, source: Tokens, target: Tokens, T: int) -> MatricesAt:
+        share, word = window(self.window).compile(T), list(columns(target, self.word))
+
+        def at(t: int) -> Matrices:
+            (P, Q, renormalise), c = before(t), torch.ones(len(target.ids), dtype=torch.float64)
+            c[word] = 1 + share(t) * (self.factor - 1)
+            return Matrices(P * c, Q if self.injected_only else Q * c, renormalise)
+
+        return at
 
     def __str__(self) -> str:
         return f"weigh {self.word!r} by {self.factor:g}"
@@ -246,8 +255,8 @@ class Renormalise(Edit):
 
     __pydantic_config__ = STRICT
 
-    def after(self, before: Matrices, moment: Moment) -> Matrices:
-        return before._replace(renormalise=True)
+    def after(self, before: MatricesAt, source: Tokens, target: Tokens, T: int) -> MatricesAt:
+        return lambda t: before(t)._replace(renormalise=True)
 
     def __str__(self) -> str:
         return "renormalise the rows"

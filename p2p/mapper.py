@@ -4,7 +4,6 @@ A^ = A M. A mapper follows from an alignment: runs of source tokens facing runs 
 other, and so do the words that an edit says to swap.
 """
 
-from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import Literal, NamedTuple
 
@@ -36,7 +35,6 @@ class Unit(NamedTuple):
     word: Word | None
 
 
-@lru_cache(maxsize=256)
 def units(tokens: Tokens) -> tuple[Unit, ...]:
     """The units of a prompt, in order; they cover every token between BOS and EOS once."""
     found = [Unit(normal(word.text), word.columns, word) for word in words(tokens)]
@@ -68,11 +66,6 @@ def align(source: Tokens, target: Tokens, pairs: tuple[tuple[str, str], ...] = (
         pairs = checked("pairs", pairs, tuple[tuple[str, str], ...])
     except ValueError:
         raise ValueError(f"pairs must be pairs of words, such as (('cat', 'dog'),), got {pairs!r}") from None
-    return _align(source, target, pairs)
-
-
-@lru_cache(maxsize=256)  # asked for at every step of the sampling
-def _align(source: Tokens, target: Tokens, pairs: tuple[tuple[str, str], ...]) -> tuple[Run, ...]:
     runs = [Run(columns(source, ours), columns(target, theirs)) for ours, theirs in pairs]
     said = [{column for run in runs for column in run[side]} for side in (0, 1)]
     if any(len(said[side]) < sum(len(run[side]) for run in runs) for side in (0, 1)):

@@ -13,7 +13,6 @@ prompts in other languages every word may be a modifier or a head.
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 from itertools import groupby
 from typing import Literal, NamedTuple
 
@@ -119,7 +118,6 @@ def _matched(ours: list[Part], theirs: list[Part]) -> Iterator[Pair]:
         yield left, new
 
 
-@lru_cache(maxsize=256)
 def _parts(tokens: Tokens) -> tuple[Part, ...]:
     """The words of a prompt in their phrases."""
     groups = list(_linked(units(tokens)))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ldm.tokenizer import Tokens
 from p2p.alpha import Time, Window, window
-from p2p.edits import Composition, Edit, Moment, Renormalise, Reweight
+from p2p.edits import Composition, Edit, Matrices, Renormalise, Reweight
 from p2p.mapper import units
 
 NOTHING = (
@@ -38,9 +38,9 @@ def shares(
     """
     shown = min(target.count + 1, len(target.ids))
     claims = Composition(tuple(part for part in edit.parts if not isinstance(part, (Reweight, Renormalise))))
-    Q = torch.stack([claims.matrices(Moment(t, T, source, target)).Q[:shown] for t in times[:-1]], dim=1)
-    cross = 1 - Q
-    own = torch.tensor([[window(self_until).at(t, T) for t in times[:-1]]], dtype=cross.dtype)
+    matrices, self_share = claims.compile(source, target, T), window(self_until).compile(T)
+    cross = 1 - torch.stack([matrices(t).Q[:shown] for t in times[:-1]], dim=1)
+    own = torch.tensor([[self_share(t) for t in times[:-1]]], dtype=cross.dtype)
     return [*target.pieces[:shown], "self-attention"], torch.cat([cross, own])
 
 
@@ -48,8 +48,10 @@ def summary(source: Tokens, target: Tokens, edit: Edit, self_until: Time | Windo
     """Describe in how many steps the source's attention is used: "source's cross-attention in 25 of 30 steps ('in fog'
     in none), self-attention in 12"; or that the edit can change nothing. Arguments and errors as for `shares`."""
     times = [*dict.fromkeys(times[:-1]), times[-1]]  # a sampler may call the network twice at a step
-    if source.ids == target.ids and all(_is_identity(edit, Moment(t, T, source, target)) for t in times[:-1]):
-        return NOTHING
+    if source.ids == target.ids:
+        matrices = edit.compile(source, target, T)
+        if all(_is_identity(matrices(t)) for t in times[:-1]):
+            return NOTHING
     _, used = shares(source, target, edit, self_until, times, T)
     *cross, own = (used > 0).sum(dim=1).tolist()
     usual, others = cross[0], {}  # BOS has the default switch time
@@ -61,9 +63,9 @@ def summary(source: Tokens, target: Tokens, edit: Edit, self_until: Time | Windo
     return f"source's cross-attention in {cross_steps}, self-attention in {own or 'none'}"
 
 
-def _is_identity(edit: Edit, moment: Moment) -> bool:
+def _is_identity(matrices: Matrices) -> bool:
     """True if A_used = A whenever A* = A."""
-    P, Q, _ = edit.matrices(moment)
+    P, Q, _ = matrices
     return bool(torch.allclose(P + Q.diag(), torch.eye(len(Q), dtype=P.dtype), rtol=0, atol=1e-12))  # of 1 - alpha
 
 

@@ -8,7 +8,6 @@ a run of which the tokenizer keeps nothing is not a word.
 import difflib
 import re
 import unicodedata
-from functools import lru_cache
 from typing import NamedTuple
 
 from ldm.tokenizer import Tokens
@@ -26,31 +25,44 @@ class Word(NamedTuple):
     columns: tuple[int, ...]  # its tokens, at least one
 
 
-@lru_cache(maxsize=256)  # used at every sampling step
+class Searched(NamedTuple):
+    """A prompt in the forms used to search it for words."""
+
+    tokens: Tokens
+    shape: str  # L for each letter or digit, M for each mark
+    normal: str
+    edges: dict[int, int]  # where in the normal form a word may begin or end, mapped to the position in the prompt
+
+
 def words(tokens: Tokens) -> tuple[Word, ...]:
     """The words of a prompt, in order."""
     found: list[Word] = []
-    for run in JOINED.finditer(_shape(tokens.prompt)):
-        word = _grown(tokens, *run.span())
+    shape = _shape(tokens.prompt)
+    for run in JOINED.finditer(shape):
+        word = _grown(tokens, shape, *run.span())
         if found and word.columns and word.columns[0] <= found[-1].columns[-1]:  # one token spans both runs
-            word = _grown(tokens, found.pop().start, word.end)
+            word = _grown(tokens, shape, found.pop().start, word.end)
         found += [word] if word.columns else []
     return tuple(found)
 
 
 def names(tokens: Tokens) -> list[str]:
     """The name of each word for `columns`, in order: the word itself, or `cat#1`, `cat#2` if it occurs twice."""
-    return [name(tokens, word, word) for word in words(tokens)]
+    searched = _searched(tokens)
+    return [_name(searched, word, word) for word in words(tokens)]
 
 
 def name(tokens: Tokens, first: Word, last: Word) -> str:
     """The name for `columns` of the phrase from one word of the prompt to another."""
-    text = " ".join(unicodedata.normalize("NFC", tokens.prompt[first.start : last.end]).split())
-    starts = [place.start for place in _places(tokens, text)]
+    return _name(_searched(tokens), first, last)
+
+
+def _name(searched: Searched, first: Word, last: Word) -> str:
+    text = " ".join(unicodedata.normalize("NFC", searched.tokens.prompt[first.start : last.end]).split())
+    starts = [place.start for place in _places(searched, text)]
     return f"{text}#{starts.index(first.start) + 1}" if len(starts) > 1 else text
 
 
-@lru_cache(maxsize=256)
 def columns(tokens: Tokens, word: str) -> tuple[int, ...]:
     """The columns of a word or phrase of the prompt; case and the encoding of accents are ignored.
 
@@ -59,10 +71,11 @@ def columns(tokens: Tokens, word: str) -> tuple[int, ...]:
     Raises:
         ValueError: the prompt does not have the word (the error lists its words), or has it several times.
     """
+    searched = _searched(tokens)
     text, _, which = word.rpartition("#")
-    if not (which.isdecimal() and _places(tokens, text)) and ("#" not in word or _places(tokens, word)):
+    if not (which.isdecimal() and _places(searched, text)) and ("#" not in word or _places(searched, word)):
         text, which = word, ""
-    places = _places(tokens, text)
+    places = _places(searched, text)
     if not places:
         have = {normal(w.text): w.text for w in words(tokens)}
         near = difflib.get_close_matches(normal(text), have, n=1)
@@ -84,27 +97,27 @@ def normal(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
-def _places(tokens: Tokens, text: str) -> list[Word]:
+def _places(searched: Searched, text: str) -> list[Word]:
     """The occurrences of a word or phrase: next to a hyphen is allowed, inside a run of letters or as part of a token
     with more letters is not."""
     if not text.strip():
         return []
-    prompt, edges, shape = *_searched(tokens.prompt), _shape(tokens.prompt)
+    tokens, shape, prompt, edges = searched
     pattern = r"\s+".join(re.escape(normal(part)) for part in text.split())
     found = []
     for match in re.finditer(f"(?=({pattern}))", prompt):  # lookahead, so that matches may overlap
         start, end = edges.get(match.start(1)), edges.get(match.end(1))
         if start is None or end is None:
             continue
-        place = _grown(tokens, start, end)
+        place = _grown(tokens, shape, start, end)
         if place.columns and "L" not in shape[place.start : start] + shape[end : place.end]:
             found.append(place)
     return found
 
 
-def _grown(tokens: Tokens, start: int, end: int) -> Word:
+def _grown(tokens: Tokens, shape: str, start: int, end: int) -> Word:
     """Extend the characters [start, end) to whole tokens, and by the marks that follow."""
-    shape, own, reached = _shape(tokens.prompt), (), None
+    own, reached = (), None
     while own != reached:
         reached = own
         own = tuple(i for i, (a, b) in enumerate(tokens.spans) if a < end and start < b)
@@ -114,16 +127,15 @@ def _grown(tokens: Tokens, start: int, end: int) -> Word:
     return Word(unicodedata.normalize("NFC", tokens.prompt[start:end]), start, end, own)
 
 
-@lru_cache(maxsize=256)
 def _shape(prompt: str) -> str:
     """The prompt with L for each letter or digit and M for each mark."""
     kinds = {"L": "L", "N": "L", "M": "M"}
     return "".join(kinds.get(unicodedata.category(c)[0], c) for c in prompt)
 
 
-@lru_cache(maxsize=256)
-def _searched(prompt: str) -> tuple[str, dict[int, int]]:
-    """The prompt's normal form; and each position in it where a word may begin or end, mapped to that in the prompt."""
-    inside = {i for run in re.finditer(f"{RUN}|.M+", _shape(prompt)) for i in range(run.start() + 1, run.end())}
+def _searched(tokens: Tokens) -> Searched:
+    prompt, shape = tokens.prompt, _shape(tokens.prompt)
+    inside = {i for run in re.finditer(f"{RUN}|.M+", shape) for i in range(run.start() + 1, run.end())}
     # nothing composes across an edge, so the text before it can be normalised separately
-    return normal(prompt), {len(normal(prompt[:i])): i for i in range(len(prompt) + 1) if i not in inside}
+    edges = {len(normal(prompt[:i])): i for i in range(len(prompt) + 1) if i not in inside}
+    return Searched(tokens, shape, normal(prompt), edges)

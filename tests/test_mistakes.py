@@ -29,7 +29,7 @@ from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
 from p2p.experiments.baselines import blended, fixed_seed, sdedit, uncrop
 from p2p.call import Call, Sampling, Target
-from p2p.edits import Composition, Moment, Preserve, Refine, Reweight, Swap
+from p2p.edits import Composition, Preserve, Refine, Reweight, Swap
 from p2p.inject import Layers
 from p2p.local_blend import Region
 from p2p.mapper import align, mapper

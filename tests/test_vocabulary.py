@@ -12,7 +12,7 @@ from test_tokenizer import ODD, pieces
 from ldm.config import PRESETS, TextConfig
 from ldm.tokenizer import CLIPTokenizer
 from p2p.words import words
-from weights.tokenizers import tokenizer as tokenizer_in
+from weights.files.tokenizers import tokenizer as tokenizer_in
 
 ROOT = Path(__file__).parents[1]
 

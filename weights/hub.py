@@ -1,17 +1,23 @@
 """Public checkpoints from the Hugging Face hub, by its own client, and the content of every file verified.
 
 The client shows progress, resumes after a dropped connection, and keeps what came in its cache, which other programs
-share; weights/cache.py has what is checked there. HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean to it.
+share; HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean to it. At a file's content it does not look. Here
+each file is hashed once, and noted with its size and time of change, so that gigabytes are not hashed at every load.
+The note guards against accidents: who can write to the cache can write the note.
 """
 
 import contextlib
 import errno
+import hashlib
+import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from huggingface_hub import HfApi, constants, hf_hub_download, is_offline_mode
+from huggingface_hub import HfApi, constants, hf_hub_download, is_offline_mode, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -23,12 +29,35 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import httpx
 
 from ldm.helpers.files import save_atomically
-from weights.cache import COMMIT, HASH, Place, held, verify
-from weights.checkpoints import CHECKPOINTS, LICENCES
+from weights.checkpoints import CHECKPOINTS, LICENCES, Checkpoint
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # git's name of a file kept in git, else sha256
 
 
 class Gone(ValueError):
     """There is no such repository, or none that may be seen."""
+
+
+class Place(NamedTuple):
+    """A repository of a hub that has a checkpoint."""
+
+    name: str
+    checkpoint: Checkpoint
+    repository: str
+    revision: str  # a commit, or a branch
+    endpoint: str
+    cache: Path
+
+    @property
+    def folder(self) -> Path:
+        """Of the client's cache."""
+        return self.cache / f"models--{self.repository.replace('/', '--')}"
+
+    def is_other(self, file: str, recorded: str) -> bool:
+        """Whether a file of this hash is known not to be the published one."""
+        known = self.checkpoint.sha256.get(file, recorded)
+        return len(known) == len(recorded) and known != recorded
 
 
 def places(name: str) -> list[Place]:
@@ -41,6 +70,10 @@ def places(name: str) -> list[Place]:
     return [Place(name, checkpoint, hub, revision, endpoint, cache) for hub, revision in revisions.items()]
 
 
+# ----------------------------------------------------------------------------------------------------------------------
+# what is in the cache
+
+
 def local(name: str) -> Path | None:
     """The folder of a checkpoint if all of it is in the cache, verified; else None. Uses no network.
 
@@ -50,14 +83,99 @@ def local(name: str) -> Path | None:
         ValueError: no such checkpoint, or a file whose content is not what it should be.
     """
     for place in places(name):
-        folder = place.cached()
-        if folder is not None:
-            files, lacking = held(place, folder)
-            if not lacking:
-                for file, recorded in files.items():
-                    verify(place, folder, file, recorded)
-                return folder
+        folder, files, lacking = held(place)
+        if folder and not lacking:
+            for file, recorded in files.items():
+                verify(place, folder, file, recorded)
+            return folder
     return None
+
+
+def held(place: Place) -> tuple[Path | None, dict[str, str], list[str]]:
+    """The snapshot in the cache, its files with the hash that the hub recorded of each, and the files that it lacks.
+
+    The client names a file's content by that hash and links to it; where a system has no links, the note has the hash.
+    A file of neither counts as lacking, and so does one that is known not to be the published one.
+    """
+    folder, files, lacking = None, {}, []
+    for file in place.checkpoint.files:
+        for choice in place.checkpoint.choices(file):
+            found = try_to_load_from_cache(place.repository, choice, place.cache, place.revision)
+            if not isinstance(found, str):  # None, or known not to exist
+                continue
+            folder = Path(found.removesuffix(choice))
+            recorded = Path(found).readlink().name if Path(found).is_symlink() else notes(folder).get(choice, [""])[0]
+            if HASH.fullmatch(recorded) and not place.is_other(choice, recorded):
+                files[choice] = recorded
+                break
+        else:
+            lacking.append(file)
+    return folder, files, lacking
+
+
+def notes_path(folder: Path) -> Path:
+    return folder.parents[1] / "verified" / f"{folder.name}.json"
+
+
+def notes(folder: Path) -> dict[str, list]:
+    """The hash, size and time of change of a snapshot's files when they were verified. A note that cannot be read is as
+    good as none."""
+    try:
+        return {
+            file: [str(hash), size, time]
+            for file, (hash, size, time) in json.loads(notes_path(folder).read_bytes()).items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def verify(place: Place, folder: Path, file: str, recorded: str) -> None:
+    """Hash a file of a snapshot, unless it was found right before and has not changed since.
+
+    Raises:
+        ValueError: the content is not what was recorded, and the file has been removed from the cache; or it could not
+            be read.
+    """
+    path, noted = folder / file, notes(folder)
+    # where the published content is known, that is what counts: of a file in git the hub records no sha256
+    expected = place.checkpoint.sha256.get(file, recorded)
+    now = [expected, path.stat().st_size, path.stat().st_mtime_ns]
+    if noted.get(file) == now:
+        return
+    if (found := digest(path, expected)) != expected:
+        problem = (
+            f"the content of {file} of {place.repository} is corrupted: expected the hash {expected}, found {found}"
+        )
+        try:
+            discard(path, place.cache)
+        except OSError as e:
+            raise ValueError(f"{problem}; the file could not be removed from the cache: {e}") from e
+        raise ValueError(f"{problem}; the file was removed from the cache: the same command again fetches it afresh")
+    with contextlib.suppress(OSError):  # in a cache that may only be read, files are verified each time
+        notes_path(folder).parent.mkdir(exist_ok=True)
+        save_atomically(lambda part: part.write_text(json.dumps(noted | {file: now})), notes_path(folder))
+
+
+def digest(path: Path, like: str) -> str:
+    """A file's hash, of the kind of `like`: sha256 of the content, or the name that git gives it."""
+    sha1 = hashlib.sha1(f"blob {path.stat().st_size}\0".encode())
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256" if len(like) == 64 else lambda: sha1).hexdigest()
+    except OSError as e:
+        raise ValueError(f"could not read {path}: {e}") from e
+
+
+def discard(path: Path, cache: Path) -> None:
+    """Remove a file of a snapshot, and the content that it links to if that is the cache's."""
+    content = path.resolve()
+    path.unlink()
+    if content.is_relative_to(cache):
+        content.unlink(missing_ok=True)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# what is on the hub
 
 
 def download(name: str) -> Path:
@@ -69,12 +187,13 @@ def download(name: str) -> Path:
         ValueError: there is no such checkpoint, it could not be fetched, or its content is wrong; says which and what
             to do.
     """
-    folder = local(name)
-    if folder is not None:
+    if (folder := local(name)) is not None:
         return folder
     options = places(name)
     if is_offline_mode():
-        raise ValueError(offline_problem(options))
+        found = [(folder, lacking) for folder, _, lacking in map(held, options) if folder]
+        lack = f"{found[0][0]} lacks {', '.join(found[0][1])}" if found else f"nothing of it is in {options[0].cache}"
+        raise ValueError(f"{name} may not be fetched offline, and {lack}. {without_network(options[0])}")
     for place, mirror in zip(options, [*options[1:], None]):
         try:
             commit, listed = listing(place)
@@ -106,15 +225,13 @@ def listing(place: Place) -> tuple[str, dict[str, tuple[int, str]]]:
     # the commit becomes part of a path
     if not COMMIT.fullmatch(info.sha or "") or (COMMIT.fullmatch(revision) and info.sha != revision):
         raise ValueError(f"{place.endpoint} says that {revision} of {place.repository} is the commit {info.sha!r}")
-    return info.sha, {
-        file.rfilename: (file.size or 0, (file.lfs.sha256 if file.lfs else file.blob_id) or "")
-        for file in info.siblings or ()
-    }
+    hash_of = lambda file: (file.lfs.sha256 if file.lfs else file.blob_id) or ""
+    return info.sha, {file.rfilename: (file.size or 0, hash_of(file)) for file in info.siblings or ()}
 
 
 def fetch(place: Place, commit: str, listed: dict[str, tuple[int, str]]) -> Path:
     """All of a checkpoint's files at a commit, downloaded where they are not yet, and verified."""
-    checkpoint, folder = place.checkpoint, place.snapshot(commit)
+    checkpoint, folder = place.checkpoint, place.folder / "snapshots" / commit
     # only names of our own table are asked for: no name that a server lists becomes a path
     choices = {file: [c for c in checkpoint.choices(file) if c in listed] for file in checkpoint.files}
     if missing := [file for file, found in choices.items() if not found]:
@@ -126,10 +243,15 @@ def fetch(place: Place, commit: str, listed: dict[str, tuple[int, str]]) -> Path
         if place.is_other(file, recorded):
             raise ValueError(
                 f"{file} of {place.repository} is not the published file: its sha256 is {recorded}, that of the "
-                f"published one {place.checkpoint.sha256[file]}; nothing was fetched"
+                f"published one {checkpoint.sha256[file]}; nothing was fetched"
             )
     wanted = sum(size for file, (size, _) in files.items() if not (folder / file).is_file())
-    check_space(place, wanted)
+    free = shutil.disk_usage(next(f for f in (place.cache, *place.cache.parents) if f.is_dir())).free
+    if free < wanted:
+        raise ValueError(
+            f"no space for {place.name} in {place.cache}: {megabytes(wanted)} are to be fetched, {megabytes(free)} are "
+            "free; set HF_HOME to a folder on another disk"
+        )
     say(f"{place.name}: {checkpoint.about}")
     say(f"licence {checkpoint.licence}: {LICENCES[checkpoint.licence]}; see {place.endpoint}/{place.repository}")
     say(f"{megabytes(wanted)} to fetch from {place.repository} at {commit} into {place.cache}")
@@ -137,49 +259,23 @@ def fetch(place: Place, commit: str, listed: dict[str, tuple[int, str]]) -> Path
         with explained(place, f"{file} of {place.repository}"):
             hf_hub_download(place.repository, file, revision=commit, endpoint=place.endpoint, cache_dir=place.cache)
         verify(place, folder, file, recorded)
-    if commit != place.revision:
+    if commit != place.revision:  # later on the branch means this commit
         with explained(place, "the name of its commit"):
-            place.ref.parent.mkdir(exist_ok=True)
-            save_atomically(lambda part: part.write_text(commit), place.ref)
+            ref = place.folder / "refs" / place.revision
+            ref.parent.mkdir(exist_ok=True)
+            save_atomically(lambda part: part.write_text(commit), ref)
     say(f"the content of all {len(files)} files is what the hub recorded")
     return folder
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------------
 # what can go wrong
-
-
-def check_space(place: Place, wanted: int) -> None:
-    """Raises ValueError if so many bytes do not fit on the cache's disk."""
-    disk = next(folder for folder in (place.cache, *place.cache.parents) if folder.is_dir())
-    free = shutil.disk_usage(disk).free
-    if free < wanted:
-        raise ValueError(
-            f"no space for {place.name} in {place.cache}: {megabytes(wanted)} are to be fetched, {megabytes(free)} are "
-            "free; set HF_HOME to a folder on another disk"
-        )
-
-
-def offline_problem(options: list[Place]) -> str:
-    """What a checkpoint lacks that may not be fetched."""
-    found = [(place, folder) for place in options if (folder := place.cached())]
-    lack = (
-        f"{found[0][1]} lacks {', '.join(held(*found[0])[1])}" if found else f"nothing of it is in {options[0].cache}"
-    )
-    return f"{options[0].name} may not be fetched offline, and {lack}. {without_network(options[0])}"
 
 
 def without_network(place: Place) -> str:
     return (
         f"Where there is a network, run `p2p download {place.name}` and copy {place.folder} from there; or give the "
         "folder of a copy instead of the name"
-    )
-
-
-def access(place: Place) -> str:
-    return (
-        f"{place.repository} is gated: accept its licence on {place.endpoint}/{place.repository}, make an access token "
-        "in the settings of your account there, and log in with `hf auth login`"
     )
 
 
@@ -198,7 +294,9 @@ def explained(place: Place, what: str) -> Iterator[None]:
 def explanation(error: BaseException, place: Place, what: str) -> str:
     match error:
         case GatedRepoError():
-            return access(place)
+            page = f"{place.endpoint}/{place.repository}"
+            login = f"accept its licence on {page}, make an access token there, and log in with `hf auth login`"
+            return f"{place.repository} is gated: {login}"
         case RevisionNotFoundError():
             return f"{place.repository} has no revision {place.revision}"
         case RemoteEntryNotFoundError():

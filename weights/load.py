@@ -21,14 +21,10 @@ from ldm.helpers.vocabulary import Vocabulary
 from ldm.pipeline import LatentDiffusion
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from ldm.zoo.clip import CLIP
-from weights import folders
 from weights.build import empty, shapes
-from weights.checkpoints import CHECKPOINTS
-from weights.fit import Piece, fill
-from weights.kinds import AUTOENCODER, OURS, by_tensors, refuse_file, refuse_folder, wrong
-from weights.layouts import in_compvis, in_diffusers
-from weights.public import fetched, files_of, names_of, refuse_other_kind
-from weights.recognise import (
+from weights.checkpoints import CHECKPOINTS, fetched, files_of, names_of
+from weights.contract import Piece, fill
+from weights.detect import (
     Opened,
     compvis_file,
     diffusers_folder,
@@ -37,14 +33,23 @@ from weights.recognise import (
     own_folder,
     tensor_file,
 )
-from weights.stored import shown
-from weights.tensors import open_tensors
-from weights.tokenizers import tokenizer, tokenizer_beside
+from weights.files import diffusers_json
+from weights.files.json_settings import shown
+from weights.files.tensors import open_tensors
+from weights.files.tokenizers import tokenizer, tokenizer_beside
+from weights.key_names import in_compvis, in_diffusers
+from weights.not_models import AUTOENCODER, OURS, by_tensors, refuse_file, refuse_folder, wrong
 
 log = logging.getLogger(__name__)
 
 SHIPPED = {"stickers": Path(__file__).parent / "stickers"}
 SHIPPED_AUTOENCODERS = {"stickers-vq": Path(__file__).parent / "stickers" / "vq.safetensors"}
+KINDS = {  # what each kind is, and who loads it
+    "model": ("a model", "weights.load.load"),
+    "autoencoder": ("an autoencoder alone", "weights.load.load_autoencoder"),
+    "clip": ("a CLIP", "weights.load.load_clip"),
+    "tokenizer": ("a tokenizer alone", ""),
+}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -78,7 +83,7 @@ def load(
             opened, config = compvis_file(path, preset, ema, parameterisation)
             reader = lambda: config.text and tokenizer_beside(path, config.text)
         elif (path / "model_index.json").is_file():
-            config = folders.model_config(path, str(name))
+            config = diffusers_json.model_config(path, str(name))
             opened = diffusers_folder(path, config, precision, ema, files)
             reader = lambda: config.text and tokenizer(path / "tokenizer", config.text, files)
         else:
@@ -103,7 +108,7 @@ def looking(name: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise ValueError(f"{shown(str(e.filename or name), 300)} cannot be read: {e.strerror or e}") from e
+        raise ValueError(f"{shown(str(e.filename or name))} cannot be read: {e.strerror or e}") from e
 
 
 class Found(NamedTuple):
@@ -149,6 +154,14 @@ def find(name: str | Path, kind: str) -> Found:
     raise ValueError(
         f"no {kind} {str(name)!r}: give {ships}one to download ({', '.join(names_of(kind))}); {paths[kind]}"
     )
+
+
+def refuse_other_kind(name: str, is_kind: str, kind: str) -> None:
+    """Raises ValueError if what the name stands for is of another kind than wanted."""
+    if is_kind != kind:
+        (is_what, loader), (what, _) = KINDS[is_kind], KINDS[kind]
+        elsewhere = f", which `{loader}` loads" if loader else ""
+        raise ValueError(f"{name} is {is_what}{elsewhere}, not {what}: give {' or '.join(names_of(kind))}, or a path")
 
 
 def exists(path: Path) -> bool:
@@ -225,7 +238,7 @@ def load_autoencoder(name: str | Path, device: str = "cpu", dtype: str = "float3
         path, _, files = find(name, "autoencoder")
         if path.is_dir():
             refuse_folder(path, but=(AUTOENCODER,))
-            config = folders.autoencoder_config(path / "config.json")
+            config = diffusers_json.autoencoder_config(path / "config.json")
             piece = diffusers_piece("autoencoder", config, open_tensors(tensor_file(path, precision, among=files)))
             opened = Opened("an autoencoder in a diffusers folder", {"autoencoder": config}, [piece])
         else:
@@ -259,7 +272,7 @@ def load_clip(
     config = CLIP_PRESETS["clip-vit-l"]
     with looking(name):
         path, _, files = find(name, "clip")
-        folders.refuse_other_clip(path / "config.json", config)
+        diffusers_json.refuse_other_clip(path / "config.json", config)
         file = open_tensors(tensor_file(path, precision, among=files))
         opened = Opened("CLIP", {"clip": config}, [diffusers_piece("clip", config, file)])
         refuse_misfit(opened, path)
@@ -299,7 +312,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as e:  # torch goes on for pages
         reason, *_ = re.split(r"(?<=\.)\s|\n", str(e), maxsplit=1)
-        raise ValueError(f"no device {name!r} here: give {', '.join(devices())} or auto ({shown(reason, 120)})") from e
+        raise ValueError(f"no device {name!r} here: give {', '.join(devices())} or auto ({reason[:120]})") from e
     if device.type == "meta":
         raise ValueError(f"no device {name!r} to compute on: give {', '.join(devices())} or auto")
     return device

@@ -20,7 +20,7 @@ from p2p.algorithm import PromptToPrompt
 from p2p.alpha import Alpha
 from p2p.call import Call, Sampling
 from p2p.cli.options import alpha_of, claims_of, edit_of, sampling_of
-from p2p.edits import Edit, Matrices, Moment, Swap
+from p2p.edits import Edit, Matrices, Swap
 from p2p.experiments.baselines import fixed_seed
 from p2p.experiments.self_attention_pca import SelfMaps, principal_components
 from p2p.inject import layout_side, together, watching
@@ -222,10 +222,10 @@ def matrices(model: LatentDiffusion, args: argparse.Namespace) -> Made:
     source, target = _prompts(model, args)
     edit = edit_of(args, source, target, alpha_of(args))
     pairs = tuple((part.source, part.target) for part in edit.parts if isinstance(part, Swap))
-    T, at = model.schedule.T, {}
+    compiled, at = edit.compile(source, target, model.schedule.T), {}
     last: Matrices | None = None
     for t in sampling_of(args).times(model.schedule)[:-1]:
-        found = edit.matrices(Moment(t, T, source, target))
+        found = compiled(t)
         if last is None or not (found.P.equal(last.P) and found.Q.equal(last.Q)):
             at[t] = last = found
     if len(at) > 4:  # a ramp changes them at every step

@@ -22,8 +22,8 @@ from p2p.cli.unknown_words import warn_of_unknown_words
 from p2p.equations.explain import explanation
 from p2p.equations.register import listing
 from p2p.masks import decoding
+from weights.checkpoints import fetched
 from weights.load import load, load_vocabulary
-from weights.public import fetched
 
 FILES = {  # options that name a file to write, and its endings
     "output": (".png",),

@@ -13,7 +13,7 @@ from ldm.attention import Site
 from ldm.pipeline import Noise
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha, Step, Time, Window
-from p2p.edits import Edit, Matrices, Moment, Preserve, Refine, Reweight, Swap, used
+from p2p.edits import Edit, Matrices, Preserve, Refine, Reweight, Swap, used
 from p2p.experiments.sweeps import SLIDING, TAUS
 from p2p.inject import Injection, Layers, explicit, folded
 from p2p.mapper import Merge, align, mapper
@@ -49,7 +49,7 @@ def matrix(source: str, target: str, pair: tuple[str, str], merge: Merge = "sum"
 
 def pair_at(edit: Edit, t: int, source: str, target: str) -> Matrices:
     """P_t and Q_t between two prompts with equally many tokens."""
-    return edit.matrices(Moment(t, T, written(source), written(target)))
+    return edit.compile(written(source), written(target), T)(t)
 
 
 def attention(*row: float) -> Tensor:
@@ -89,7 +89,7 @@ def p3() -> Example:
 
 def p4() -> Example:
     prompt = written("a cat")
-    share = lambda t, tau: Alpha(tau).at(t, T, prompt)[1].item()
+    share = lambda t, tau: Alpha(tau).compile(prompt, T)(t)[1].item()
     return {
         "tau = 300, share of A at t = 1000": share(1000, Step(300)),
         "at t = 300": share(300, Step(300)),
@@ -160,7 +160,8 @@ TIMES = range(T, 0, -50)  # of 20 steps
 
 
 def injecting(tau: Time | Window) -> list[int]:
-    return [t for t in TIMES if Alpha(tau).at(t, T, written("a cat"))[1] == 1]
+    alpha = Alpha(tau).compile(written("a cat"), T)
+    return [t for t in TIMES if alpha(t)[1] == 1]
 
 
 def p12() -> Example:

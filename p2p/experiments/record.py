@@ -141,7 +141,7 @@ def record(
         ValueError: as `LatentDiffusion.denoise`, or a time is out of range.
     """
     T, until = model.schedule.T, window(self_injection.until)
-    until.at(T, T)  # raises for an invalid window
+    until.compile(T)  # raises for an invalid window
     about = About(
         model.config.name,
         source,
@@ -203,7 +203,7 @@ def rerun(
         return State(state.t, join(source.z_t, state.z_t), prediction)
 
     states = model.denoise(
-        model.encode_prompts(list(p2p.targets)),
+        model.encode_tokens(p2p.tokens[1:]),
         [about.sampling.seed] * len(p2p.targets),
         edit=lambda t: p2p.attention_edit(t, watch, recording.attention(next(edited), like)),
         blend=lambda state: blend(with_source(state, next(blended)))[1:],

@@ -14,7 +14,6 @@ It deliberately differs from ours:
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -24,7 +23,7 @@ from torch import Tensor
 from ldm.helpers.checks import check_fields
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha, Step, Window
-from p2p.edits import Edit, Matrices, Moment, claim
+from p2p.edits import Edit, MatricesAt, claim
 
 Mapper = Literal["replace", "refine"]
 Fraction = float | tuple[float, float]  # of the steps, from the first: up to this fraction, or (from, to)
@@ -42,9 +41,9 @@ class Reference(Edit):
     def __post_init__(self):
         check_fields(self)
 
-    def after(self, before: Matrices, moment: Moment) -> Matrices:
-        M, a = {"replace": replacement, "refine": refinement}[self.mapper](moment.source, moment.target)
-        return claim(before, a, M, self.alpha.at(moment.t, moment.T, moment.target))
+    def after(self, before: MatricesAt, source: Tokens, target: Tokens, T: int) -> MatricesAt:
+        M, a = {"replace": replacement, "refine": refinement}[self.mapper](source, target)
+        return claim(before, a, M, self.alpha.compile(target, T))
 
     def __str__(self) -> str:
         return f"{self.mapper} as google/prompt-to-prompt"
@@ -66,7 +65,6 @@ def word_tokens(tokens: Tokens) -> list[list[int]]:
     return found
 
 
-@lru_cache(maxsize=256)  # used at every sampling step
 def replacement(source: Tokens, target: Tokens) -> Mapping:
     """M of the reference's word swap; every column is injected.
 
@@ -105,7 +103,6 @@ def replacement(source: Tokens, target: Tokens) -> Mapping:
     return M, torch.ones(length, dtype=torch.float64)
 
 
-@lru_cache(maxsize=256)
 def refinement(source: Tokens, target: Tokens) -> Mapping:
     """M and a of the reference's refinement: the longest common subsequence of tokens, including BOS and EOS; among
     several, that with the earliest target tokens, then the earliest source tokens. Padding keeps its own position."""

@@ -10,7 +10,7 @@ from ldm.attention import attend, attention_map
 from ldm.samplers import SAMPLERS, Sampler, ddim_step, times
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Step
-from p2p.edits import Edit, Moment, Refine, Swap
+from p2p.edits import Edit, Refine, Swap
 from p2p.experiments.baselines import fixed_seed
 from p2p.inject import Layers
 from p2p.maps import WordMaps
@@ -108,7 +108,7 @@ def test_one_call_a_step_equals_the_two_calls_of_the_algorithm(tiny):
             A = stored.pop(0)
             if site.kind == "self":
                 return attend(Q, K, V)
-            P, Q_t, _ = edit.matrices(Moment(t, 1000, source, target))
+            P, Q_t, _ = edit.compile(source, target, 1000)(t)
             return (A @ P.float() + attention_map(Q, K) * Q_t.float()) @ V  # [P5] V is the target's
 
         timestep = torch.tensor([t - 1])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from p2p.alpha import Alpha, Step, Window, switch_time
-from p2p.edits import Edit, Matrices, Moment, Preserve, Refine, Renormalise, Reweight, Swap, used
+from p2p.edits import Edit, Matrices, Preserve, Refine, Renormalise, Reweight, Swap, used
 from p2p.words import columns
 
 T = 1000
@@ -71,7 +71,7 @@ def test_alpha_switches_words_one_by_one(pair):
     _, target = pair
     alpha = Alpha(tau=Step(500), words={"bicycle": Step(800)})
     bicycle = [5, 6]
-    early, middle, late = (alpha.at(t, T, target) for t in (900, 600, 400))
+    early, middle, late = map(alpha.compile(target, T), (900, 600, 400))
     assert early.eq(1).all() and late.eq(0).all()
     assert middle[bicycle].eq(0).all()
     assert middle.sum() == len(target.ids) - 2
@@ -82,15 +82,15 @@ def test_tau_is_alpha_with_one_common_switch_time(pair):
     """[P9] Giving every word the same switch time as tau is tau."""
     _, target = pair
     words = ("photo", "of", "bicycle", "on", "the", "grass")
+    per_word, common = Alpha(Step(321), dict.fromkeys(words, Step(321))), Alpha(Step(321))
     for t in range(1, T + 1, 37):
-        per_word = Alpha(tau=Step(321), words=dict.fromkeys(words, Step(321)))
-        assert torch.equal(per_word.at(t, T, target), Alpha(Step(321)).at(t, T, target))
+        assert torch.equal(per_word.compile(target, T)(t), common.compile(target, T)(t))
 
 
 def test_a_window_holds_from_its_start_to_its_end():
     """0.8:0.3 of 10 steps: t = 800 .. 300, both included."""
     visited = range(1000, 0, -100)
-    held = lambda window: [t for t in visited if window.at(t, T)]
+    held = lambda window: [*filter(window.compile(T), visited)]
     assert held(Window(end=0.3, start=0.8)) == [800, 700, 600, 500, 400, 300]
     assert held(Window(end=0.8)) == [1000, 900, 800] and held(Window(end=0.0, start=0.3)) == [300, 200, 100]
     assert held(Window(end=Step(400), start=Step(800))) == [800, 700, 600, 500, 400]
@@ -102,7 +102,7 @@ def test_a_ramp_falls_in_a_straight_line_to_the_end_of_the_window():
     window = Window(end=0.2, ramp=0.4, level=0.8)
     by_hand = {1000: 0.8, 600: 0.8, 599: 0.8, 399: 0.4, 299: 0.2, 200: 0.002, 199: 0.0, 1: 0.0}
     for t, value in by_hand.items():
-        assert window.at(t, T) == pytest.approx(value, abs=1e-12)  # one division
+        assert window.compile(T)(t) == pytest.approx(value, abs=1e-12)  # one division
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def test_a_ramp_falls_in_a_straight_line_to_the_end_of_the_window():
 )
 def test_a_window_that_cannot_be_is_refused(window, message):
     with pytest.raises(ValueError, match=message):
-        window.at(500, T)
+        window.compile(T)
 
 
 def test_a_soft_alpha_blends_the_two_maps(pair):
     """[P9] alpha = 0.25: a quarter of A M and three quarters of A*."""
-    P, Q, _ = swap(Alpha(Window(end=0, level=0.25))).matrices(Moment(500, T, *pair))
-    M = swap(Alpha(0)).matrices(Moment(500, T, *pair)).P
+    P, Q, _ = swap(Alpha(Window(end=0, level=0.25))).compile(*pair, T)(500)
+    M = swap(Alpha(0)).compile(*pair, T)(500).P
     assert_close(P, 0.25 * M, rtol=0, atol=0)
     assert_close(Q, torch.full((32,), 0.75, dtype=torch.float64), rtol=0, atol=0)
 
@@ -132,7 +132,7 @@ def test_a_soft_alpha_blends_the_two_maps(pair):
 @pytest.mark.equation("P4")
 def test_before_the_switch_a_swap_is_the_mapper_and_after_it_nothing(pair):
     """[P4] P = M, Q = 0 while t >= tau; P = 0, Q = I once t < tau."""
-    before, after = (swap(Alpha(Step(300))).matrices(Moment(t, T, *pair)) for t in (300, 299))
+    before, after = (swap(Alpha(Step(300))).compile(*pair, T)(t) for t in (300, 299))
     assert_close(before.P.sum(dim=1), torch.ones(32, dtype=torch.float64), rtol=0, atol=1e-15)  # rounding of 1/2 + 1/2
     assert not before.Q.any() and not before.idle
     assert after.idle
@@ -144,8 +144,8 @@ def test_alpha_blends_columns(pair):
     generator = torch.Generator().manual_seed(0)
     A, A_own = (torch.rand(6, 32, generator=generator, dtype=torch.float64).softmax(-1) for _ in range(2))
     edit = swap(Alpha(tau=0, words={"bicycle": "never"}))
-    P, Q, _ = edit.matrices(Moment(500, T, *pair))
-    mapped = swap(Alpha(0)).matrices(Moment(500, T, *pair)).P
+    P, Q, _ = edit.compile(*pair, T)(500)
+    mapped = swap(Alpha(0)).compile(*pair, T)(500).P
     by_hand = A @ mapped
     by_hand[:, [5, 6]] = A_own[:, [5, 6]]
     assert_close(used(A, A_own, P, Q), by_hand, rtol=0, atol=1e-15)  # one multiplication by exactly 1 or 0 apart
@@ -155,14 +155,14 @@ def test_rows_of_used_attention_sum_to_one_under_tau(pair):
     A = torch.rand(2, 4, 9, 32, dtype=torch.float64).softmax(-1)
     A_own = torch.rand(2, 4, 9, 32, dtype=torch.float64).softmax(-1)
     for t in (1, 200, 1000):
-        P, Q, _ = swap(Alpha(Step(200))).matrices(Moment(t, T, *pair))
+        P, Q, _ = swap(Alpha(Step(200))).compile(*pair, T)(t)
         # 32 additions of numbers below 1
         assert_close(used(A, A_own, P, Q).sum(-1), torch.ones(2, 4, 9, dtype=torch.float64), rtol=0, atol=1e-14)
 
 
 def test_unknown_word_in_alpha_names_the_prompts_words(pair):
     with pytest.raises(ValueError, match=r"no word 'boat'.*bicycle"):
-        swap(Alpha(words={"boat": 0.5})).matrices(Moment(1, T, *pair))
+        swap(Alpha(words={"boat": 0.5})).compile(*pair, T)(1)
 
 
 def test_idle_means_the_targets_own_attention():
@@ -182,7 +182,7 @@ def close(one: Matrices, other: Matrices) -> None:
 def test_refine_leaves_new_words_their_own_attention(tokenizer):
     """[P10] Aligned columns are A's, the new word's are A*'s: the matrices of the paper's refinement."""
     source, target = map(tokenizer.encode, ("a cat on the grass", "a purple cat on the grass"))
-    P, Q, _ = Refine(Alpha(tau=0)).matrices(Moment(1, T, source, target))
+    P, Q, _ = Refine(Alpha(tau=0)).compile(source, target, T)(1)
     purple = target.pieces.index("purple")
     assert Q.tolist() == [float(i == purple) for i in range(32)]
     assert not P[:, purple].any()
@@ -195,10 +195,10 @@ def test_preserve_injects_one_word_alone(tokenizer):
     """[P11] Only the word's column comes from the source, at every step."""
     source, target = map(tokenizer.encode, ("a photo of a butterfly", "a painting of a butterfly"))
     for t in (1, T):
-        P, Q, _ = Preserve("butterfly").matrices(Moment(t, T, source, target))
+        P, Q, _ = Preserve("butterfly").compile(source, target, T)(t)
         assert [i for i in range(32) if Q[i] == 0] == [5, 6]
         assert P.sum() == P[5, 5] + P[6, 6] == 2
-    complement = Preserve("butterfly", Alpha(tau=0), others=True).matrices(Moment(1, T, source, target))
+    complement = Preserve("butterfly", Alpha(tau=0), others=True).compile(source, target, T)(1)
     assert complement.Q[[5, 6]].eq(1).all() and complement.Q[target.pieces.index("painting")] == 1
     assert complement.Q.sum() == 3
 
@@ -207,14 +207,14 @@ def test_preserve_injects_one_word_alone(tokenizer):
 def test_a_preserved_word_may_stand_elsewhere(tokenizer):
     """[P11] From where it stands in the source to where it stands in the target."""
     source, target = map(tokenizer.encode, ("a cat on the grass", "a photo of a red cat on the grass"))
-    P, _, _ = Preserve("cat").matrices(Moment(1, T, source, target))
+    P, _, _ = Preserve("cat").compile(source, target, T)(1)
     assert P.nonzero().tolist() == [[source.pieces.index("cat"), target.pieces.index("cat")]]
 
 
 def test_a_word_that_the_source_lacks_cannot_be_preserved(tokenizer):
     source, target = map(tokenizer.encode, ("a cat", "a dog"))
     with pytest.raises(ValueError, match="'dog' cannot be preserved"):
-        Preserve("dog").matrices(Moment(1, T, source, target))
+        Preserve("dog").compile(source, target, T)(1)
 
 
 @pytest.mark.equation("P10")
@@ -225,9 +225,9 @@ def test_reweight_scales_all_tokens_of_a_word_and_nothing_else(pair, factor):
     A, A_own = (torch.rand(6, 32, generator=generator, dtype=torch.float64).softmax(-1) for _ in range(2))
     for t in (900, 100):
         base, weighted = swap(Alpha(Step(500))), swap(Alpha(Step(500))) + Reweight("bicycle", factor)
-        expected = used(A, A_own, *base.matrices(Moment(t, T, *pair)))
+        expected = used(A, A_own, *base.compile(*pair, T)(t))
         expected[:, [5, 6]] *= factor
-        assert_close(used(A, A_own, *weighted.matrices(Moment(t, T, *pair))), expected, rtol=0, atol=1e-14)
+        assert_close(used(A, A_own, *weighted.compile(*pair, T)(t)), expected, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("factor", [float("nan"), float("inf"), -float("inf")])
@@ -238,8 +238,8 @@ def test_a_weight_that_is_no_number_is_refused(factor):
 
 def test_reweight_of_what_is_injected_ends_with_the_injection(pair):
     edit = swap(Alpha(Step(500))) + Reweight("bicycle", 3.0, injected_only=True)
-    assert edit.matrices(Moment(499, T, *pair)).idle
-    assert edit.matrices(Moment(500, T, *pair)).P[5].sum() == 3 * 1
+    assert edit.compile(*pair, T)(499).idle
+    assert edit.compile(*pair, T)(500).P[5].sum() == 3 * 1
 
 
 def edits() -> st.SearchStrategy[Edit]:
@@ -261,27 +261,23 @@ def edits() -> st.SearchStrategy[Edit]:
 @given(edits(), st.integers(1, T))
 def test_a_claim_made_twice_is_made_once(pair, before, t):
     """Swap, Refine and Preserve overwrite: repeating one changes nothing."""
-    moment = Moment(t, T, *pair)
     claim = swap(Alpha(Step(400)))
-    close((before + claim + claim).matrices(moment), (before + claim).matrices(moment))
+    close((before + claim + claim).compile(*pair, T)(t), (before + claim).compile(*pair, T)(t))
 
 
 def test_order_matters_between_a_weight_and_a_later_claim(pair):
     """A later claim of the weighted column replaces the weight; an earlier one is weighted."""
-    moment = Moment(900, T, *pair)
     claim, weight = swap(Alpha(0)), Reweight("bicycle", 3.0)
-    close((weight + claim).matrices(moment), claim.matrices(moment))
-    assert (claim + weight).matrices(moment).P[5].sum() == 3
+    close((weight + claim).compile(*pair, T)(900), claim.compile(*pair, T)(900))
+    assert (claim + weight).compile(*pair, T)(900).P[5].sum() == 3
 
 
 def test_a_weight_in_a_window_holds_there_alone(pair):
     edit = Reweight("bicycle", 3.0, Window(end=0.5))
     for t, c in ((1000, 3.0), (500, 3.0), (499, 1.0)):
-        Q = edit.matrices(Moment(t, T, *pair)).Q
+        Q = edit.compile(*pair, T)(t).Q
         assert Q[[5, 6]].tolist() == [c, c] and Q.sum() == 30 + 2 * c
-    assert (
-        Reweight("bicycle", 3.0, Window(0, level=0.5)).matrices(Moment(9, T, *pair)).Q[5] == 2
-    )  # half way from 1 to 3
+    assert Reweight("bicycle", 3.0, Window(0, level=0.5)).compile(*pair, T)(9).Q[5] == 2  # half way from 1 to 3
 
 
 @pytest.mark.parametrize("tau", [0, "never"])
@@ -291,7 +287,7 @@ def test_a_renormalised_weight_is_a_weight_before_the_softmax(pair, tau, factor)
     generator = torch.Generator().manual_seed(0)
     S, S_own = (torch.randn(6, 32, generator=generator, dtype=torch.float64) for _ in range(2))
     edit = swap(Alpha(tau)) + Reweight("grass", factor) + Renormalise()
-    P, Q, renormalise = edit.matrices(Moment(500, T, *pair))
+    P, Q, renormalise = edit.compile(*pair, T)(500)
     A_used = used(S.softmax(-1), S_own.softmax(-1), P, Q, renormalise)
     grass = lambda tokens: list(columns(tokens, "grass"))
     bias = torch.zeros(32, dtype=torch.float64)
@@ -299,7 +295,7 @@ def test_a_renormalised_weight_is_a_weight_before_the_softmax(pair, tau, factor)
     bias[grass(tokens)] = torch.tensor(factor, dtype=torch.float64).log()
     biased = (scores + bias).softmax(-1)
     if tau == 0:
-        biased = biased @ swap(Alpha(0)).matrices(Moment(500, T, *pair)).P
+        biased = biased @ swap(Alpha(0)).compile(*pair, T)(500).P
     assert_close(A_used, biased, rtol=1e-13, atol=1e-15)  # exp(log c) and the order of sums
     assert_close(A_used.sum(-1), torch.ones(6, dtype=torch.float64), rtol=0, atol=1e-14)
 
@@ -316,6 +312,6 @@ def test_rows_with_a_negative_weight_cannot_be_renormalised(window):
 def test_two_swaps_are_one_edit(tokenizer):
     source, target = map(tokenizer.encode, ("a cat on the beach", "a bicycle on the grass"))
     edit = Swap("cat", "bicycle", Alpha(0)) + Swap("beach", "grass", Alpha(0))
-    P, Q, _ = edit.matrices(Moment(1, T, source, target))
+    P, Q, _ = edit.compile(source, target, T)(1)
     assert not Q.any()
     assert_close(P.sum(dim=1), torch.ones(32, dtype=torch.float64), rtol=0, atol=1e-15)  # 1/2 + 1/2

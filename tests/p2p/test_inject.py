@@ -10,7 +10,7 @@ from ldm.attention import Site, attend, attention_map
 from ldm.config import PRESETS, ModelConfig
 from ldm.pipeline import LatentDiffusion
 from p2p.alpha import Alpha, Step
-from p2p.edits import Moment, Renormalise, Reweight, Swap
+from p2p.edits import Renormalise, Reweight, Swap
 from p2p.inject import Injection, Layers, explicit, folded, layout_side, watching
 
 CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
@@ -19,8 +19,8 @@ EDIT = Swap("cat", "bicycle", Alpha(tau=Step(500), words={"bicycle": Step(800)})
 
 def injection(tokenizer, edit, t: int, self_share: float = 1.0) -> Injection:
     """Of one edited target and one that is left alone."""
-    moment = Moment(t, 1000, tokenizer.encode(CAT), tokenizer.encode(BICYCLE))
-    matrices = [edit.matrices(moment), Reweight("grass", 1.0).matrices(moment)]
+    pair = tokenizer.encode(CAT), tokenizer.encode(BICYCLE)
+    matrices = [each.compile(*pair, 1000)(t) for each in (edit, Reweight("grass", 1.0))]
     return Injection(matrices, Layers(places=("mid", "up")), self_share, self_layers=Layers(side=4))
 
 

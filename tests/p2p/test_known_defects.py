@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from ldm.attention import Site
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
-from p2p.edits import Moment, Refine, Reweight, Swap, used
+from p2p.edits import Refine, Reweight, Swap, used
 from p2p.experiments.reference import Reference, word_tokens
 from p2p.local_blend import LocalBlend, Region
 from p2p.words import columns
@@ -22,7 +22,7 @@ CAT, DOG, ELEPHANT = (f"a photo of a {noun} on the grass" for noun in ("cat", "d
 
 def mapping(tokenizer, edit, source: str, target: str) -> torch.Tensor:
     """P while everything is injected: row i is where source token i's attention goes."""
-    return edit.matrices(Moment(500, 1000, tokenizer.encode(source), tokenizer.encode(target))).P
+    return edit.compile(tokenizer.encode(source), tokenizer.encode(target), 1000)(500).P
 
 
 def column(tokenizer, prompt: str, word: str) -> int:

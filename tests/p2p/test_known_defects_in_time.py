@@ -11,7 +11,7 @@ from ldm.attention import attention_map
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Step, window
 from p2p.call import Call
-from p2p.edits import Moment, Refine, Reweight, Swap
+from p2p.edits import Edit, Matrices, Refine, Reweight, Swap
 from p2p.experiments.baselines import fixed_seed
 from p2p.experiments.reference import cross_replace, self_replace
 from p2p.inject import Layers, watching
@@ -23,8 +23,8 @@ CAT, DOG, ELEPHANT = (f"a photo of {noun} on the grass" for noun in ("a cat", "a
 HOW = dict(steps=3, guidance=3.0)
 
 
-def moment(tokenizer, source: str, target: str, t: int = 500) -> Moment:
-    return Moment(t, T, tokenizer.encode(source), tokenizer.encode(target))
+def matrices(tokenizer, edit: Edit, source: str, target: str, t: int = 500) -> Matrices:
+    return edit.compile(tokenizer.encode(source), tokenizer.encode(target), T)(t)
 
 
 def last(states) -> torch.Tensor:
@@ -39,7 +39,7 @@ def last(states) -> torch.Tensor:
 def test_one_fraction_means_different_steps_in_cross_and_in_self_attention(injected):
     """They count a fraction of 11 rows for the one and of 10 steps for the other."""
     visited = list(range(T, 0, -T // 10))
-    count = lambda w: sum(w.at(t, T) > 0 for t in visited)
+    count = lambda w: sum(strength > 0 for strength in map(w.compile(T), visited))
     assert count(cross_replace(injected, visited, 10)) == count(self_replace(injected, visited, 10)) + 1
     tau = 1 - injected  # ours is one function of t for both
     assert count(window(tau)) == sum(t > tau * T for t in visited)
@@ -47,16 +47,13 @@ def test_one_fraction_means_different_steps_in_cross_and_in_self_attention(injec
 
 def test_a_whole_number_of_steps_is_a_type_error(tokenizer):
     """It is a time step here."""
-    now = moment(tokenizer, CAT, DOG, t=400)
-    assert (
-        Alpha(Step(400)).at(now.t, T, now.target).eq(1).all() and Alpha(Step(401)).at(now.t, T, now.target).eq(0).all()
-    )
+    at_400 = lambda tau: Alpha(tau).compile(tokenizer.encode(DOG), T)(400)
+    assert at_400(Step(400)).eq(1).all() and at_400(Step(401)).eq(0).all()
 
 
 def test_the_callers_dictionary_of_schedules_is_changed(tokenizer):
     words = {"dog": 0.5}
-    now = moment(tokenizer, CAT, DOG)
-    Swap("cat", "dog", Alpha(0.2, words)).matrices(now)
+    matrices(tokenizer, Swap("cat", "dog", Alpha(0.2, words)), CAT, DOG)
     assert words == {"dog": 0.5}
 
 
@@ -73,35 +70,33 @@ def test_a_misspelt_option_is_ignored_and_the_default_used():
 
 
 def test_a_weight_is_gone_once_the_injection_ends(tokenizer):
-    now = moment(tokenizer, CAT, CAT, t=100)
-    grass = columns(now.target, "grass")[0]
-    edit = Refine(Alpha(0.8)) + Reweight("grass", 3.0)
-    assert edit.matrices(now).Q[grass] == 3 and not edit.matrices(now).P.any()
+    grass = columns(tokenizer.encode(CAT), "grass")[0]
+    P, Q, _ = matrices(tokenizer, Refine(Alpha(0.8)) + Reweight("grass", 3.0), CAT, CAT, t=100)
+    assert Q[grass] == 3 and not P.any()
     paper = Refine(Alpha(0.8)) + Reweight("grass", 3.0, injected_only=True)  # as they do it, where one wants it
-    assert paper.matrices(now).idle
+    assert matrices(tokenizer, paper, CAT, CAT, t=100).idle
 
 
 def test_a_weight_alone_scales_the_sources_attention(tokenizer):
     """And so injects it, unasked. Ours scales the target's own."""
-    P, Q, _ = Reweight("grass", 3.0).matrices(moment(tokenizer, CAT, DOG))
+    P, Q, _ = matrices(tokenizer, Reweight("grass", 3.0), CAT, DOG)
     assert not P.any() and Q.sum() == 31 + 3
 
 
 def test_a_composed_edit_loses_its_own_schedule(tokenizer):
     """There the outer edit's schedule is used for both."""
-    source, target = "a cat on the grass", "a dog on the beach"
+    source, target = map(tokenizer.encode, ("a cat on the grass", "a dog on the beach"))
     edit = Swap("cat", "dog", Alpha(0.8)) + Swap("grass", "beach", Alpha(0.2, {"dog": 0.8}))
-    swapped = lambda t, word: edit.matrices(now := moment(tokenizer, source, target, t)).P[:, columns(now.target, word)]
+    swapped = lambda t, word: edit.compile(source, target, T)(t).P[:, columns(target, word)]
     assert swapped(900, "dog").any() and swapped(900, "beach").any()
     assert not swapped(500, "dog").any() and swapped(500, "beach").any()
 
 
 def test_weights_of_several_words_land_on_the_wrong_tokens(tokenizer):
     """One list of values is written onto each word's tokens; ours weighs every token of each word by its own."""
-    now = moment(tokenizer, ELEPHANT, ELEPHANT)
-    elephant, grass = columns(now.target, "elephant"), columns(now.target, "grass")
+    elephant, grass = (columns(tokenizer.encode(ELEPHANT), word) for word in ("elephant", "grass"))
     assert len(elephant) == 3
-    Q = (Reweight("elephant", 2.0) + Reweight("grass", 5.0)).matrices(now).Q
+    Q = matrices(tokenizer, Reweight("elephant", 2.0) + Reweight("grass", 5.0), ELEPHANT, ELEPHANT).Q
     expected = torch.ones(32, dtype=torch.float64)
     expected[list(elephant)], expected[list(grass)] = 2, 5
     assert torch.equal(Q, expected)

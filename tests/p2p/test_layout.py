@@ -14,7 +14,7 @@ from ldm.pipeline import State
 from ldm.schedule import Prediction
 from p2p.alpha import Alpha
 from p2p.cli import gallery
-from p2p.edits import Moment, Refine
+from p2p.edits import Refine
 from p2p.experiments.sweeps import TAUS, WINDOWS, Preservation, Sweep
 from p2p.figures import edit_matrices, sheets, sweep_plots
 from p2p.maps import MapHistory
@@ -103,7 +103,7 @@ def preserved(prompt: str, targets: int):
 
 def matrices(tokenizer, prompt: str):
     tokens, edit = tokenizer.encode(prompt), Refine(Alpha(0.5))
-    at = {t: edit.matrices(Moment(t, 1000, tokens, tokens)) for t in (1000, 800, 600, 400)}
+    at = {t: edit.compile(tokens, tokens, 1000)(t) for t in (1000, 800, 600, 400)}
     return edit_matrices.matrices(tokens, tokens, torch.eye(32, dtype=torch.float64), at)
 
 

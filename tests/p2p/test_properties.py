@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from ldm.tokenizer import CLIPTokenizer
+from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Step, Window
-from p2p.edits import Edit, Moment, Preserve, Refine, Renormalise, Reweight, Swap
+from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.mapper import align, aligned_columns, mapper
 from p2p.words import columns, names
 from weights.training.world import COLOURS, NOUNS
@@ -27,10 +27,10 @@ KINDS = st.sampled_from(["refine", "swap", "preserve", "reweight", "renormalise"
 SPECS = st.tuples(KINDS, *[st.integers(0, 99)] * 2, *[FRACTION] * 4)
 
 
-def edit_of(spec: tuple, now: Moment) -> Edit:
+def edit_of(spec: tuple, source: Tokens, target: Tokens) -> Edit:
     """One edit of any kind, which fits the prompts."""
     kind, i, j, u, v, ramp, level = spec
-    ours, theirs = names(now.source), names(now.target)
+    ours, theirs = names(source), names(target)
     word, other = ours[i % len(ours)], theirs[j % len(theirs)]
     alpha = Alpha(u, {other: Window(end=v / 2, start=1 - v / 2, ramp=ramp, level=level)})
     match kind:
@@ -39,16 +39,13 @@ def edit_of(spec: tuple, now: Moment) -> Edit:
         case "swap":
             return Swap(word, other, alpha, "sum" if i % 2 else "mean")
         case "preserve":
-            shared = [word for word in theirs if aligned_columns(align(*now[2:]), 32)[columns(now.target, word)[0]]]
+            aligned = aligned_columns(align(source, target), 32)
+            shared = [word for word in theirs if aligned[columns(target, word)[0]]]
             return Preserve(shared[i % len(shared)], alpha, others=bool(j % 2)) if shared else Refine(alpha)
         case "reweight":
             return Reweight(other, 5 * u, Window(end=v, level=level), injected_only=bool(i % 2))
         case _:
             return Renormalise()
-
-
-def moment(tokenizer: CLIPTokenizer, source: str, target: str, t: int) -> Moment:
-    return Moment(t, T, tokenizer.encode(source), tokenizer.encode(target))
 
 
 @pytest.mark.equation("P8")
@@ -69,7 +66,7 @@ def test_rows_of_every_mapper_sum_to_1_and_no_word_flows_into_padding(tokenizer,
 def test_an_edit_between_equal_prompts_is_the_identity(tokenizer, prompt, t, tau):
     """A and A* are then one matrix, so P + Q = I means A_used = A."""
     tokens = tokenizer.encode(prompt)
-    P, Q, _ = Edit.between(tokens, tokens, Alpha(tau)).matrices(Moment(t, T, tokens, tokens))
+    P, Q, _ = Edit.between(tokens, tokens, Alpha(tau)).compile(tokens, tokens, T)(t)
     assert torch.equal(P + Q.diag(), I)
 
 
@@ -90,27 +87,27 @@ def test_a_swap_there_and_back_maps_every_other_token_to_itself(tokenizer, promp
 @given(PROMPTS, PROMPTS, st.integers(1, T), st.integers(0, 99))
 def test_without_alpha_nothing_is_injected(tokenizer, source, target, t, k):
     """P_t = 0 and Q_t = I for alpha = 0."""
-    now, never = moment(tokenizer, source, target, t), Alpha("never")
-    word, other = (names(tokens)[k % len(names(tokens))] for tokens in (now.source, now.target))
-    for edit in (Refine(never), Swap(word, other, never), Edit.between(now.source, now.target, never)):
-        P, Q, _ = edit.matrices(now)
+    (source, target), never = map(tokenizer.encode, (source, target)), Alpha("never")
+    word, other = (names(tokens)[k % len(names(tokens))] for tokens in (source, target))
+    for edit in (Refine(never), Swap(word, other, never), Edit.between(source, target, never)):
+        P, Q, _ = edit.compile(source, target, T)(t)
         assert not P.any() and torch.equal(Q, torch.ones(32, dtype=torch.float64))
 
 
 @given(PROMPTS, PROMPTS, st.integers(1, T), SPECS)
 def test_a_weight_of_1_is_the_identity(tokenizer, source, target, t, spec):
-    now = moment(tokenizer, source, target, t)
-    edit, word = edit_of(spec, now), names(now.target)[-1]
-    for ours, theirs in zip((edit + Reweight(word, 1.0)).matrices(now), edit.matrices(now)):
+    pair = tuple(map(tokenizer.encode, (source, target)))
+    edit, word = edit_of(spec, *pair), names(pair[1])[-1]
+    for ours, theirs in zip((edit + Reweight(word, 1.0)).compile(*pair, T)(t), edit.compile(*pair, T)(t)):
         assert torch.equal(torch.as_tensor(ours), torch.as_tensor(theirs))
 
 
 @given(PROMPTS, PROMPTS, st.integers(1, T), st.tuples(SPECS, SPECS, SPECS))
 def test_composition_is_associative(tokenizer, source, target, t, specs):
-    now = moment(tokenizer, source, target, t)
-    a, b, c = (edit_of(spec, now) for spec in specs)
-    left, right = ((a + b) + c).matrices(now), (a + (b + c)).matrices(now)
-    by_steps = c.after(b.after(a.matrices(now), now), now)
+    pair = tuple(map(tokenizer.encode, (source, target)))
+    a, b, c = (edit_of(spec, *pair) for spec in specs)
+    left, right = ((a + b) + c).compile(*pair, T)(t), (a + (b + c)).compile(*pair, T)(t)
+    by_steps = c.after(b.after(a.compile(*pair, T), *pair, T), *pair, T)(t)
     for other in (right, by_steps):
         assert torch.equal(left.P, other.P) and torch.equal(left.Q, other.Q) and left.renormalise == other.renormalise
 
@@ -118,8 +115,8 @@ def test_composition_is_associative(tokenizer, source, target, t, specs):
 @given(PROMPTS, PROMPTS, st.integers(1, T), SPECS.filter(lambda spec: spec[0] != "reweight"))
 def test_alpha_blends_between_the_source_and_the_target(tokenizer, source, target, t, spec):
     """[P9] 0 <= P, Q; and no row of P sums to more than 1 when nothing is weighted."""
-    now = moment(tokenizer, source, target, t)
-    P, Q, _ = edit_of(spec, now).matrices(now)
+    pair = tuple(map(tokenizer.encode, (source, target)))
+    P, Q, _ = edit_of(spec, *pair).compile(*pair, T)(t)
     assert P.min() >= 0 and Q.min() >= 0 and Q.max() <= 1
     assert P.sum(dim=1).max() <= 1 + 1e-14  # rounding of shares
 

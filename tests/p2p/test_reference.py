@@ -12,7 +12,7 @@ from ldm.samplers import SAMPLERS
 from ldm.schedule import Schedule
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha, Step
-from p2p.edits import Moment, Refine, Reweight, Swap
+from p2p.edits import Refine, Reweight, Swap
 from p2p.experiments.reference import Reference, cross_replace, refinement, replacement, self_replace, word_tokens
 
 LENGTH = 12
@@ -101,7 +101,7 @@ def test_as_many_tokens_map_one_to_one_and_others_share_out():
 @pytest.mark.parametrize("mapper", ["replace", "refine"])
 def test_an_equal_prompt_maps_to_itself(mapper):
     tokens = by_hand("a matchstick fell on it", MATCHSTICK)
-    P, Q, _ = Reference(mapper, Alpha(0)).matrices(Moment(500, 1000, tokens, tokens))
+    P, Q, _ = Reference(mapper, Alpha(0)).compile(tokens, tokens, 1000)(500)
     assert torch.equal(P, torch.eye(LENGTH, dtype=torch.float64)) and not Q.any()
 
 
@@ -109,16 +109,16 @@ def test_swaps_of_single_tokens_are_ours(tokenizer):
     """M = I: the reference and our Swap inject the same, with the switch of one word apart too."""
     source, target = map(tokenizer.encode, ("a cat on the grass", "a dog on the grass"))
     alpha = Alpha(Step(400), {"dog": Step(800)})
+    edits = Swap("cat", "dog", alpha), Reference("replace", alpha)
     for t in (1000, 700, 300):
-        moment = Moment(t, 1000, source, target)
-        ours, theirs = Swap("cat", "dog", alpha).matrices(moment), Reference("replace", alpha).matrices(moment)
+        ours, theirs = (edit.compile(source, target, 1000)(t) for edit in edits)
         assert torch.equal(ours.P, theirs.P) and torch.equal(ours.Q, theirs.Q)
 
 
 def test_insertions_of_a_phrase_are_ours_up_to_the_padding(tokenizer):
     source, target = map(tokenizer.encode, ("a cat on the grass", "a striped purple cat on the grass"))
-    moment = Moment(700, 1000, source, target)
-    ours, theirs = Refine(Alpha(Step(400))).matrices(moment), Reference("refine", Alpha(Step(400))).matrices(moment)
+    edits = Refine(Alpha(Step(400))), Reference("refine", Alpha(Step(400)))
+    ours, theirs = (edit.compile(source, target, 1000)(700) for edit in edits)
     assert torch.equal(ours.P[:, : target.count], theirs.P[:, : target.count])
     assert torch.equal(ours.Q, theirs.Q)
 
@@ -160,8 +160,7 @@ def test_refine_aligns_the_earliest_occurrences(source, target, aligned):
 def test_new_tokens_keep_their_own_attention():
     """A* (.) alpha = a A M + (1 - a) A*: P = M diag(a alpha), Q = 1 - a alpha."""
     source, target = by_hand("a cat fell"), by_hand("a red cat fell")
-    moment = Moment(600, 1000, source, target)
-    P, Q, _ = Reference("refine", Alpha(Step(500), {"fell": Step(700)})).matrices(moment)
+    P, Q, _ = Reference("refine", Alpha(Step(500), {"fell": Step(700)})).compile(source, target, 1000)(600)
     assert Q.tolist() == [0, 0, 1, 0, 1, 0, *[0] * 6]  # 'red' is new, and 'fell' switched before
     assert P.sum(dim=0).tolist() == [1, 1, 0, 1, 0, 1, *[1] * 6]
 
@@ -169,7 +168,7 @@ def test_new_tokens_keep_their_own_attention():
 def test_a_weight_holds_inside_the_window_alone():
     source, target = by_hand("a cat fell"), by_hand("a dog fell")
     edit = Reference("replace", Alpha(Step(500))) + Reweight("fell", 3.0, injected_only=True)
-    inside, after = (edit.matrices(Moment(t, 1000, source, target)) for t in (500, 400))
+    inside, after = (edit.compile(source, target, 1000)(t) for t in (500, 400))
     assert inside.P[3, 3] == 3 and inside.P[2, 2] == 1
     assert after.Q[3] == 1 and not after.P.any()
 
@@ -190,7 +189,7 @@ def test_a_weight_holds_inside_the_window_alone():
 )
 def test_the_same_fraction_is_one_step_more_for_cross_attention(fraction, cross, self_attention):
     """Of 10 steps, which are counted here."""
-    injected = lambda window: [t for t in VISITED if window.at(t, 1000)]
+    injected = lambda window: [*filter(window.compile(1000), VISITED)]
     assert len(injected(cross_replace(fraction, VISITED, 10))) == cross
     assert len(injected(self_replace(fraction, VISITED, 10))) == self_attention
     if cross and not isinstance(fraction, tuple):
@@ -203,7 +202,7 @@ def test_of_plms_steps_are_counted_and_not_its_extra_call(fraction, cross, self_
     schedule = Schedule(ScheduleConfig(spacing="leading", offset=1, last=1))
     visited = SAMPLERS["plms"].visit(schedule, 50, None)[:-1]
     assert len(visited) == 51
-    injected = lambda window: [t for t in visited if window.at(t, 1000)]
+    injected = lambda window: [*filter(window.compile(1000), visited)]
     assert injected(cross_replace(fraction, visited, 50)) == visited[:cross]
     assert injected(self_replace(fraction, visited, 50)) == visited[:self_attention]
 

@@ -9,7 +9,7 @@ from ldm.attention import Site
 from ldm.pipeline import State
 from ldm.schedule import Prediction
 from p2p.alpha import Alpha, Step, Window
-from p2p.edits import Moment, Preserve, Refine, Renormalise, Reweight, Swap
+from p2p.edits import Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.experiments.self_attention_pca import Components
 from p2p.experiments.sweeps import Preservation, Sweep
 from p2p.figures import edit_matrices, sheets, sweep_plots
@@ -35,9 +35,9 @@ def test_matrices_are_labelled_with_the_tokens_and_hold_their_numbers(tokenizer)
     source, target = tokenizer.encode(CAT), tokenizer.encode(BICYCLE)
     M = mapper(align(source, target, (("cat", "bicycle"),)), 32)
     edit = Swap("cat", "bicycle", Alpha(0.4)) + Reweight("grass", -2.0)
-    at = {t: edit.matrices(Moment(t, 1000, source, target)) for t in (1000, 100)}
+    at = {t: edit.compile(source, target, 1000)(t) for t in (1000, 100)}
     renormalised = Swap("cat", "bicycle", Alpha(0.4)) + Reweight("grass", 2.0) + Renormalise()
-    at[50] = renormalised.matrices(Moment(50, 1000, source, target))
+    at[50] = renormalised.compile(source, target, 1000)(50)
     figure = edit_matrices.matrices(source, target, M, at)
     mapper_panel, early, early_strip, late, late_strip, later, later_strip = panels(figure)
     for panel in (mapper_panel, early, late):

@@ -79,8 +79,9 @@ def test_a_prompt_edited_into_itself_keeps_everything(tiny):
 
 
 def test_the_sliding_windows_cover_every_step_and_are_equally_long():
-    assert all(any(window.at(t, 1000) for window in SLIDING) for t in range(1, 1001))
-    assert {sum(window.at(t, 1000) for t in range(1, 1001)) for window in SLIDING} == {
+    at = [window.compile(1000) for window in SLIDING]
+    assert all(any(strength(t) for strength in at) for t in range(1, 1001))
+    assert {sum(map(strength, range(1, 1001))) for strength in at} == {
         200,
         201,
     }  # the last ends at t = 1

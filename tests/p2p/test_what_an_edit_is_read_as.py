@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from ldm.tokenizer import CLIPTokenizer
 from p2p.alpha import Alpha, Window
-from p2p.edits import Edit, Moment, Preserve, Refine, Renormalise, Reweight, Swap
+from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.reading import swaps
 from p2p.summary import NOTHING, summary
 from p2p.words import columns, words
@@ -105,7 +105,7 @@ def test_whatever_is_read_can_be_done_and_loses_nothing(tokenizer, source, targe
     for side, tokens in enumerate((source, target)):  # no word is swapped twice
         own = [column for pair in found for column in columns(tokens, pair[side])]
         assert len(own) == len(set(own))
-    P, Q, _ = Edit.between(source, target, Alpha(0)).matrices(Moment(1, T, source, target))
+    P, Q, _ = Edit.between(source, target, Alpha(0)).compile(source, target, T)(1)
     assert ((P.sum(dim=0) > 0) | (Q > 0)).all()
     for left, new in found:
         ours, theirs = (list(columns(*which)) for which in ((source, left), (target, new)))
@@ -123,7 +123,7 @@ def test_equal_prompts_are_read_as_no_change(tokenizer, prompt):
 def test_orange_becomes_big_tabby_by_itself(tokenizer):
     """The lecture's example: tokens share what looked at orange."""
     source, target = map(tokenizer.encode, ("orange cat sitting", "big tabby cat sitting"))
-    P, Q, _ = Edit.between(source, target).matrices(Moment(T, T, source, target))
+    P, Q, _ = Edit.between(source, target).compile(source, target, T)(T)
     (orange,), big_tabby = columns(source, "orange"), list(columns(target, "big tabby"))
     assert_close(P[orange, big_tabby], torch.full((len(big_tabby),), 1 / len(big_tabby), dtype=torch.float64))
     assert not Q.any()

@@ -12,7 +12,7 @@ from tokenizers import AddedToken
 from ldm.config import BertConfig, TextConfig
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from ldm.zoo.wordpiece import BertTokenizer
-from p2p.edits import Edit, Moment, Preserve, Refine, Swap
+from p2p.edits import Edit, Preserve, Refine, Swap
 from p2p.maps import OTHERS, SPECIAL, parts
 from p2p.words import columns, names, words
 
@@ -104,16 +104,15 @@ def test_every_word_is_found_by_its_name_in_each_normal_form(real, prompt):
 def test_no_column_is_without_attention(real, source, target):
     """Every target token takes the source's attention or has its own, and the source's attention is all handed on."""
     ours, theirs = real.encode(source), real.encode(target)
-    now = Moment(T, T, ours, theirs)
     edits: list[Edit] = [Refine(), Edit.between(ours, theirs)]
     if names(ours) and names(theirs):
         edits += [Swap(names(ours)[0], names(theirs)[-1]), Swap(names(ours)[-1], names(theirs)[0], merge="mean")]
     for edit in edits:
-        P, Q, _ = edit.matrices(now)
+        P, Q, _ = edit.compile(ours, theirs, T)(T)
         assert ((P.sum(dim=0) > 0) | (Q > 0)).all()
     for name in names(ours)[-2:]:
         try:
-            P, Q, _ = Preserve(name).matrices(now)
+            P, Q, _ = Preserve(name).compile(ours, theirs, T)(T)
         except ValueError:  # not there
             continue
         assert ((P.sum(dim=0) > 0) | (Q > 0)).all()
@@ -182,5 +181,5 @@ def test_an_emoji_of_several_tokens_faces_another_as_a_whole(learned):
     at = lambda tokens: [i for i, (a, b) in enumerate(tokens.spans) if a < b and tokens.prompt[a:b] == "👧"]
     ours, theirs = at(source), at(target)
     assert (len(ours), len(theirs)) == (2, 4)
-    P, _, _ = Refine().matrices(Moment(T, T, source, target))
+    P, _, _ = Refine().compile(source, target, T)(T)
     assert torch.equal(P[ours][:, theirs], torch.tensor([[0, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.float64))

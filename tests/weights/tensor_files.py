@@ -14,9 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from weights.tensors import open_tensors
+from weights.files.tensors import open_tensors
 
-CPU = torch.device("cpu")
 KINDS = ("safetensors", "shards", "zip", "legacy")
 PICKLED = ("zip", "legacy")
 HTML = b"<!DOCTYPE html><html><head><title>404 Not Found</title></head><body>Not Found</body></html>"
@@ -29,15 +28,14 @@ def some_tensors(seed: int = 0) -> dict[str, torch.Tensor]:
     randn = lambda *shape: torch.randn(*shape, generator=generator)
     return {
         "conv.weight": randn(4, 3, 3, 3),
-        "conv.bias": randn(4),
-        "half": randn(5, 6).half(),
-        "brain": randn(7).bfloat16(),
+        "linear.weight": randn(6, 5).half(),
+        "norm.bias": randn(8).bfloat16(),
         "double": randn(2, 3).double(),
-        "position_ids": torch.arange(10)[None],
-        "num_updates": torch.tensor(12345, dtype=torch.int32),
-        "bytes": torch.arange(5, dtype=torch.uint8),
-        "flags": torch.tensor([True, False, True]),
-        "decay": torch.tensor(0.9999),
+        "position_ids": torch.randint(2**40, (1, 7), generator=generator),
+        "num_updates": torch.tensor(1234567, dtype=torch.int32),
+        "bytes": torch.randint(256, (9,), generator=generator, dtype=torch.uint8),
+        "flags": torch.tensor([True, False, False, True, True, True]),
+        "decay": randn(()),
         "nothing": torch.zeros(0, 3),
     }
 
@@ -64,9 +62,8 @@ def save(kind: str, checkpoint, folder: Path) -> Path:
     return folder / "model.ckpt"
 
 
-def read_all(path: Path, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
-    file = open_tensors(path)
-    return dict(file.read(file.shapes, CPU, dtype))
+def read_all(path: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in open_tensors(path).tensors.items()}
 
 
 def refused(match: str, path: Path) -> str:
@@ -74,8 +71,9 @@ def refused(match: str, path: Path) -> str:
     with pytest.raises(ValueError, match=match) as error:
         read_all(path)
     assert error.type is ValueError
-    assert str(path) in str(error.value)
-    return str(error.value)
+    message = str(error.value)
+    assert str(path) in message and "\n" not in message and len(message) < 1000
+    return message
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -108,7 +106,6 @@ def traps(sentinel: Path) -> dict[str, object]:
     return {
         "os.system": Call(os.system, f"touch '{sentinel}'"),
         "eval": Call(eval, code),
-        "exec": Call(exec, code),
         "open": Call(open, str(sentinel), "w"),
         "subprocess": Call(subprocess.check_call, ["touch", str(sentinel)]),
         "method": Call(Path.touch, sentinel),
@@ -166,18 +163,3 @@ def legacy_of(program: bytes, path: Path, content: bytes = CONTENT, numel: int =
 
 
 CHECKPOINTS = {"zip": zip_of, "legacy": legacy_of}
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# headers of safetensors
-
-
-def safetensors_of(header: bytes, content: bytes, folder: Path) -> Path:
-    path = folder / "lies.safetensors"
-    path.write_bytes(len(header).to_bytes(8, "little") + header + content)
-    return path
-
-
-def entry(name: str = "a", dtype: str = "F32", shape: str = "[6]", offsets: str = "[0,24]") -> str:
-    """A tensor in a safetensors header; by default the truth about `CONTENT`."""
-    return f'"{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}'

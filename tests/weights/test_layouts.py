@@ -8,9 +8,9 @@ from public_files import public_names
 from public_shapes import FIRST_STAGES, PATH, Shapes, as_file, compvis_file, first_stage, shapes_of
 
 from ldm.config import AUTOENCODERS, PRESETS
-from weights import load, recognise
-from weights.build import parts_of, shapes
-from weights.layouts import in_compvis, is_dropped
+from weights import detect, load
+from weights.build import parts_of
+from weights.key_names import is_dropped
 
 OPEN_CLIP = PRESETS["sd21"].text
 
@@ -21,7 +21,7 @@ OPEN_CLIP = PRESETS["sd21"].text
 @pytest.fixture
 def opens(monkeypatch):
     def opens(tensors: Shapes) -> None:
-        for module in (load, recognise):
+        for module in (load, detect):
             monkeypatch.setattr(module, "open_tensors", lambda path: as_file(tensors))
 
     return opens
@@ -30,7 +30,7 @@ def opens(monkeypatch):
 @pytest.mark.parametrize("preset", ["sd15", "ldm-text2im", "ldm-celebahq"])
 def test_a_compvis_file_is_recognised_by_its_shapes(preset, opens):
     opens(compvis_file(preset))
-    opened, config = recognise.compvis_file(PATH, None, ema=True)
+    opened, config = detect.compvis_file(PATH, None, ema=True)
     assert parts_of(config) == parts_of(PRESETS[preset]) and config.schedule == PRESETS[preset].schedule
     assert not opened.misfit(), str(opened.misfit())
     # counters alone are no averages; and nothing in a file tells 1.4 from 1.5
@@ -38,7 +38,7 @@ def test_a_compvis_file_is_recognised_by_its_shapes(preset, opens):
     assert opened.what == f"{names}, a CompVis file"
     opens(compvis_file(preset, averaged=True))
     for ema in (True, False):
-        opened, _ = recognise.compvis_file(PATH, None, ema=ema)
+        opened, _ = detect.compvis_file(PATH, None, ema=ema)
         assert not opened.misfit(), str(opened.misfit())
         assert ("averaged weights" in opened.what) is ema
         names = [s.name for ours, s in opened.pieces[0].layout.items() if ours.startswith("unet.")]
@@ -49,20 +49,20 @@ def test_averages_and_plain_weights_are_not_mixed(opens):
     tensors = compvis_file("ldm-celebahq", averaged=True)
     del tensors["model_ema.diffusion_modelout2bias"]
     opens(tensors)
-    opened, _ = recognise.compvis_file(PATH, "ldm-celebahq", ema=True)
+    opened, _ = detect.compvis_file(PATH, "ldm-celebahq", ema=True)
     assert opened.misfit().missing == ["unet.conv_out.bias"]
-    opened, _ = recognise.compvis_file(PATH, "ldm-celebahq", ema=False)
+    opened, _ = detect.compvis_file(PATH, "ldm-celebahq", ema=False)
     assert not opened.misfit()
 
 
 def test_shapes_do_not_tell_the_models_of_stable_diffusion_2_apart(opens):
     opens(compvis_file("sd21"))
     with pytest.raises(ValueError, match="may be any of several models") as error:
-        recognise.compvis_file(PATH, None, ema=True)
+        detect.compvis_file(PATH, None, ema=True)
     named = re.findall(r"([\w-]+)=", str(error.value))
     assert named == ["sd21-base", "sd21", "sd-turbo"]
     for preset in named:
-        opened, config = recognise.compvis_file(PATH, preset, ema=True)
+        opened, config = detect.compvis_file(PATH, preset, ema=True)
         assert config == PRESETS[preset] and not opened.misfit()
 
 
@@ -78,71 +78,6 @@ def test_a_first_stage_is_recognised_by_its_shapes(name, compvis, opens):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # names
-
-
-NAMES = {  # preset, our part, the file's -> names within them
-    ("sd15", "unet", "model.diffusion_model."): {
-        "time_embedding.linear_2.bias": "time_embed.2.bias",
-        "conv_in.weight": "input_blocks.0.0.weight",
-        "down_blocks.0.resnets.0.conv1.weight": "input_blocks.1.0.in_layers.2.weight",
-        "down_blocks.0.resnets.1.time_emb_proj.weight": "input_blocks.2.0.emb_layers.1.weight",
-        "down_blocks.1.attentions.1.norm.bias": "input_blocks.5.1.norm.bias",
-        "down_blocks.2.downsamplers.0.conv.bias": "input_blocks.9.0.op.bias",
-        "down_blocks.3.resnets.1.norm2.bias": "input_blocks.11.0.out_layers.0.bias",
-        "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight": (
-            "middle_block.1.transformer_blocks.0.attn2.to_k.weight"
-        ),
-        "mid_block.resnets.1.conv2.bias": "middle_block.2.out_layers.3.bias",
-        "up_blocks.0.upsamplers.0.conv.bias": "output_blocks.2.1.conv.bias",
-        "up_blocks.1.upsamplers.0.conv.bias": "output_blocks.5.2.conv.bias",
-        "up_blocks.3.attentions.2.proj_in.bias": "output_blocks.11.1.proj_in.bias",
-        "up_blocks.3.resnets.2.conv_shortcut.bias": "output_blocks.11.0.skip_connection.bias",
-        "conv_out.weight": "out.2.weight",
-    },
-    ("sd15", "autoencoder", "first_stage_model."): {
-        "encoder.down_blocks.2.resnets.0.conv_shortcut.bias": "encoder.down.2.block.0.nin_shortcut.bias",
-        "encoder.mid_block.attentions.0.to_out.0.bias": "encoder.mid.attn_1.proj_out.bias",
-        "decoder.up_blocks.0.upsamplers.0.conv.bias": "decoder.up.3.upsample.conv.bias",
-        "decoder.up_blocks.3.resnets.2.norm1.bias": "decoder.up.0.block.2.norm1.bias",
-        "decoder.conv_norm_out.bias": "decoder.norm_out.bias",
-    },
-    ("sd15", "text_encoder", "cond_stage_model.transformer.text_model."): {
-        "encoder.layers.11.mlp.fc1.bias": "encoder.layers.11.mlp.fc1.bias"
-    },
-    ("sd21", "text_encoder", "cond_stage_model.model."): {
-        "embeddings.token_embedding.weight": "token_embedding.weight",
-        "embeddings.position_embedding.weight": "positional_embedding",
-        "encoder.layers.22.self_attn.v_proj.bias": "transformer.resblocks.22.attn.in_proj_bias",
-        "encoder.layers.0.self_attn.out_proj.bias": "transformer.resblocks.0.attn.out_proj.bias",
-        "encoder.layers.0.mlp.fc2.bias": "transformer.resblocks.0.mlp.c_proj.bias",
-    },
-    ("ldm-text2im", "text_encoder", "cond_stage_model.transformer."): {
-        "embed_positions.weight": "pos_emb.emb.weight",
-        "layers.3.self_attn_layer_norm.bias": "attn_layers.layers.6.0.bias",
-        "layers.3.self_attn.q_proj.weight": "attn_layers.layers.6.1.to_q.weight",
-        "layers.3.final_layer_norm.bias": "attn_layers.layers.7.0.bias",
-        "layers.3.fc1.bias": "attn_layers.layers.7.1.net.0.0.bias",
-        "layer_norm.bias": "norm.bias",
-    },
-    ("ldm-celebahq", "unet", "model.diffusion_model."): {
-        "down_blocks.1.attentions.0.to_k.bias": "input_blocks.4.1.qkv.bias",
-        "mid_block.attentions.0.group_norm.bias": "middle_block.1.norm.bias",
-        "up_blocks.0.upsamplers.0.conv.bias": "output_blocks.2.2.conv.bias",
-        "up_blocks.2.upsamplers.0.conv.bias": "output_blocks.8.2.conv.bias",
-    },
-    ("ldm-celebahq", "autoencoder", "first_stage_model."): {
-        "quantize.embedding.weight": "quantize.embedding.weight",
-        "decoder.up_blocks.0.upsamplers.0.conv.bias": "decoder.up.2.upsample.conv.bias",
-    },
-}
-
-
-@pytest.mark.parametrize("preset, part, prefix", NAMES)
-def test_names_in_compvis_files(preset, part, prefix):
-    config = parts_of(PRESETS[preset])[part]
-    layout = in_compvis(part, config, shapes(config), compvis_file(preset))
-    for ours, theirs in NAMES[preset, part, prefix].items():
-        assert layout[ours].name == prefix + theirs
 
 
 @pytest.mark.parametrize(

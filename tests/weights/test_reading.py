@@ -1,104 +1,33 @@
-"""Reading tensors: to the bit what was saved, whatever the kind of file, and one by one."""
+"""Whole files of tensors, of any kind: to the bit what was saved, and of a trainer's checkpoint nothing else."""
 
-import json
-import os
-import subprocess
+import pickle
 import sys
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from tensor_files import CPU, KINDS, PICKLED, read_all, safetensors_of, some_tensors, write
+from tensor_files import CHECKPOINTS, KINDS, PICKLED, claim, pickled, read_all, refused, save, some_tensors, write
+from torch import nn
 from torch.testing import assert_close
 
-from weights.stored import Stored, TensorFile
-from weights.tensors import open_tensors
+from weights.files.tensors import open_tensors
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_shapes_and_dtypes_are_those_of_the_file(kind, tmp_path):
-    tensors = some_tensors()
-    file = open_tensors(write(kind, tensors, tmp_path))
-    assert file.shapes == {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    assert file.dtypes == {name: tensor.dtype for name, tensor in tensors.items()}
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_tensor_is_what_was_saved_in_the_wanted_dtype(kind, dtype, tmp_path):
-    tensors = some_tensors()
-    found = read_all(write(kind, tensors, tmp_path), dtype)
-    assert found.keys() == tensors.keys()
-    for name, tensor in tensors.items():
-        wanted = tensor.to(dtype) if tensor.is_floating_point() else tensor
-        assert_close(found[name], wanted, rtol=0, atol=0)  # a copy, or torch's own rounding
-        assert found[name].is_contiguous() and not found[name].requires_grad
-
-
-@pytest.mark.parametrize("kind", ["safetensors", *PICKLED])
-def test_tensors_longer_than_what_is_read_at_a_time_are_read_whole(kind, tmp_path):
-    tensor = torch.arange(3_000_000, dtype=torch.float32).reshape(1000, 3000)  # 12 MB, in pieces of 4 MiB
-    found = read_all(write(kind, {"long": tensor, "next": torch.ones(3)}, tmp_path))
-    assert torch.equal(found["long"], tensor) and torch.equal(found["next"], torch.ones(3))
+EXACTLY = dict(rtol=0, atol=0)  # nothing is computed
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_only_what_is_asked_for_is_read_one_by_one(kind, tmp_path):
+def test_every_tensor_is_what_was_saved(kind, tmp_path):
     file = open_tensors(write(kind, some_tensors(), tmp_path))
-    reading = file.read(["half", "decay", "conv.bias", "half"], CPU, torch.float32)
-    assert not isinstance(reading, list | dict)
-    assert sorted(name for name, _ in reading) == ["conv.bias", "decay", "half"]
-
-
-def test_a_tensor_that_is_not_there_is_named(tmp_path):
-    file = open_tensors(write("safetensors", some_tensors(), tmp_path))
-    with pytest.raises(ValueError, match=r"model\.safetensors has no tensors 'colour', 'size'"):
-        list(file.read(["size", "half", "colour"], CPU, torch.float32))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_becomes_of_the_file_does_not_matter(kind, tmp_path):
-    tensors = some_tensors()
-    found = read_all(write(kind, tensors, tmp_path))
-    for path in tmp_path.iterdir():
-        with open(path, "r+b") as file:
-            file.write(bytes(path.stat().st_size))
-        path.unlink()
-    for name, tensor in found.items():
-        assert torch.equal(tensor, tensors[name].to(tensor.dtype)), name
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_tensors_share_memory_neither_with_each_other_nor_with_the_file(kind, tmp_path):
-    path = write(kind, some_tensors(), tmp_path)
-    first, second = read_all(path), read_all(path)
-    before = {name: tensor.clone() for name, tensor in second.items()}
-    for tensor in first.values():
-        tensor.zero_()
-    for found in (second, read_all(path)):
-        assert all(torch.equal(found[name], before[name]) for name in before)
-    storages = [tensor.untyped_storage().data_ptr() for tensor in first.values() if tensor.numel()]
-    assert len(set(storages)) == len(storages)
-
-
-@pytest.mark.parametrize("kind", ["safetensors", *PICKLED])
-def test_a_file_that_is_cut_short_after_it_was_opened_is_an_error(kind, tmp_path):
-    path = write(kind, some_tensors(), tmp_path)
-    file = open_tensors(path)
-    os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(ValueError, match=r"model\.\w+ cannot be read: it is cut short"):
-        list(file.read(file.shapes, CPU, torch.float32))
-    path.unlink()
-    with pytest.raises(ValueError, match=r"model\.\w+ cannot be read: No such file"):
-        list(file.read(file.shapes, CPU, torch.float32))
+    assert_close(file.tensors, some_tensors(), **EXACTLY)
+    assert file.shapes == {name: tuple(tensor.shape) for name, tensor in some_tensors().items()}
 
 
 @pytest.mark.parametrize("kind", ["safetensors", *PICKLED])
 def test_the_name_of_a_file_does_not_matter(kind, tmp_path):
     path = write(kind, some_tensors(), tmp_path)
-    assert read_all(path.rename(tmp_path / "model.anything")).keys() == some_tensors().keys()
+    assert read_all(path.rename(tmp_path / "modèle 模型")).keys() == some_tensors().keys()
 
 
 def test_a_checkpoint_may_have_any_name_when_it_is_saved(tmp_path):
@@ -106,54 +35,105 @@ def test_a_checkpoint_may_have_any_name_when_it_is_saved(tmp_path):
     assert read_all(tmp_path / "modèle 模型.ckpt").keys() == some_tensors().keys()
 
 
-PEAK = r"""
-import json, re, sys
-from pathlib import Path
-import torch
-from weights.tensors import open_tensors
+def test_a_download_cache_links_index_and_shards_to_one_folder(tmp_path):
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0123"
+    blobs.mkdir(), snapshot.mkdir(parents=True)
+    index = write("shards", some_tensors(), snapshot).name
+    for number, file in enumerate(list(snapshot.iterdir())):
+        file.rename(blobs / str(number))
+        file.symlink_to(Path("../../blobs") / str(number))
+    assert read_all(snapshot / index).keys() == some_tensors().keys()
 
 
-def memory(what):  # not getrusage, whose peak includes that of the process that started this one
-    return 1024 * int(re.search(what + r":\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
+# ---------------------------------------------------------------------------------------------------------------------
+# what torch.save writes
 
 
-before = memory("VmRSS")
-for dtype in (torch.bfloat16, torch.float32):
-    for path in sys.argv[1:]:
-        file = open_tensors(Path(path))
-        tensors = dict(file.read(file.shapes, torch.device("cpu"), dtype))
-        size = sum(tensor.nbytes for tensor in tensors.values())
-        del tensors
-        print(json.dumps([memory("VmHWM") - before, size]))
-"""
+@pytest.mark.parametrize("kind", PICKLED)
+@pytest.mark.parametrize("wrappers", [0, 1, 2])
+def test_the_innermost_state_dict_counts_and_nothing_else(kind, wrappers, tmp_path):
+    checkpoint = {**some_tensors(), "global_step": 3, "name": "x", "betas": [torch.ones(2)], "none": None}
+    for _ in range(wrappers):
+        optimizer = {"state": {0: {"step": 1, "exp_avg": torch.ones(3)}}, "param_groups": [{"params": [0], "lr": 0.1}]}
+        checkpoint = {"epoch": 1, "state_dict": checkpoint, "optimizer_states": [optimizer], "other": torch.ones(1)}
+    assert_close(read_all(save(kind, checkpoint, tmp_path)), some_tensors(), **EXACTLY)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="measures with /proc")
-def test_reading_takes_no_more_memory_than_what_is_read(tmp_path):
-    shape, count = (1024, 2048), 36  # of 8 MiB each, 302 MB
-    torch.save({str(i): torch.zeros(shape) for i in range(count)}, tmp_path / "model.ckpt")
-    size = 4 * shape[0] * shape[1]
-    header = {
-        str(i): {"dtype": "F32", "shape": shape, "data_offsets": [i * size, (i + 1) * size]} for i in range(count)
+@pytest.mark.parametrize("kind", PICKLED)
+def test_the_state_dict_of_a_module_and_its_parameters_are_read(kind, tmp_path):
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    assert_close(read_all(save(kind, module.state_dict(), tmp_path)), dict(module.state_dict()), **EXACTLY)
+    found = read_all(save(kind, dict(module.named_parameters()), tmp_path))
+    assert torch.equal(found["0.weight"], module[0].weight) and not found["0.weight"].requires_grad
+
+
+@pytest.mark.parametrize("kind", PICKLED)
+def test_views_of_one_storage_are_each_read(kind, tmp_path):
+    base = torch.arange(24.0).reshape(4, 6)
+    views = {"whole": base, "turned": base.T, "part": base[1:3, ::2], "one": base[3, 5], "none": base[4:]}
+    views |= {"repeated": base[:, :1].expand(4, 3)}
+    assert_close(read_all(save(kind, views, tmp_path)), views, check_stride=False, **EXACTLY)
+
+
+@pytest.mark.parametrize("kind", PICKLED)
+def test_true_claims_are_believed(kind, tmp_path):
+    """Or all lies would be refused for a mistake in how they are written."""
+    claims = {"a": claim(), "b": claim(shape=(2,), stride=(3,)), "c": claim(offset=1, shape=(2, 2), stride=(1, 3))}
+    found = read_all(CHECKPOINTS[kind](pickled(claims, kind), tmp_path / "ckpt"))
+    assert {name: tensor.tolist() for name, tensor in found.items()} == {
+        "a": [[0, 1, 2], [3, 4, 5]],
+        "b": [0, 3],
+        "c": [[1, 4], [2, 5]],
     }
-    path = safetensors_of(json.dumps(header).encode(), b"", tmp_path)
-    os.truncate(path, path.stat().st_size + count * size)  # zeros, which a file system need not store
-    command = [sys.executable, "-c", PEAK, str(path), str(tmp_path / "model.ckpt")]
-    # what is freed goes back at once: not the allocator's habit is measured, but what reading holds
-    env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)}
-    ran = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=True)
-    measured = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert [read for _, read in measured] == [size * count // 2] * 2 + [size * count] * 2
-    for peak, read in measured:
-        print(f"{peak / read:.3f} times what was read")
-        # measured 1.056 in half precision and 1.028 in full: 8 MiB more than what is read, 4 of them the piece that is
-        # read at a time. A second copy of everything would make it 2; below 1 the measurement is wrong.
-        assert 0.9 * read < peak < 1.15 * read
 
 
-def test_a_tensor_for_which_there_is_no_memory_is_an_error(tmp_path):
-    path = tmp_path / "model.safetensors"
-    path.touch()
-    file = TensorFile(path, {"a": Stored(path, torch.float32, shape=(2**60,), stride=(1,), start=0)})
-    with pytest.raises(ValueError, match="no memory for a tensor of shape"):
-        next(file.read(["a"], CPU, torch.float32))
+@pytest.mark.parametrize("kind", PICKLED)
+@pytest.mark.parametrize("as_key", [True, False])
+def test_a_checkpoint_of_a_trainer_is_read_without_the_trainer(kind, as_key, tmp_path, monkeypatch):
+    """As CompVis published them: callbacks by class, with losses as numpy scalars."""
+    names = ["pytorch_lightning", "pytorch_lightning.callbacks", "pytorch_lightning.callbacks.model_checkpoint"]
+    with monkeypatch.context() as patch:
+        for name in names:
+            patch.setitem(sys.modules, name, types.ModuleType(name))
+        callback = type("ModelCheckpoint", (), {"__module__": names[-1], "__init__": lambda self: None})
+        sys.modules[names[-1]].ModelCheckpoint = callback
+        state = {"best_model_score": np.float64(0.25), "current_score": torch.tensor(0.25), "dirpath": "/tmp"}
+        instance = callback()
+        instance.__dict__.update(state)
+        checkpoint = {
+            "epoch": 5,
+            "callbacks": {callback: state} if as_key else [instance],
+            "lr_schedulers": [{"last_lr": np.float32(1e-4), "step": np.int64(3)}],
+            "state_dict": some_tensors(),
+        }
+        path = save(kind, checkpoint, tmp_path)
+    assert not any(name in sys.modules for name in names)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)  # so it takes more than torch's own list
+    assert_close(read_all(path), some_tensors(), **EXACTLY)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)  # which is as it was
+
+
+@pytest.mark.parametrize("kind", PICKLED)
+@pytest.mark.parametrize(
+    ("checkpoint", "match"),
+    [
+        ({}, "it holds no tensors"),
+        ({"epoch": 1, "model": {"weight": torch.ones(1)}}, r"its keys: \['epoch', 'model'\]"),
+        ([torch.ones(1)], "does not hold a dictionary of tensors"),
+        (torch.ones(1), "does not hold a dictionary of tensors"),
+        ({0: torch.ones(1), "a": torch.ones(1)}, "not a string"),
+        ({"state_dict": {None: 1, "a": torch.ones(1)}}, "not a string"),
+        ({"a": torch.ones(2).to_sparse()}, r"asks for 'torch\._utils\._rebuild_sparse_tensor'"),
+        ({"a": torch.ones(1, dtype=torch.complex64)}, r"asks for 'torch\.ComplexFloatStorage'"),
+    ],
+)
+def test_checkpoints_that_are_no_dictionaries_of_tensors_are_refused(kind, checkpoint, match, tmp_path):
+    refused(match, save(kind, checkpoint, tmp_path))
+
+
+def test_a_dictionary_that_contains_itself_ends(tmp_path):
+    checkpoint = {"a": torch.ones(2)}
+    checkpoint["state_dict"] = checkpoint
+    assert read_all(save("zip", checkpoint, tmp_path)).keys() == {"a"}

@@ -15,8 +15,8 @@ from public_files import write_folder
 from public_models import MAKERS, clip, public, vq_with_attention
 
 from ldm.config import AUTOENCODERS, CLIP_PRESETS, PRESETS
-from weights import tokenizers
-from weights.stored import TensorFile
+from weights import load as loading
+from weights.files import tokenizers
 
 SUFFIX = {"text2im": ".bin", "celebahq": ".bin"}  # these repositories have pickles alone
 
@@ -61,5 +61,5 @@ def single(folder, tmp_path_factory) -> Callable[[str], Path]:
 
 @pytest.fixture
 def nothing_is_read(monkeypatch):
-    monkeypatch.setattr(TensorFile, "read", lambda *_: pytest.fail("tensors are read"))
+    monkeypatch.setattr(loading, "fill", lambda *_: pytest.fail("tensors are read"))
     monkeypatch.setattr(tokenizers, "fetched", lambda name: pytest.fail(f"{name} is fetched"))

@@ -73,7 +73,7 @@ def test_an_autoencoder_that_is_none_of_the_known_ones_is_refused(tmp_path):
     path = save_checkpoint(tensors, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="do not fit kl, an autoencoder in a CompVis file") as error:
         load_autoencoder(path)
-    assert "1 missing (autoencoder.decoder.up_blocks.2.resnets.1.conv1.weight)" in str(error.value)
+    assert "1 missing ('autoencoder.decoder.up_blocks.2.resnets.1.conv1.weight')" in str(error.value)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def test_a_clip_as_transformers_describes_it_is_loaded(change, whole, clip_folde
         ({VISION: {"num_attention_heads": ...}}, "'num_attention_heads' of vision_config is 12; the CLIP here has 6"),
         ({VISION: {"patch_size": 16}}, "'patch_size' of vision_config is 16; the CLIP here has 8"),
         ({VISION: {"patch_size": ...}}, "'patch_size' of vision_config is 32; the CLIP here has 8"),
-        ({"model_type": "siglip"}, "'model_type' is 'siglip', not 'clip'"),
+        ({"model_type": "siglip"}, "'model_type' is 'siglip'; here it can be 'clip'"),
         ({TEXT: [1]}, "'text_config' is [1]"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 from hub.server import Hub
 from hub.toy import REPOSITORY, TOY
-from weights import cache as cached
+from weights import hub as cached
 from weights.checkpoints import CHECKPOINTS, Checkpoint
 from weights.hub import download
 

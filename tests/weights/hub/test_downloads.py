@@ -1,6 +1,5 @@
 """What comes from the hub: the files of a checkpoint byte for byte, no others, and once."""
 
-import io
 import os
 import subprocess
 import sys
@@ -41,14 +40,6 @@ def test_licence_size_and_commit_are_said_before_anything_is_fetched(get, hub, c
     total = sum(map(len, CONTENT.values())) / 1e6
     for text in ("licence openrail++: use is free, but", "maker/toy", REPOSITORY.commit, f"{total:.1f} MB to fetch"):
         assert text in said.err
-
-
-def test_the_clients_progress_bars_are_shown_on_a_terminal(get, monkeypatch):
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    monkeypatch.setattr(sys, "stderr", terminal)
-    get()
-    assert terminal.getvalue().count("100%") >= len(CONTENT)
 
 
 def test_the_settings_of_the_client_hold(hub, tmp_path):

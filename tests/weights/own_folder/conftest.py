@@ -8,7 +8,7 @@ import pytest
 from model_files import save_model
 from safetensors.torch import load_file, save_file
 
-from weights.stored import TensorFile
+from weights import load as loading
 
 
 @pytest.fixture(scope="module")
@@ -52,4 +52,4 @@ def change_config(folder):
 @pytest.fixture
 def nothing_is_read(monkeypatch):
     """Of tensors: what is wrong shows before."""
-    monkeypatch.setattr(TensorFile, "read", lambda *_: pytest.fail("tensors are read"))
+    monkeypatch.setattr(loading, "fill", lambda *_: pytest.fail("tensors are read"))

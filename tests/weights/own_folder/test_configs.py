@@ -33,7 +33,7 @@ def test_another_config_is_another_json():
 
 def test_a_name_in_a_config_is_escaped(change_config):
     message = refused("not a model configuration", change_config(lambda fields: fields.update({"\x1b[2J": 1})))
-    assert "\x1b" not in message and r"\x1b[2J: Unexpected" in message
+    assert "\x1b" not in message and r"\x1b[2J': Unexpected" in message
 
     def edit(fields):
         del fields["\x1b[2J"]

@@ -8,8 +8,6 @@ from model_files import refused
 from safetensors.torch import save_file
 from tensor_files import HTML
 
-from weights.stored import TensorFile
-
 BIAS = "unet.conv_in.bias"
 
 
@@ -19,33 +17,21 @@ BIAS = "unet.conv_in.bias"
     ids=["half", "empty", "web page"],
 )
 def test_a_damaged_file_of_tensors_is_refused(folder, damage, nothing_is_read):
-    """All the ways to damage one: test_containers."""
+    """All the ways to damage one: test_refused_files."""
     path = folder / "model.safetensors"
     path.write_bytes(damage(path.read_bytes()))
     assert refused("cannot be read: it is ", folder).startswith(str(path))
 
 
-def test_a_file_that_changes_while_it_is_read_gives_no_model(folder, monkeypatch):
-    """Cut short in the middle: what has been read till then is of no use to anyone."""
-    path, read = folder / "model.safetensors", TensorFile.read
-
-    def cut_and_read(self, *args):
-        path.write_bytes(path.read_bytes()[:-100])
-        yield from read(self, *args)
-
-    monkeypatch.setattr(TensorFile, "read", cut_and_read)
-    refused("cut short, or was changed while it was read", folder)
-
-
 def test_a_missing_tensor_is_named(change_tensors, nothing_is_read):
-    message = refused("do not fit tiny, a model of ours", change_tensors(lambda tensors: tensors.pop(BIAS)))
-    assert message.endswith(": 1 missing (unet.conv_in.bias)")
+    message = refused("do not fit 'tiny', a model of ours", change_tensors(lambda tensors: tensors.pop(BIAS)))
+    assert message.endswith(": 1 missing ('unet.conv_in.bias')")
 
 
 def test_an_extra_tensor_is_named(change_tensors, nothing_is_read):
     extra = {"unet.conv_in.scale": torch.ones(3)}
     message = refused("do not fit", change_tensors(lambda tensors: tensors.update(extra)))
-    assert message.endswith(": 1 left over (unet.conv_in.scale)")
+    assert message.endswith(": 1 left over ('unet.conv_in.scale')")
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 3, 3), (32, 4, 9), (4, 32, 3, 3), ()])
@@ -53,14 +39,14 @@ def test_a_tensor_of_the_wrong_shape_is_named_with_both_shapes(change_tensors, n
     """One that would broadcast, one with as many numbers, a transposed one, a scalar."""
     wrong = {"unet.conv_in.weight": torch.zeros(shape)}
     message = refused("do not fit", change_tensors(lambda tensors: tensors.update(wrong)))
-    assert message.endswith(f": 1 of the wrong shape (unet.conv_in.weight {shape} instead of (32, 4, 3, 3))")
+    assert message.endswith(f": 1 of the wrong shape ('unet.conv_in.weight' {shape} instead of (32, 4, 3, 3))")
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
 def test_whole_numbers_are_no_parameters(change_tensors, nothing_is_read, dtype):
     edit = lambda tensors: tensors.update({BIAS: tensors[BIAS].to(getattr(torch, dtype))})
     message = refused("do not fit", change_tensors(edit))
-    assert message.endswith(f"(unet.conv_in.bias whole numbers ({dtype}) instead of floating-point ones)")
+    assert message.endswith(f"('unet.conv_in.bias' {dtype} instead of floating-point numbers)")
 
 
 LONG = "n" * 1_000_000
@@ -69,19 +55,17 @@ LONG = "n" * 1_000_000
 @pytest.mark.parametrize(
     "name, said",
     [
-        ("\x1b[2J", r"\x1b[2J"),
-        ("unet.\x1b[2J.a\nb", r"unet.\x1b[2J.a\nb"),
-        (f"{LONG}.{LONG}", f"{'n' * 120}..."),
-        (LONG, f"{'n' * 120}..."),
+        ("unet.\x1b[2J.a\nb", r"'unet.\x1b[2J.a\nb'"),
+        (f"{LONG}.{LONG}", f"'{'n' * 199}..."),
     ],
-    ids=["terminal", "terminal and line", "long module", "long"],
+    ids=["terminal", "long"],
 )
 def test_a_tensors_name_is_escaped_and_cut(change_tensors, nothing_is_read, name, said):
     message = refused("do not fit", change_tensors(lambda tensors: tensors.update({name: torch.ones(1)})))
     assert message.endswith(f": 1 left over ({said})")
 
 
-@pytest.mark.parametrize("name, said", [("\x1b[2J", r"\x1b[2J"), (LONG, f"{'n' * 120}...")])
+@pytest.mark.parametrize("name, said", [("\x1b[2J", r"'\x1b[2J'"), (LONG, f"'{'n' * 199}...")])
 def test_the_names_of_a_file_that_is_no_model_are_escaped_and_cut(tmp_path, name, said):
     save_file({name: torch.ones(1)}, tmp_path / "file")
     assert refused("holds no latent diffusion model", tmp_path / "file").endswith(f"begin {said}")
@@ -98,11 +82,11 @@ def test_all_that_does_not_fit_is_said_at_once(change_tensors, nothing_is_read):
 
     message = refused("do not fit", change_tensors(edit))
     assert re.search(
-        r"a model of ours: \d+ missing \(text_encoder\.[\w.]+, text_encoder\.[\w.]+, text_encoder\.[\w.]+, \.\.\.\); "
-        r"1 left over \(extra\); 1 of the wrong shape \(unet\.conv_out\.bias \(3,\) instead of \(4,\)\)$",
+        r"a model of ours: \d+ missing \(('text_encoder\.[\w.]+', ){3}\.\.\.\); "
+        r"1 left over \('extra'\); 1 of the wrong shape \('unet\.conv_out\.bias' \(3,\) instead of \(4,\)\)$",
         message,
     )
 
 
 def test_the_weights_of_a_model_of_another_size_are_refused(change_config, nothing_is_read):
-    refused("do not fit tiny", change_config(lambda fields: fields["text"].update(width=32, hidden=32)))
+    refused("do not fit 'tiny'", change_config(lambda fields: fields["text"].update(width=32, hidden=32)))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ldm.config import AutoencoderConfig, BertConfig, CLIPConfig, ModelConfig, ScheduleConfig, TextConfig, UNetConfig
 from ldm.helpers.limits import DEEPEST, LONGEST
-from weights.kinds import WITHOUT, by_channels, by_class, wrong
-from weights.settings import Settings, cut
-from weights.tokenizers import pad_token
+from weights.files.json_settings import Settings, shown
+from weights.files.tokenizers import pad_token
+from weights.not_models import WITHOUT, by_channels, by_class, wrong
 
 log = logging.getLogger(__name__)
 
@@ -79,18 +79,10 @@ CLIPPING = ("DDIM", "DDPM")
 SAMPLERS_OWN_SPACING = {"use_beta_sigmas", "use_exponential_sigmas", "use_karras_sigmas", "use_lu_lambdas"}
 SAMPLERS_OWN = {
     *("algorithm_type", "clip_sample_range", "corrector_order", "disable_corrector", "dynamic_thresholding_ratio"),
-    *("euler_at_final", "final_sigmas_type", "flow_shift", "lambda_min_clipped", "lower_order_final"),
-    *(
-        "interpolation_type",
-        "original_inference_steps",
-        "predict_x0",
-        "predictor_order",
-        "rho",
-        "sample_max_value",
-        "sigma_data",
-    ),
-    *("sigma_max", "sigma_min", "sigma_schedule", "skip_prk_steps", "solver_order", "solver_p", "solver_type"),
-    *("time_shift_type", "timestep_scaling", "timestep_type", "variance_type"),
+    *("euler_at_final", "final_sigmas_type", "flow_shift", "interpolation_type", "lambda_min_clipped"),
+    *("lower_order_final", "original_inference_steps", "predict_x0", "predictor_order", "rho", "sample_max_value"),
+    *("sigma_data", "sigma_max", "sigma_min", "sigma_schedule", "skip_prk_steps", "solver_order", "solver_p"),
+    *("solver_type", "time_shift_type", "timestep_scaling", "timestep_type", "variance_type"),
 }
 
 
@@ -111,9 +103,7 @@ def unet_config(path: Path) -> UNetConfig:
     if prompted:
         per_level = isinstance(ask("attention_head_dim", (int, list), 8), list)
         heads = ask.sizes("attention_head_dim") if per_level else (ask.size("attention_head_dim", 8),) * len(widths)
-    middle = ask("mid_block_type", (str, type(None)), UNET_MIDDLES[prompted])
-    if middle not in (None, UNET_MIDDLES[prompted]):
-        raise ValueError(f"{path}: 'mid_block_type' is {cut(middle)}, which these classes do not have")
+    middle = ask.one_of("mid_block_type", (None, UNET_MIDDLES[prompted]), UNET_MIDDLES[prompted])
     config = ask.make(
         UNetConfig,
         widths=widths,
@@ -163,10 +153,8 @@ def autoencoder_config(path: Path) -> AutoencoderConfig:
 def text_config(path: Path, pad: str) -> TextConfig | BertConfig:
     """Of transformers' CLIPTextModel, or of the BERT of latent diffusion. `pad` is the tokenizer's to say."""
     ask = Settings(path)
-    kind = ask("model_type", str)
-    if kind == "ldmbert":
-        if ask("activation_function", str, "gelu") != "gelu":
-            raise ValueError(f"{path}: 'activation_function' is {ask('activation_function', str)!r}, not 'gelu'")
+    if ask("model_type", str) == "ldmbert":
+        ask.one_of("activation_function", ("gelu",), "gelu")
         return ask.make(
             BertConfig,
             vocabulary=ask.size("vocab_size"),
@@ -178,15 +166,9 @@ def text_config(path: Path, pad: str) -> TextConfig | BertConfig:
             length=ask.size("max_position_embeddings"),
             pad=pad,
         )
-    if kind == "clip_text_model" and ask("use_attention_mask", (bool, type(None)), None):
-        raise ValueError(f"{path}: 'use_attention_mask' is true; here padding is attended to like words")
-    if kind != "clip_text_model":
-        raise ValueError(f"{path}: 'model_type' is {cut(kind)}; prompts are read by clip_text_model or ldmbert here")
-    if ask("layer_norm_eps", float, 1e-5) != 1e-5:
-        raise ValueError(f"{path}: 'layer_norm_eps' is {ask('layer_norm_eps', float)!r}, not 1e-5")
-    activation = ask("hidden_act", str)
-    if activation not in ("quick_gelu", "gelu"):
-        raise ValueError(f"{path}: 'hidden_act' is {cut(activation)}, not 'quick_gelu' or 'gelu'")
+    ask.one_of("model_type", ("clip_text_model", "ldmbert"))
+    ask.one_of("use_attention_mask", (None, False), None)  # here padding is attended to like words
+    ask.one_of("layer_norm_eps", (1e-5,), 1e-5)
     return ask.make(
         TextConfig,
         vocabulary=ask.size("vocab_size"),
@@ -195,7 +177,7 @@ def text_config(path: Path, pad: str) -> TextConfig | BertConfig:
         heads=ask.size("num_attention_heads"),
         hidden=ask.size("intermediate_size"),
         length=ask.size("max_position_embeddings"),
-        activation=activation,
+        activation=ask.one_of("hidden_act", ("quick_gelu", "gelu")),
         pad=pad,
     )
 
@@ -207,8 +189,7 @@ def refuse_other_clip(path: Path, ours: CLIPConfig) -> None:
     what is transformers' default. What is said, must be ours each time; what is not said at all, by default.
     """
     ask = Settings(path)
-    if (kind := ask("model_type", str, "clip")) != "clip":
-        raise ValueError(f"{path}: 'model_type' is {cut(kind)}, not 'clip'")
+    ask.one_of("model_type", ("clip",), "clip")
     always = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}  # transformers' defaults, and ours
     for tower, silent, wanted in (
         ("text_config", {"num_attention_heads": 8}, {"num_attention_heads": ours.text.heads}),
@@ -222,7 +203,7 @@ def refuse_other_clip(path: Path, ours: CLIPConfig) -> None:
         for key, value in (always | wanted).items():
             said = [copy[key] for copy in copies if key in copy] or [(always | silent)[key]]
             if wrong := [other for other in said if other != value]:
-                raise ValueError(f"{path}: {key!r} of {tower} is {cut(wrong[0])}; the CLIP here has {value!r}")
+                raise ValueError(f"{path}: {key!r} of {tower} is {shown(wrong[0])}; the CLIP here has {value!r}")
 
 
 def schedule_config(path: Path, repaired: bool = True) -> ScheduleConfig:
@@ -240,24 +221,19 @@ def schedule_config(path: Path, repaired: bool = True) -> ScheduleConfig:
     sampler = ask("_class_name", str, "DDIMScheduler")
     clips = ask("clip_sample", (bool, type(None)), sampler.startswith(CLIPPING))
     predicted = {"epsilon": "eps", "v_prediction": "v"}
-    spacing = ask("timestep_spacing", str, "leading" if sampler.startswith(LEADING) else "linspace")
-    betas, prediction = ask("beta_schedule", str), ask("prediction_type", str, "epsilon")
-    for key, value, known in (
-        ("prediction_type", prediction, tuple(predicted)),
-        ("timestep_spacing", spacing, ("leading", "trailing", "linspace")),
-        ("beta_schedule", betas, ("scaled_linear", "linear")),
-    ):
-        if value not in known:
-            raise ValueError(f"{path}: {key!r} is {cut(value)}; here it can be {' or '.join(known)}")
+    prediction = ask.one_of("prediction_type", tuple(predicted), "epsilon")
+    usual_spacing = "leading" if sampler.startswith(LEADING) else "linspace"
+    spacing = ask.one_of("timestep_spacing", ("leading", "trailing", "linspace"), usual_spacing)
+    betas = ask.one_of("beta_schedule", ("scaled_linear", "linear"))
     if clips and not repaired:
         raise ValueError(f"{path}: 'clip_sample' is true, which the samplers here do not have")
     if ask.values.get("clip_sample"):
         log.info("%s: clip_sample true is outdated; false is taken, as by diffusers' StableDiffusionPipeline", path)
     if spacing == "linspace":
-        log.info("%s: %s spaces its time steps by linspace; here they are trailing", path, cut(sampler))
+        log.info("%s: %s spaces its time steps by linspace; here they are trailing", path, shown(sampler))
         spacing = "trailing"
     if own := [key for key in SAMPLERS_OWN_SPACING if ask.values.get(key)]:
-        log.info("%s: %s has %s; here time steps are %s", path, cut(sampler), ", ".join(own), spacing)
+        log.info("%s: %s has %s; here time steps are %s", path, shown(sampler), ", ".join(own), spacing)
     to_one = ask("set_alpha_to_one", bool, not sampler.startswith("PNDM")) or sampler.startswith(SIGMAS)
     offset = ask("steps_offset", int, 0)
     if repaired and spacing == "leading" and offset != 1:
@@ -289,7 +265,9 @@ def refuse_components(folder: Path, index: Settings) -> None:
             continue
         kind = by_class(str(part))
         what = kind.what if kind and kind.advice == WITHOUT else "a part that changes its images"
-        raise ValueError(f"{folder} has {what} (model_index.json: {cut(key)} is {cut(part)}), not read here: {WITHOUT}")
+        raise ValueError(
+            f"{folder} has {what} (model_index.json: {shown(key)} is {shown(part)}), not read here: {WITHOUT}"
+        )
     if (index.values.get("image_encoder") or [None])[-1]:
         log.info("%s: the image encoder is not read; it serves an IP-adapter alone, which is not here", folder)
 
@@ -331,6 +309,6 @@ def latent_side(path: Path, repaired: bool) -> int:
     side, version = ask.size("sample_size", 64), ask("_diffusers_version", str, "")
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if repaired and side < 64 and numbers and tuple(map(int, numbers.groups())) < (0, 9):
-        log.info("%s: sample_size %d of diffusers %s is outdated; 64 is taken", path, side, cut(version))
+        log.info("%s: sample_size %d of diffusers %s is outdated; 64 is taken", path, side, shown(version))
         return 64
     return side

@@ -1,7 +1,6 @@
 """The contract of loading: every tensor of the files used, every parameter filled, every shape equal; otherwise one
 error that says what does not fit, and nothing is loaded."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -10,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from weights.layouts import Layout, Source, whole
-from weights.stored import shown
-from weights.tensors import TensorFile
+from weights.files.json_settings import shown
+from weights.files.tensors import TensorFile
+from weights.key_names import Layout, Source
 
 Shapes = Mapping[str, tuple[int, ...]]
 SHOWN = 3  # names, in an error
@@ -63,9 +62,9 @@ def misfit(wanted: Shapes, pieces: Iterable[Piece], is_dropped: Callable[[str], 
                 missing.append(name)
             elif (found := picked_shape(source, file.shapes[source.name])) != wanted[name]:
                 misshapen[name] = f"{found} instead of {wanted[name]}"
-            elif not file.dtypes[source.name].is_floating_point:
-                kind = str(file.dtypes[source.name]).removeprefix("torch.")
-                misshapen[name] = f"whole numbers ({kind}) instead of floating-point ones"
+            elif not file.tensors[source.name].is_floating_point():
+                kind = str(file.tensors[source.name].dtype).removeprefix("torch.")
+                misshapen[name] = f"{kind} instead of floating-point numbers"
     return Misfit(sorted(missing + list(wanted.keys() - covered)), left_over, misshapen)
 
 
@@ -80,15 +79,15 @@ def picked_shape(source: Source, shape: tuple[int, ...]) -> tuple[int, ...]:
 def fill(model: nn.Module, pieces: Iterable[Piece], device: torch.device, dtype: torch.dtype) -> None:
     """Make the tensors of files the parameters of a model, which `misfit` has found nothing against.
 
-    Tensors are read one at a time, straight to their device and dtype: at no time is a second copy of the model there.
+    Each is copied out of its file by itself, to its device and dtype: at no time is a second copy of the model there.
     """
-    tensors = {}
-    for file, layout in pieces:
-        takers = defaultdict(list)
-        for name, source in layout.items():
-            takers[source.name].append((name, source.pick))
-        for found, tensor in file.read(takers.keys(), device, dtype):
-            for name, pick in takers[found]:
-                # a part of a tensor shall not keep all of it in memory
-                tensors[name] = tensor if pick is whole else pick(tensor).clone()
+    as_wanted = dict(device=device, dtype=dtype, copy=True, memory_format=torch.contiguous_format)
+    try:
+        tensors = {
+            name: source.pick(file.tensors[source.name]).to(**as_wanted)
+            for file, layout in pieces
+            for name, source in layout.items()
+        }
+    except RuntimeError as e:
+        raise ValueError(f"no memory for the model's parameters: {e}") from e
     model.load_state_dict(tensors, assign=True)

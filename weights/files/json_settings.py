@@ -37,19 +37,25 @@ class Settings:
         # to Python, true and false are numbers
         number = isinstance(value, bool) and bool not in (kind if isinstance(kind, tuple) else (kind,))
         if value is not default and (not isinstance(value, kind) or number):
-            raise ValueError(f"{self.path}: {key!r} is {cut(value)}")
+            raise ValueError(f"{self.path}: {key!r} is {shown(value)}")
+        return value
+
+    def one_of(self, key: str, known: tuple, default: Any = ...) -> Any:
+        value = self(key, (object, bool), default)
+        if value not in known:
+            raise ValueError(f"{self.path}: {key!r} is {shown(value)}; here it can be {' or '.join(map(repr, known))}")
         return value
 
     def size(self, key: str, default: Any = ..., most: int = LARGEST) -> int:
         value = self(key, int, default)
         if not 1 <= value <= most:
-            raise ValueError(f"{self.path}: {key!r} is {cut(value)}, which is not a size from 1 to {most}")
+            raise ValueError(f"{self.path}: {key!r} is {shown(value)}, which is not a size from 1 to {most}")
         return value
 
     def sizes(self, key: str) -> tuple[int, ...]:
         values = self(key, list)
         if not values or not all(type(v) is int and 1 <= v <= LARGEST for v in values):
-            raise ValueError(f"{self.path}: {key!r} is {cut(values)}, which is not a list of sizes to {LARGEST}")
+            raise ValueError(f"{self.path}: {key!r} is {shown(values)}, which is not a list of sizes to {LARGEST}")
         return tuple(values)
 
     def number(self, key: str, default: Any = ...) -> float:
@@ -57,7 +63,7 @@ class Settings:
         try:
             return float(value)
         except OverflowError as e:
-            raise ValueError(f"{self.path}: {key!r} is {cut(value)}, which is too large") from e
+            raise ValueError(f"{self.path}: {key!r} is {shown(value)}, which is too large") from e
 
     def make(self, kind: Callable[..., Config], **fields) -> Config:
         """A config of these fields. Raises ValueError, with the file's path, if they do not fit together."""
@@ -74,7 +80,7 @@ class Settings:
         try:
             return [known[tuple(map(str, pair))] for pair in zip(down, reversed(up))]
         except KeyError as e:
-            raise ValueError(f"{self.path}: no level here has the blocks {cut(e.args[0])}") from None
+            raise ValueError(f"{self.path}: no level here has the blocks {shown(e.args[0])}") from None
 
     def finish(self, fixed: dict, whose: str = "these classes") -> None:
         for key, value in self.values.items():
@@ -82,10 +88,10 @@ class Settings:
                 continue
             per_level = value if isinstance(value, list) and value else [value]
             if not all(each == fixed[key] if key in fixed else each in OFF for each in per_level):
-                raise ValueError(f"{self.path}: {cut(key)} is {cut(value)}, which {whose} do not have")
+                raise ValueError(f"{self.path}: {shown(key)} is {shown(value)}, which {whose} do not have")
 
 
-def cut(value: object) -> str:
-    """A value as a message has it. A file may hold megabytes of it."""
+def shown(value: object) -> str:
+    """What a file holds, in one line of a message, without control characters. A file may hold megabytes of it."""
     text = repr(value)
     return text if len(text) <= 200 else text[:200] + "..."

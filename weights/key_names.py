@@ -7,7 +7,7 @@ one matrix. Both layouts are rules that follow from a config; no list of keys is
 
 import re
 from collections.abc import Callable, Collection
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 from einops import rearrange
@@ -109,15 +109,18 @@ PREFIXES = {
 
 
 def renamed(name: str, modules: dict[str, str]) -> str:
-    """The name with its longest module that is in the table replaced."""
-    parts = name.split(".")
-    for depth in range(len(parts) - 1, 0, -1):
-        module = ".".join(parts[:depth])
-        if module in modules:
-            return ".".join([modules[module], *parts[depth:]])
-    return name
+    """The name, with the module that it begins with replaced as the table has it."""
+    begins = next((module for module in modules if name.startswith(f"{module}.")), None)
+    return modules[begins] + name.removeprefix(begins) if begins else name
 
 
+UNET = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
 RESIDUAL = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
@@ -127,61 +130,34 @@ RESIDUAL = {
     "conv_shortcut": "skip_connection",
 }
 QKV = ["to_q", "to_k", "to_v"]
-
-
-@cache
-def unet_modules(config: UNetConfig) -> dict[str, str]:
-    """A block of the way down or up is a residual block, its attention and a change of resolution, as far as it has
-    them: 0, 1, 2. Blocks are numbered through the levels."""
-    table = {
-        "time_embedding.linear_1": "time_embed.0",
-        "time_embedding.linear_2": "time_embed.2",
-        "conv_in": "input_blocks.0.0",
-        "conv_norm_out": "out.0",
-        "conv_out": "out.2",
-    }
-
-    def residual(ours: str, theirs: str) -> None:
-        table.update({f"{ours}.{a}": f"{theirs}.{b}" for a, b in RESIDUAL.items()})
-
-    def attention(ours: str, theirs: str) -> None:
-        table[ours] = theirs
-        table[f"{ours}.group_norm"] = f"{theirs}.norm"
-        table[f"{ours}.to_out.0"] = f"{theirs}.proj_out"
-        table.update({f"{ours}.{x}": f"{theirs}.qkv" for x in QKV})
-
-    n, levels = config.layers + 1, len(config.widths)  # blocks of a level on the way up; one of the way down halves
-    for i in range(levels):
-        for j in range(config.layers):
-            residual(f"down_blocks.{i}.resnets.{j}", f"input_blocks.{n * i + j + 1}.0")
-            attention(f"down_blocks.{i}.attentions.{j}", f"input_blocks.{n * i + j + 1}.1")
-        table[f"down_blocks.{i}.downsamplers.0.conv"] = f"input_blocks.{n * (i + 1)}.0.op"
-        for j in range(n):
-            residual(f"up_blocks.{i}.resnets.{j}", f"output_blocks.{n * i + j}.0")
-            attention(f"up_blocks.{i}.attentions.{j}", f"output_blocks.{n * i + j}.1")
-        after = 1 + config.attention[levels - 1 - i]
-        table[f"up_blocks.{i}.upsamplers.0.conv"] = f"output_blocks.{n * (i + 1) - 1}.{after}.conv"
-    for j in range(2):
-        residual(f"mid_block.resnets.{j}", f"middle_block.{2 * j}")
-    attention("mid_block.attentions.0", "middle_block.1")
-    return table
+ATTENTION = {"group_norm": "norm", "to_out.0": "proj_out"} | dict.fromkeys(
+    QKV, "qkv"
+)  # without a transformer around it
 
 
 def unet_source(name: str, config: UNetConfig) -> Source:
-    theirs, leaf = renamed(name, unet_modules(config)), name.rsplit(".", 2)[-2]
+    """A block of the way down or up is a residual block, its attention and a change of resolution, as far as it has
+    them: 0, 1, 2. Blocks are numbered through the levels."""
+    found = re.fullmatch(r"(down|mid|up)_blocks?(?:\.(\d+))?\.(\w+)\.(\d+)\.(.+)", name)
+    if not found:
+        return Source(renamed(name, UNET))
+    way, what, rest = found[1], found[3], found[5]
+    i, j, n = int(found[2] or 0), int(found[4]), config.layers + 1  # blocks of a level up; one of the way down halves
+    if what == "downsamplers":
+        return Source(f"input_blocks.{n * (i + 1)}.0.{renamed(rest, {'conv': 'op'})}")
+    if what == "upsamplers":
+        return Source(f"output_blocks.{n * (i + 1) - 1}.{1 + config.attention[-1 - i]}.{rest}")
+    block = {"down": f"input_blocks.{n * i + j + 1}", "mid": "middle_block", "up": f"output_blocks.{n * i + j}"}[way]
+    if what == "resnets":
+        return Source(f"{block}.{2 * j if way == 'mid' else 0}.{renamed(rest, RESIDUAL)}")
+    theirs = f"{block}.1.{renamed(rest, ATTENTION)}"
     if ".qkv." in theirs:
-        return Source(theirs, partial(per_head, which=QKV.index(leaf), heads=heads_of(name, config)))
+        last = len(config.widths) - 1
+        heads = config.heads_at({"down": i, "mid": last, "up": last - i}[way])
+        return Source(theirs, partial(per_head, which=QKV.index(rest.split(".")[0]), heads=heads))
     if config.context_width is None and theirs.endswith(".proj_out.weight"):
         return Source(theirs, as_matrix)
     return Source(theirs)
-
-
-def heads_of(name: str, config: UNetConfig) -> int:
-    """Of the attention that a parameter belongs to."""
-    place, index, *_ = name.split(".")
-    last = len(config.widths) - 1
-    level = {"down_blocks": lambda: int(index), "mid_block": lambda: last, "up_blocks": lambda: last - int(index)}
-    return config.heads_at(level[place]())
 
 
 def per_head(tensor: Tensor, which: int, heads: int) -> Tensor:
@@ -195,47 +171,32 @@ def as_matrix(tensor: Tensor) -> Tensor:
     return tensor.flatten(1)
 
 
-@cache
-def autoencoder_modules(config: AutoencoderConfig) -> dict[str, str]:
-    """The decoder's levels are numbered from the last, the one that it runs last is 0."""
-    table, levels = {}, len(config.widths)
-
-    def residual(ours: str, theirs: str) -> None:
-        table[ours] = theirs
-        table[f"{ours}.conv_shortcut"] = f"{theirs}.nin_shortcut"
-
-    def attention(ours: str, theirs: str) -> None:
-        names = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
-        table.update({f"{ours}.{a}": f"{theirs}.{b}" for a, b in names.items()})
-
-    for side, down, layers in (("encoder", "down", config.layers), ("decoder", "up", config.layers + 1)):
-        for i in range(levels):
-            ours, theirs = f"{side}.{down}_blocks.{i}", f"{side}.{down}.{i if down == 'down' else levels - 1 - i}"
-            for j in range(layers):
-                residual(f"{ours}.resnets.{j}", f"{theirs}.block.{j}")
-                attention(f"{ours}.attentions.{j}", f"{theirs}.attn.{j}")
-            table[f"{ours}.{down}samplers.0"] = f"{theirs}.{down}sample"
-        for j in range(2):
-            residual(f"{side}.mid_block.resnets.{j}", f"{side}.mid.block_{j + 1}")
-        attention(f"{side}.mid_block.attentions.0", f"{side}.mid.attn_1")
-        table[f"{side}.conv_norm_out"] = f"{side}.norm_out"
-    return table
-
-
 def autoencoder_source(name: str, config: AutoencoderConfig) -> Source:
-    theirs = renamed(name, autoencoder_modules(config))
-    is_matrix = re.search(r"attentions\.\d+\.to_\w+(\.0)?\.weight$", name)
-    return Source(theirs, as_matrix) if is_matrix else Source(theirs)
+    """The decoder's levels are numbered from the last, the one that it runs last is 0."""
+    found = re.fullmatch(r"(encoder|decoder)\.(down|mid|up)_blocks?(?:\.(\d+))?\.(\w+)\.(\d+)\.(.+)", name)
+    if not found:
+        return Source(name.replace("conv_norm_out", "norm_out"))
+    side, way, level, what, j, rest = found.groups()
+    i = int(level or 0) if way != "up" else len(config.widths) - 1 - int(level)
+    place, number = (f"{side}.mid", f"_{int(j) + 1}") if way == "mid" else (f"{side}.{way}.{i}", f".{j}")
+    if what.endswith("samplers"):
+        return Source(f"{place}.{way}sample.{rest}")
+    if what == "resnets":
+        return Source(f"{place}.block{number}.{rest.replace('conv_shortcut', 'nin_shortcut')}")
+    names = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+    is_matrix = rest.startswith("to_") and rest.endswith(".weight")
+    return Source(f"{place}.attn{number}.{renamed(rest, names)}", as_matrix if is_matrix else whole)
 
 
-@cache
-def open_clip_modules(config: TextConfig) -> dict[str, str]:
-    table = {"embeddings.token_embedding": "token_embedding", "final_layer_norm": "ln_final"}
-    names = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
-    names["self_attn.out_proj"] = "attn.out_proj"
-    for i in range(config.layers):
-        table.update({f"encoder.layers.{i}.{a}": f"transformer.resblocks.{i}.{b}" for a, b in names.items()})
-    return table
+OPEN_CLIP_NAMES = {
+    "embeddings.token_embedding": "token_embedding",
+    "final_layer_norm": "ln_final",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+    "self_attn.out_proj": "attn.out_proj",
+}
 
 
 def clip_source(name: str, config: TextConfig) -> Source:
@@ -244,33 +205,37 @@ def clip_source(name: str, config: TextConfig) -> Source:
         return Source(name)
     if name == "embeddings.position_embedding.weight":
         return Source("positional_embedding")
-    in_attention = re.fullmatch(r"encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)", name)
-    if in_attention:
-        layer, which, leaf = in_attention.groups()
+    if not (found := re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)", name)):
+        return Source(renamed(name, OPEN_CLIP_NAMES))
+    layer, rest = found.groups()
+    if in_attention := re.fullmatch(r"self_attn\.([qkv])_proj\.(weight|bias)", rest):
+        which, leaf = in_attention.groups()
         return Source(f"transformer.resblocks.{layer}.attn.in_proj_{leaf}", partial(third, which="qkv".index(which)))
-    return Source(renamed(name, open_clip_modules(config)))
+    return Source(f"transformer.resblocks.{layer}.{renamed(rest, OPEN_CLIP_NAMES)}")
 
 
 def third(tensor: Tensor, which: int) -> Tensor:
     return tensor.chunk(3)[which]
 
 
-@cache
-def bert_modules(config: BertConfig) -> dict[str, str]:
-    """Attention and feed-forward are numbered as layers of their own, each with its norm."""
-    table = {"embed_tokens": "token_emb", "embed_positions": "pos_emb.emb", "layer_norm": "norm"}
-    names = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}
-    for i in range(config.layers):
-        first, second = f"attn_layers.layers.{2 * i}", f"attn_layers.layers.{2 * i + 1}"
-        table.update({f"layers.{i}.self_attn.{a}": f"{first}.1.{b}" for a, b in names.items()})
-        table[f"layers.{i}.self_attn_layer_norm"] = f"{first}.0"
-        table[f"layers.{i}.final_layer_norm"] = f"{second}.0"
-        table[f"layers.{i}.fc1"], table[f"layers.{i}.fc2"] = f"{second}.1.net.0.0", f"{second}.1.net.2"
-    return table
+BERT = {"embed_tokens": "token_emb", "embed_positions": "pos_emb.emb", "layer_norm": "norm"}
+BERT_LAYER = {  # attention and feed-forward are numbered as layers of their own, each with its norm
+    "self_attn_layer_norm": "{first}.0",
+    "self_attn.q_proj": "{first}.1.to_q",
+    "self_attn.k_proj": "{first}.1.to_k",
+    "self_attn.v_proj": "{first}.1.to_v",
+    "self_attn.out_proj": "{first}.1.to_out",
+    "final_layer_norm": "{second}.0",
+    "fc1": "{second}.1.net.0.0",
+    "fc2": "{second}.1.net.2",
+}
 
 
 def bert_source(name: str, config: BertConfig) -> Source:
-    return Source(renamed(name, bert_modules(config)))
+    if not (found := re.fullmatch(r"layers\.(\d+)\.(.+)", name)):
+        return Source(renamed(name, BERT))
+    first, theirs = 2 * int(found[1]), renamed(found[2], BERT_LAYER)
+    return Source("attn_layers.layers." + theirs.format(first=first, second=first + 1))
 
 
 SOURCES: dict[type, Callable[..., Source]] = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from ldm.config import BertConfig, ModelConfig
-from weights.settings import cut
+from weights.files.json_settings import shown
 
 log = logging.getLogger(__name__)
 
@@ -65,13 +65,13 @@ class OriginalSettings:
         }
         for key, value in ours.items():
             if self.params.get(key, value) != value:
-                raise ValueError(f"{self.path}: {key!r} is {cut(self.params[key])}; {config.name} has {value}")
+                raise ValueError(f"{self.path}: {key!r} is {shown(self.params[key])}; {config.name} has {value}")
         stage = self.params.get("cond_stage_config") or {}
         params = (stage.get("params") or {}) if isinstance(stage, dict) else {}
         layer = params.get("layer") if isinstance(params, dict) else None
         usual = "penultimate" if text and not isinstance(text, BertConfig) and text.activation == "gelu" else "last"
         if layer not in (None, usual):
-            raise ValueError(f"{self.path}: the text encoder's 'layer' is {cut(layer)}; {config.name} has {usual!r}")
+            raise ValueError(f"{self.path}: the text encoder's 'layer' is {shown(layer)}; {config.name} has {usual!r}")
         predicts = parameterisation or self.parameterisation
         if predicts in (None, schedule.parameterisation):
             return config

@@ -16,8 +16,8 @@ from tokenizers import AddedToken
 from ldm.config import BertConfig, TextConfig
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from ldm.zoo.wordpiece import BertTokenizer
-from weights.public import fetched, files_of
-from weights.settings import Settings, cut
+from weights.checkpoints import fetched, files_of
+from weights.files.json_settings import Settings, shown
 
 NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")  # of two for one token the later counts
 FIXED = {"padding_side": "right", "split_special_tokens": False}
@@ -124,7 +124,7 @@ def tokenizer(folder: Path, config: TextConfig | BertConfig, among: Collection[P
         model = files.parsed("tokenizer.json", Model, files.values("tokenizer.json").get("model"))
         merges = [tuple(merge.split(" ")) if isinstance(merge, str) else merge for merge in model.merges]
         if wrong := [merge for merge in merges if len(merge) != 2]:
-            raise ValueError(f"{folder / 'tokenizer.json'}: the merge {cut(wrong[0])} is not of two pieces")
+            raise ValueError(f"{folder / 'tokenizer.json'}: the merge {shown(wrong[0])} is not of two pieces")
         return CLIPTokenizer.from_vocabulary(model.vocab, merges, config, files.added(), files.named())
     if missing:
         raise ValueError(f"the model's tokenizer in {folder} lacks {', '.join(missing)}")
@@ -140,7 +140,7 @@ def refuse_settings(files: Files, config: TextConfig | BertConfig) -> None:
     for key, value in {**(FIXED_IN_BERT if bert else FIXED), **names}.items():
         said = settings.get(key)
         if said is not None and (_content(said) if key in names else said) != value:
-            raise ValueError(f"{files.folder}: {key!r} is {cut(said)}, which the tokenizer here does not have")
+            raise ValueError(f"{files.folder}: {key!r} is {shown(said)}, which the tokenizer here does not have")
     length = settings.get("model_max_length")
     if not bert and isinstance(length, int) and length < config.length:  # a larger one is a library's "unlimited"
         raise ValueError(

@@ -5,8 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from weights.settings import Settings
-from weights.stored import shown
+from weights.files.json_settings import Settings, shown
 
 Shapes = Mapping[str, tuple[int, ...]]
 

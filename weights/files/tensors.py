@@ -1,0 +1,278 @@
+"""The tensors of a file, mapped into memory, not yet read.
+
+The safetensors library reads `.safetensors`, and torch.load what `torch.save` wrote, with weights_only and nothing on
+its list but tensors, plain containers and stand-ins for what trainers leave in their checkpoints. What they do not do
+is done here: telling what a file is by its first bytes, indexes of shards, refusing a pickle that asks for anything
+else before it runs, checksums, and one ValueError for all that can be wrong.
+"""
+
+import io
+import json
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from weights.files.json_settings import shown
+
+MAX_HEADER = 16 * 2**20  # bytes of JSON; fifty times Stable Diffusion's
+MAX_PICKLE = 4 * 2**20  # bytes; Stable Diffusion's has a tenth
+MAX_ITEMS = 10_000  # of a tuple, counting those of tuples in it, and on the stack; torch.save needs a tenth
+
+ELSEWHERE = "get the weights as .safetensors"
+OTHERS = {  # how files that hold no tensors for us begin
+    rb"version https://git-lfs": "a git-lfs pointer, not the file: run `git lfs pull`, or download the file itself",
+    rb"(\xef\xbb\xbf)?\s*<": "a web page, not the file: its download failed",
+    rb"\x1f\x8b": "packed by gzip: unpack it first",
+    rb"GGUF": f"a GGUF file, whose numbers are quantised: {ELSEWHERE}",
+    rb"\x08[\x01-\x14]\x12": f"an ONNX graph: {ELSEWHERE}",
+    rb"\x89HDF": f"an HDF5 file, of TensorFlow: {ELSEWHERE}",
+    rb"\x93NUMPY": f"an array of NumPy: {ELSEWHERE}",
+    rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP": "an image, and no model",
+    rb"7z\xbc\xaf|Rar!": "an archive: unpack it first",
+    rb"\x80": f"a pickle that torch.save did not write in its own protocol, and may run code: {ELSEWHERE}",
+    rb"$": "empty",
+}
+LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # how torch.save began before zip
+
+NESTS = ("string_to_param", "image_proj", "ip_adapter")  # of embeddings and adapters, which are told by them
+
+
+class Leftover:
+    """Stands for what a trainer left in its checkpoint: its callbacks by class, their losses as numpy scalars."""
+
+    def __init__(self, *_):
+        pass
+
+    def __setstate__(self, _):
+        pass
+
+
+LEFTOVERS = {
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+}
+STORAGES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+KNOWN = LEFTOVERS | {f"torch.{kind}Storage" for kind in STORAGES}
+KNOWN |= {"collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"}
+KNOWN |= {"_codecs.encode"}  # a numpy scalar's bytes
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """The tensors of a file, or of a file and its shards, by name. They are the file's own pages: to be copied before
+    they are used. A file that becomes shorter meanwhile ends the process."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+
+
+def open_tensors(path: Path) -> TensorFile:
+    """The tensors of a `.safetensors` file, of an index of such files, or of a checkpoint written by `torch.save`.
+
+    Of a checkpoint, the dictionary of tensors under "state_dict" counts (see `tensors_in`). The shards of an index lie
+    in the same folder, and hold just the tensors that it lists for them.
+
+    Raises:
+        ValueError: the file, or a shard, is not there, is none of these, is damaged, or is not safe to read.
+    """
+    return TensorFile(path, _open(path))
+
+
+def _open(path: Path, may_be_index: bool = True) -> dict[str, Tensor]:
+    with _blaming(path):
+        if not path.is_file():
+            raise ValueError("there is no such file")
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(1024)
+        # first what could be taken for text: the length of a safetensors header may begin with any byte
+        if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER:
+            tensors = safetensors.torch.load_file(path)
+        elif head.startswith((b"PK\x03\x04", LEGACY_MAGIC)):
+            tensors = _checkpoint(path, zipped=head.startswith(b"PK"))
+        elif may_be_index and head.lstrip().startswith(b"{"):
+            return _shards(path)
+        else:
+            what = next((what for start, what in OTHERS.items() if re.match(start, head, re.DOTALL)), None)
+            raise ValueError(f"it is {what or f'no file of tensors, or damaged: it begins with {head[:16]!r}'}")
+        for name, tensor in tensors.items():  # strides of 0 let a few bytes claim any shape
+            if tensor.nbytes > size or tensor.dim() > 8 or min(tensor.shape, default=0) < 0:
+                raise ValueError(f"{shown(name)}, of shape {shown(tuple(tensor.shape))}, cannot be in this file")
+        return tensors
+
+
+def _shards(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as file:
+        index = json.loads(file.read(MAX_HEADER))
+    shard_of = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(shard_of, dict) or not shard_of or not all(isinstance(s, str) for s in shard_of.values()):
+        raise ValueError("it is JSON, but not an index of shards: it has no weight_map from tensors to files")
+    found = {}
+    for shard in sorted(set(shard_of.values())):
+        if not re.fullmatch(r"\w[\w.-]*", shard, re.ASCII):
+            raise ValueError(f"a shard must be a file in the same folder, with a plain name, not {shown(shard)}")
+        tensors = _open(path.parent / shard, may_be_index=False)
+        # where they really are: a download cache links both to one folder
+        if (path.parent / shard).resolve().parent != path.resolve().parent:
+            raise ValueError(f"the shard {shard} is a link to another folder")
+        if differ := {name for name in shard_of if shard_of[name] == shard} ^ tensors.keys():
+            raise ValueError(f"index and shard {shard} differ in {shown(sorted(differ))}")
+        found |= tensors
+    return found
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# what torch.save wrote
+
+
+def _checkpoint(path: Path, zipped: bool) -> dict[str, Tensor]:
+    """Mapped, but for the format before zip, which torch.load reads whole."""
+    loaded: list[int] = []  # bytes of numbers
+
+    def note(storage: torch.UntypedStorage, _: str) -> torch.UntypedStorage:
+        loaded.append(storage.nbytes())
+        return storage
+
+    if zipped:
+        sizes = _check_archive(path)
+    else:
+        begins, keys = _check_legacy(path)
+    stand_ins = torch.serialization.safe_globals([(Leftover, name) for name in LEFTOVERS])
+    misnamed = path.suffix == ".safetensors"  # torch.load goes by the name of a path, and maps nothing but paths
+    with stand_ins, warnings.catch_warnings(action="ignore"), path.open("rb") as file:
+        source = file if misnamed else path
+        checkpoint = torch.load(source, map_location=note, weights_only=True, mmap=zipped and not misnamed)
+    # torch.load takes the pickle's word for how many numbers there are
+    if zipped:
+        as_said = sorted(filter(None, loaded)) == sizes
+    else:
+        as_said = keys == len(loaded) and begins + sum(8 + size for size in loaded) == path.stat().st_size
+    if not as_said:
+        raise ValueError("it is damaged: its numbers are not there, or not as many as its pickle says")
+    return tensors_in(checkpoint)
+
+
+def _check_legacy(path: Path) -> tuple[int, int]:
+    """Where the numbers begin, and how many storages of them there are, each after its length."""
+    with path.open("rb") as file:
+        start = io.BytesIO(file.read(MAX_PICKLE))
+    for _ in range(4):  # magic number, version, system, the checkpoint
+        _check_pickle(start)
+    keys_begin = start.tell()
+    _check_pickle(start)
+    start.seek(keys_begin)
+    keys = sum(opcode.name.endswith("UNICODE") for opcode, *_ in pickletools.genops(start))
+    return start.tell(), keys
+
+
+def _check_archive(path: Path) -> list[int]:
+    """The sizes of the records of numbers.
+
+    Raises:
+        ValueError: it is not as torch.save writes it, its pickle is not safe, or a checksum is wrong.
+    """
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+        names = [record.filename for record in records]
+        pickles = [record for record in records if re.fullmatch(r"[^/]+/data\.pkl", record.filename)]
+        if len(set(names)) < len(names):
+            raise ValueError("it has two records of one name")
+        if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+            raise ValueError("it is a compressed archive, which torch.save does not write: unpack it first")
+        if len(pickles) != 1 or pickles[0].file_size > MAX_PICKLE:
+            raise ValueError("it is a zip archive, but not one that torch.save wrote")
+        _check_pickle(io.BytesIO(archive.read(pickles[0])))
+        if damaged := archive.testzip():
+            raise ValueError(f"{shown(damaged)} does not have the checksum that was saved with it")
+    return sorted(record.file_size for record in records if "/data/" in record.filename and record.file_size)
+
+
+def _check_pickle(stream: io.BytesIO) -> None:
+    """Raises ValueError if a pickle names what is not known, or nests so deep that hashing would never end.
+
+    It is followed as the stack machine that it is, the size of each item in the place of the item.
+    """
+    stack: list[int] = []
+    marks: list[int] = []  # how much lies on the stack below each
+    memo: dict[int, int] = {}
+    for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name == "PROTO" and argument != 2:
+            raise ValueError(f"its pickle is of protocol {argument}, and torch.save's own is 2: {ELSEWHERE}")
+        if opcode.name == "GLOBAL" and (name := argument.replace(" ", ".", 1)) not in KNOWN:
+            raise ValueError(
+                f"its pickle asks for {shown(name)}. Only tensors and plain containers are read from a pickle, "
+                f"because anything else may run code: {ELSEWHERE}"
+            )
+        if opcode.name in ("BINPUT", "LONG_BINPUT"):
+            memo[argument] = stack[-1]
+            continue
+        if opcode.name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+            continue
+        if opcode.name == "MARK":
+            marks.append(len(stack))
+            continue
+        below = len(stack) - len(opcode.stack_before)
+        if pickletools.markobject in opcode.stack_before:
+            below = marks.pop() - opcode.stack_before.index(pickletools.markobject)
+        if below < 0:
+            raise ValueError("it is damaged: an instruction of its pickle has nothing to work on")
+        size = 1 + sum(stack[below:]) if opcode.name.startswith("TUPLE") else 1
+        stack[below:] = [size] * len(opcode.stack_after)
+        if max(size, len(stack)) > MAX_ITEMS:
+            raise ValueError(f"its pickle holds more than {MAX_ITEMS} items in one another")
+
+
+def tensors_in(checkpoint: object) -> dict[str, Tensor]:
+    """The tensors of a checkpoint.
+
+    The rule: as long as a dictionary has another under "state_dict", that one counts; of the last one the tensors
+    count, or, where it has none, those one step inside, as embeddings and adapters have them. Everything else, such as
+    epochs, callbacks and the state of an optimizer, is ignored.
+
+    Raises:
+        ValueError: it is not a dictionary, has keys that are not strings, or no tensors.
+    """
+    for _ in range(8):  # a dictionary may contain itself
+        if isinstance(checkpoint, dict) and isinstance(checkpoint.get("state_dict"), dict):
+            checkpoint = checkpoint["state_dict"]
+    if not isinstance(checkpoint, dict):
+        raise ValueError("it does not hold a dictionary of tensors")
+    if not all(isinstance(key, str) for key in checkpoint):
+        if "layer_structure" in checkpoint:
+            raise ValueError("it is a hypernetwork, which changes a model and is none: give the model itself alone")
+        raise ValueError("a key of its dictionary of tensors is not a string")
+    nests = {name: checkpoint[name] for name in NESTS if isinstance(checkpoint.get(name), dict)}
+    inner = {f"{name}.{key}": value for name, nest in nests.items() for key, value in nest.items()}
+    for entries in (checkpoint, inner):
+        if tensors := {name: value.detach() for name, value in entries.items() if isinstance(value, Tensor)}:
+            return tensors
+    raise ValueError(f'it holds no tensors, neither on top nor under "state_dict"; its keys: {shown(list(checkpoint))}')
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Around the libraries too, which on damaged files fail in a dozen ways, not all documented."""
+    try:
+        yield
+    except OSError as e:
+        raise ValueError(f"{path} cannot be read: {e.strerror or e}") from e
+    except Exception as e:
+        damaged = "" if type(e) is ValueError else "it is damaged or cut short: "
+        raise ValueError(f"{path} cannot be read: {damaged}{str(e)[:500].partition(chr(10))[0]}") from e
