@@ -32,7 +32,7 @@ from p2p.call import Call, Sampling, Target
 from p2p.edits import Composition, Moment, Preserve, Refine, Reweight, Swap
 from p2p.inject import Layers
 from p2p.local_blend import Region
-from p2p.mapper import align, mapper
+from p2p.mappers import align, mapper
 from p2p.maps import MapHistory
 from p2p.masks import Box
 from p2p.experiments.reference import Reference

@@ -24,7 +24,7 @@ from p2p.edits import Edit, Matrices, Moment, Swap
 from p2p.experiments.baselines import fixed_seed
 from p2p.experiments.self_attention_pca import SelfMaps, principal_components
 from p2p.inject import layout_side, together, watching
-from p2p.mapper import align, mapper
+from p2p.mappers import align, mapper
 from p2p.maps import MapHistory, Scale
 from p2p.summary import summary
 
