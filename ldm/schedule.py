@@ -15,6 +15,7 @@ from torch import Tensor
 from ldm.config import ScheduleConfig
 from ldm.helpers.checks import check_latents, check_rows, checked, plain
 
+CONFIG = ScheduleConfig()
 Time = int | Int[Tensor, " b"]  # one step for the whole batch, or one per latent
 
 
@@ -33,7 +34,7 @@ class Schedule:
     eps_from_z_0, mean_from_eps and eps_from_mean give no numbers there.
     """
 
-    def __init__(self, config: ScheduleConfig):
+    def __init__(self, config: ScheduleConfig = CONFIG):
         self.config = checked("a schedule's config", config, ScheduleConfig)
 
     @property
