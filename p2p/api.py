@@ -154,7 +154,7 @@ def _made(function: Callable, said: dict[str, object]):
     if unknown := said.pop("unknown"):
         _refuse(function, next(iter(unknown)))
     from p2p.cli import run
-    from p2p.options import parsed
+    from p2p.keywords import parsed
 
     with _keywords():
         options, model = parsed(said)
@@ -166,8 +166,8 @@ def _made(function: Callable, said: dict[str, object]):
 def _refuse(function: Callable, keyword: str) -> None:
     """Raises TypeError for a keyword that a function does not have."""
     known = [name for name, of in signature(function).parameters.items() if of.kind is Parameter.KEYWORD_ONLY]
-    near = meant(keyword, known).removesuffix(".")
-    raise TypeError(f"p2p.{function.__name__} has no keyword {keyword!r}{near} Its keywords: {', '.join(known)}")
+    near = meant(keyword, known)
+    raise TypeError(f"p2p.{function.__name__} has no keyword {keyword!r}{near} Its keywords are {', '.join(known)}")
 
 
 @contextmanager

@@ -1,105 +1,24 @@
 """The options of an edit, as the command line has them once it is parsed, and the call that they mean."""
 
 from argparse import Namespace
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import reduce
 from operator import add
 from pathlib import Path
 
-from ldm.helpers.checks import checked, plain
 from ldm.pipeline import LatentDiffusion
 from ldm.tokenizer import Tokens
 from p2p.algorithm import SelfInjection
 from p2p.alpha import Alpha
-from p2p.api import DEFAULTS
 from p2p.call import Blend, Call, Sampling, Target
-from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
+from p2p.edits import Edit, Preserve, Refine, Renormalise, Swap
 from p2p.inject import Layers, layout_side, sides
 from p2p.local_blend import Region
-from p2p.maps import Scale
 from p2p.masks import drawn_mask, read_mask
 from p2p.words import columns
 
-FILES = ("output", "save", "gif", "save_maps", "mask", "file")
-LOADING = ("device", "dtype", "no_ema", "parameterisation")
 EDITING = ("tau", "alpha", "refine", "swap", "preserve", "reweight", "renormalise")  # what `edits` says by itself
-
-
-def parsed(keywords: dict[str, object]) -> tuple[Namespace, LatentDiffusion | None]:
-    """Keywords of `p2p.edit`, or of a function beside it, as the command line's options once parsed; and the model, if
-    it is loaded.
-
-    Raises:
-        ValueError: a value that its option can't have.
-    """
-    said = {name: plain(value) for name, value in keywords.items()}
-    _check_prompts(said)
-    _check_views(said)
-    model = said["model"] if isinstance(said["model"], LatentDiffusion) else None
-    if model:
-        said["model"] = model.config.name
-        if idle := [name for name in LOADING if said[name] != DEFAULTS[name]]:
-            raise ValueError(f"{idle[0]} is of a model that is to be loaded, this one is: give it to p2p.load")
-    for name in said.keys() & {"swap", "alpha"}:
-        said[name] = _pairs(name, said[name])
-    if "reweight" in said:
-        weights = said["reweight"]
-        known = isinstance(weights, tuple) and all(isinstance(weight, Reweight) for weight in weights)
-        said["reweight"] = list(weights) if known else [Reweight(*pair) for pair in _pairs("reweight", weights)]
-    if "targets" in said:
-        said["targets"] = list(said["targets"])
-    if "preserve" in said:
-        said["preserve"] = list(_several("preserve", said["preserve"]))
-    if "layers" in said:
-        said["layers"] = tuple(part.strip() for part in ",".join(_several("layers", said["layers"])).split(","))
-    if said.get("blend") is not None:
-        said["blend"] = ",".join(_several("blend", said["blend"]))
-    for name in said.keys() & set(FILES):
-        said[name] = Path(said[name]) if isinstance(said[name], str) else said[name]
-    return Namespace(**said), model
-
-
-def _check_prompts(said: dict[str, object]) -> None:
-    prompts = [said[name] for name in ("prompt", "source") if name in said] + list(said.get("targets", ()))
-    if wrong := [prompt for prompt in prompts if not isinstance(prompt, str)]:
-        raise ValueError(f"a prompt is a string, and targets are given one after the other, got {wrong[0]!r}")
-    if "targets" in said and not said["targets"]:
-        raise ValueError("give at least one target prompt after the source")
-
-
-def _check_views(said: dict[str, object]) -> None:
-    views = {"compare": bool(said.get("compare")), "seeds": said["seeds"] is not None, "upscale": said["upscale"] != 1}
-    if len(chosen := [name for name, wanted in views.items() if wanted]) > 1:
-        raise ValueError(f"{' and '.join(chosen)} are two ways to show the images: give one of them")
-    if said["seeds"] is not None:
-        checked("seeds", said["seeds"], int)
-    if checked("upscale", said["upscale"], int) not in range(1, 17):
-        raise ValueError(f"upscale must lie in 1..16, got {said['upscale']}")
-    if said.get("scale") is not None:
-        checked("scale", said["scale"], Scale)
-
-
-def _pairs(name: str, given: object) -> list[tuple[str, object]]:
-    """The items of a mapping, or pairs."""
-    found = given.items() if isinstance(given, Mapping) else given
-    if not isinstance(found, Iterable) or isinstance(found, str):
-        found = [None]
-    found = [plain(pair) for pair in found]
-    if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in found):
-        raise ValueError(f"{name} must be a dict by word, such as {EXAMPLES[name]}, got {given!r}")
-    return found
-
-
-EXAMPLES = {"swap": "{'cat': 'dog'}", "alpha": "{'dog': 0.5}", "reweight": "{'fog': 3}"}
-
-
-def _several(name: str, given: object) -> tuple[str, ...]:
-    """One string, or several."""
-    several = (given,) if isinstance(given, str) else given
-    if not isinstance(several, tuple) or not all(isinstance(each, str) for each in several):
-        raise ValueError(f"{name} must be a string or a list of strings, got {given!r}")
-    return several
 
 
 def claims_of(args: Namespace, source: Tokens, target: Tokens, alpha: Alpha) -> Edit:

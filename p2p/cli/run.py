@@ -131,11 +131,11 @@ def replay(args: argparse.Namespace, model: LatentDiffusion | None = None) -> tu
     """An edit made again, from a file or a call, as `edit` makes it. Raises as `edit`."""
     check_files(args)
     check_use(args)
-    call = args.file if isinstance(args.file, Call) else read_call(args.file)
-    name = "the call" if call is args.file else str(args.file)
+    saved = not isinstance(args.file, Call)
+    call, name = (read_call(args.file), args.file) if saved else (args.file, "the call")
     if args.model is None and call.model not in PRESETS:  # no path is taken from a file
         raise ValueError(f"{name} was made by the model {call.model!r}, which has no name here: give --model")
-    if args.model is None:  # a file from elsewhere may name a model that is gigabytes to download
+    if args.model is None and saved:  # a file from elsewhere may name a model that is gigabytes to download
         print(f"{name} asks for the model {call.model}", file=sys.stderr)
     call = replace(
         call,
