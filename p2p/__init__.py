@@ -4,7 +4,7 @@ from ldm.helpers.lazy import exports
 
 __version__ = "0.1.0"
 
-__all__, __getattr__, __dir__ = exports(  # torch is imported with them; by p2p.api, when called
+__all__, __getattr__, __dir__ = exports(  # torch is imported with the first of them
     __name__,
     {
         "p2p.api": "edit generate replay",
