@@ -154,7 +154,7 @@ def _made(function: Callable, said: dict[str, object]):
     if unknown := said.pop("unknown"):
         _refuse(function, next(iter(unknown)))
     from p2p.cli import run
-    from p2p.keywords import parsed
+    from p2p.cli.keywords import parsed
 
     with _keywords():
         options, model = parsed(said)

@@ -16,13 +16,13 @@ from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt
 from p2p.alpha import Alpha
 from p2p.call import Call, Sampling
+from p2p.cli.calls import alpha_of, claims_of, edit_of, sampling_of
 from p2p.edits import Edit, Matrices, Moment, Swap
 from p2p.experiments.baselines import fixed_seed
 from p2p.experiments.self_attention_pca import SelfMaps, principal_components
 from p2p.inject import layout_side, together, watching
 from p2p.mappers import align, mapper
 from p2p.maps import MapHistory, Scale
-from p2p.options import alpha_of, claims_of, edit_of, sampling_of
 from p2p.result import Result, edited, histories_of, prompts_of, sampled, with_progress
 from p2p.summary import summary
 

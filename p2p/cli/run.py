@@ -15,11 +15,11 @@ from ldm.helpers.files import check_writable, save_atomically
 from ldm.pipeline import LatentDiffusion
 from p2p.call import CALL, Call
 from p2p.cli import commands
+from p2p.cli.calls import call_of, sampling_of
 from p2p.cli.unknown_words import warn_of_unknown_words
 from p2p.equations.explain import explanation
 from p2p.equations.register import listing
 from p2p.masks import decoding
-from p2p.options import call_of, sampling_of
 from p2p.result import Result, prompts_of
 from weights.load import load, load_vocabulary
 from weights.public import fetched

@@ -13,6 +13,7 @@ from p2p.maps import Scale
 
 FLAGS = {"refine", "renormalise", "compare", "no_ema"}
 FILES = {"output", "save", "gif", "save_maps", "mask", "file"}
+EXAMPLES = {"swap": "{'cat': 'dog'}", "alpha": "{'dog': 0.5}", "reweight": "{'fog': 3}, or a list of p2p.Reweight"}
 LOADING = ("device", "dtype", "no_ema", "parameterisation")
 
 
@@ -89,9 +90,6 @@ def _pairs(name: str, given: object) -> list[tuple[str, object]]:
     if not all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in found):
         raise ValueError(f"{name} must be a dict by word, such as {EXAMPLES[name]}, got {given!r}")
     return found
-
-
-EXAMPLES = {"swap": "{'cat': 'dog'}", "alpha": "{'dog': 0.5}", "reweight": "{'fog': 3}, or a list of p2p.Reweight"}
 
 
 def _real(number: object) -> object:

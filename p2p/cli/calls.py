@@ -1,4 +1,4 @@
-"""The options of an edit, as the command line has them once it is parsed, and the call that they mean."""
+"""The call that the options of an edit mean, once the command line or keywords are parsed."""
 
 from argparse import Namespace
 from collections.abc import Sequence
