@@ -138,7 +138,7 @@ def call_of(args: Namespace, model: LatentDiffusion) -> Call:
         Layers(places=args.layers),
         blend_of(args),
         sampling_of(args),
-        args.model,
+        str(args.model),
         not args.no_ema,
         args.parameterisation,
     )

@@ -120,7 +120,7 @@ OPTIONS = (  # of the command line, and the same as keywords
 @pytest.mark.parametrize(("options", "keywords"), OPTIONS, ids=lambda x: "".join(x[:1]) if isinstance(x, list) else "")
 def test_the_image_is_the_command_lines_to_the_bit(model, command, options, keywords):
     command("edit", CAT, DOG, "--model", model, "--steps", "3", *options, "-o", "line.png", "--save", "line.json")
-    result = p2p.edit(CAT, DOG, model=model, steps=3, **keywords)
+    result = p2p.edit(CAT, DOG, model=Path(model), steps=3, **keywords)
     assert result.call == p2p.Call.from_json(Path("line.json").read_bytes())
     shown = Image.open(io.BytesIO(result._repr_png_()))
     assert shown.tobytes() == Image.open("line.png").tobytes() == result.image.tobytes()
