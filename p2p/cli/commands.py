@@ -5,13 +5,10 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ldm.attention import AttentionEdit
 from ldm.pipeline import LatentDiffusion, State
@@ -19,13 +16,14 @@ from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt
 from p2p.alpha import Alpha
 from p2p.call import Call, Sampling
-from p2p.cli.options import alpha_of, claims_of, edit_of, sampling_of
+from p2p.cli.calls import alpha_of, claims_of, edit_of, sampling_of
 from p2p.edits import Edit, Matrices, Swap
 from p2p.experiments.baselines import fixed_seed
 from p2p.experiments.self_attention_pca import SelfMaps, principal_components
 from p2p.inject import layout_side, together, watching
-from p2p.mapper import align, mapper
+from p2p.mappers import align, mapper
 from p2p.maps import MapHistory, Scale
+from p2p.result import Result, edited, histories_of, prompts_of, sampled, with_progress
 from p2p.summary import summary
 
 # matplotlib takes a second to load, so what draws is imported by the commands that draw
@@ -37,20 +35,7 @@ class Made:
 
     image: Image.Image
     also: dict[Path, Callable[[Path], object]] = field(default_factory=dict)
-
-
-class Run(NamedTuple):
-    """A source and its targets, sampled; with the maps of each prompt's words, where they were asked for."""
-
-    images: UInt8[np.ndarray, "b H W 3"]
-    states: list[State]
-    histories: list[MapHistory]
-
-
-def with_progress(states: Iterator[State], model: LatentDiffusion, sampling: Sampling, name: str = "") -> list[State]:
-    calls = len(sampling.times(model.schedule)) - 1
-    with logging_redirect_tqdm():  # a warning on a line of its own, above the bar
-        return list(tqdm(states, name or None, total=calls, unit="step", file=sys.stderr))
+    result: Result | None = None  # of an edit
 
 
 def generate(model: LatentDiffusion, args: argparse.Namespace) -> Made:
@@ -93,18 +78,18 @@ def edit(model: LatentDiffusion, call: Call, args: argparse.Namespace) -> Made:
     """The source and its targets, as `add_views` has it: side by side, compared, or for several seeds."""
     samplings = of_seeds(call.sampling, args.seeds or 1)
     call.start(model)  # refuses what does not fit
-    source, *targets = map(model.tokenizer.encode, _prompts_of(call))
+    source, *targets = map(model.tokenizer.encode, prompts_of(call))
     until, times, T = call.self_injection.until, call.sampling.times(model.schedule), model.schedule.T
     for target, tokens in zip(call.targets, targets):
         print(f"{target.prompt}: {target.edit}", file=sys.stderr)
         print(f"  {summary(source, tokens, target.edit, until, times, T)}", file=sys.stderr)
     if args.seeds is not None:
-        return Made(_seeds(model, [replace(call, sampling=sampling) for sampling in samplings]))
-    if args.compare:
+        image, run = _seeds(model, [replace(call, sampling=sampling) for sampling in samplings])
+    elif args.compare:
         image, run = compare(model, call, args.scale or "word")
     else:
         run = edited(model, call, watched=args.save_maps is not None)
-        image = enlarged(Image.fromarray(np.concatenate(list(run.images), axis=1)), args.upscale)
+        image = enlarged(run.image, args.upscale)
     also = {}
     if args.save_maps:
         from p2p.experiments.export import save_maps
@@ -113,47 +98,20 @@ def edit(model: LatentDiffusion, call: Call, args: argparse.Namespace) -> Made:
     if "gif" in args and args.gif:
         from p2p.figures.animation import frames, save_gif
 
-        animation = frames(model, iter(run.states), _prompts_of(call))
+        animation = frames(model, iter(run.states), prompts_of(call))
         also[args.gif] = lambda part: save_gif(animation, part)
-    return Made(image, also)
+    return Made(image, also, replace(run, figure=image))
 
 
-def edited(model: LatentDiffusion, call: Call, watched: bool = False) -> Run:
-    """The source and its targets by Prompt-to-Prompt.
-
-    Raises:
-        ValueError: something does not fit, or a prompt without words is watched; no step has been made.
-    """
-    histories = _histories(model, call) if watched else []
-    return _run(model, call, call.start(model, histories), histories, "Prompt-to-Prompt" if watched else "")
-
-
-def unedited(model: LatentDiffusion, call: Call) -> Run:
+def unedited(model: LatentDiffusion, call: Call) -> Result:
     """The same prompts from the same seed, each with its own attention."""
-    histories = _histories(model, call)
+    histories = histories_of(model, call)
     watch, sampling = together(histories), call.sampling
-    run = fixed_seed(model, _prompts_of(call), sampling.seed, edit=lambda t: watching(watch), **sampling.options())
-    return _run(model, call, run, histories, "same seed")
+    run = fixed_seed(model, prompts_of(call), sampling.seed, edit=lambda t: watching(watch), **sampling.options())
+    return sampled(model, call, run, histories, "same seed")
 
 
-def _run(model: LatentDiffusion, call: Call, run: Iterator[State], histories: list[MapHistory], name: str) -> Run:
-    visited = call.sampling.times(model.schedule)
-    for history in histories:
-        run = history.along(run, visited)
-    states = with_progress(run, model, call.sampling, name)
-    return Run(model.decode(states[-1].z_t), states, histories)
-
-
-def _histories(model: LatentDiffusion, call: Call) -> list[MapHistory]:
-    encode = model.tokenizer.encode
-    return [MapHistory(encode(prompt), row=row) for row, prompt in enumerate(_prompts_of(call))]
-
-
-def _prompts_of(call: Call) -> list[str]:
-    return [call.source, *(target.prompt for target in call.targets)]
-
-
-def compare(model: LatentDiffusion, call: Call, scale: Scale = "word") -> tuple[Image.Image, Run]:
+def compare(model: LatentDiffusion, call: Call, scale: Scale = "word") -> tuple[Image.Image, Result]:
     """For each target the source, the same seed with the target's prompt, and the edit, with the maps of their words;
     and the run of the edit."""
     from p2p.figures import sheets
@@ -170,17 +128,15 @@ def compare(model: LatentDiffusion, call: Call, scale: Scale = "word") -> tuple[
     return sheets.as_image(sheets.attention(panels, scale=scale)), run
 
 
-def _seeds(model: LatentDiffusion, calls: list[Call]) -> Image.Image:
-    """A row of images for each seed."""
+def _seeds(model: LatentDiffusion, calls: list[Call]) -> tuple[Image.Image, Result]:
+    """A row of images for each seed; and the run of the first."""
     from p2p.figures import sheets
 
     captions = ["source\n", *["edit\n"] * len(calls[0].targets)]
-    captions = [role + prompt for role, prompt in zip(captions, _prompts_of(calls[0]))]
-    rows = {call.sampling.seed: list(zip(captions, edited(model, call).images)) for call in calls}
-    return sheets.as_image(sheets.by_seed(rows))
-
-
-ATTENTION = ("word", "step", "layer", "component")
+    captions = [role + prompt for role, prompt in zip(captions, prompts_of(calls[0]))]
+    runs = [edited(model, call) for call in calls]
+    rows = {run.call.sampling.seed: list(zip(captions, run.images)) for run in runs}
+    return sheets.as_image(sheets.by_seed(rows)), runs[0]
 
 
 def attention(model: LatentDiffusion, args: argparse.Namespace) -> Made:
