@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
-# options of pip for torch, which alone comes with what it depends on: a GPU build has libraries of its own
+# pip options for torch, which is installed with its dependencies, because a GPU build has libraries of its own
 TORCH ?=
 
 # The training's large, short-lived tensors want huge pages and an allocator that keeps its memory.
@@ -34,39 +34,39 @@ gallery: $(READY) ## every kind of edit, and ten edits of one source: docs/galle
 test: $(READY) ## run the tests
 	$(RUN) -m pytest
 
-test-full: $(READY) ## run the tests at the full sizes of public models, which `test` leaves out (minutes, 12 GB of memory)
+test-full: $(READY) ## run the tests at the full sizes of public models, which `test` skips (minutes, 12 GB of memory)
 	$(RUN) -m pytest -m full
 
-test-machines: $(READY) ## run the tests of equal bits on other processors, emulated; how far an edit is from this one's
+test-machines: $(READY) ## run the bit-for-bit tests on emulated processors, and measure how much an edit differs there
 	$(RUN) tests/machines.py
 
 equations: $(READY) ## write EQUATIONS.md: every formula of the lecture, its functions and its tests
 	$(RUN) -m p2p.equations.index
 
-mutants: $(READY) ## break every formula in many ways, see that its tests notice (minutes), and write EQUATIONS.md
+mutants: $(READY) ## mutation tests: break every formula in many ways, run its tests (minutes), and write EQUATIONS.md
 	OMP_NUM_THREADS=1 $(RUN) tests/mutants.py
 	$(RUN) -m p2p.equations.index
 
-busy: $(READY) ## time an edit alone and beside another program that computes, by how threads wait (minutes)
+busy: $(READY) ## time an edit alone and beside another program, for each way that threads can wait (minutes)
 	$(RUN) tests/busy.py
 
 lint: $(READY) ## check style
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-format: $(READY) ## mend style
+format: $(READY) ## fix style
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-train-stickers: $(READY) ## train the shipped model from nothing (hours; goes on from where it stopped)
+train-stickers: $(READY) ## train the included model from scratch (hours; resumes where it stopped)
 	$(FAST) $(RUN) -m weights.training.train autoencoder
 	$(FAST) $(RUN) -m weights.training.train diffusion
 	$(FAST) $(RUN) -m weights.training.train decoder
 	$(FAST) $(RUN) -m weights.training.train vq
 	$(RUN) -m weights.training.train export
 
-contact-sheet: $(READY) ## 100 prompts not trained on and ten edits, by the shipped model: weights/stickers/contact_sheet.png
+contact-sheet: $(READY) ## 100 held-out prompts and ten edits by the included model: weights/stickers/contact_sheet.png
 	$(RUN) -m p2p.experiments.contact_sheet
 
-clean: ## remove what make made (not the training runs, which are in the user's cache)
+clean: ## remove everything that make created (not the training runs, which are in the user's cache)
 	rm -rf $(VENV) out build *.egg-info .pytest_cache .ruff_cache

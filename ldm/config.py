@@ -275,7 +275,7 @@ class ModelConfig:
         return pydantic.TypeAdapter(cls).validate_json(text)
 
 
-# What public models share. Sampling ends at alpha_bar_1 where a scheduler file says set_alpha_to_one: false.
+# Shared by public models. Sampling ends at alpha_bar_1 if a scheduler file has set_alpha_to_one: false.
 SD_SCHEDULE = ScheduleConfig(spacing="leading", offset=1, last=1)
 SD2_UNET = UNetConfig(heads=(5, 10, 20, 20), context_width=1024, linear_projection=True)
 OPEN_CLIP = TextConfig(width=1024, layers=23, heads=16, hidden=4096, activation="gelu", pad="!")
@@ -326,7 +326,7 @@ PRESETS = {
     "ldm-text2im": ModelConfig(
         name="ldm-text2im",
         image_size=256,
-        # as its public scheduler file says; the model was trained with scaled_linear
+        # as in its public scheduler file; the model was trained with scaled_linear
         schedule=ScheduleConfig(betas="linear", spacing="leading"),
         autoencoder=AutoencoderConfig(),
         unet=UNetConfig(context_width=1280),

@@ -84,7 +84,7 @@ def columns(tokens: Tokens, word: str) -> tuple[int, ...]:
         raise ValueError(f"the prompt {tokens.prompt!r} has no word {text!r}.{hint} {listed}")
     if which and not (which.isdecimal() and 1 <= int(which) <= len(places)):
         raise ValueError(
-            f"{word!r}: the number after # says which {text!r}; {tokens.prompt!r} has {len(places)} of them"
+            f"{word!r}: the number after # selects which {text!r}; {tokens.prompt!r} has {len(places)} of them"
         )
     if not which and len(places) > 1:
         choices = " or ".join(f"{text}#{i + 1}" for i in range(len(places)))

@@ -133,7 +133,7 @@ REFUSED = {
     # pictures
     "model.encode_pictures([image])": "write np.stack([np.asarray(picture.convert('RGB')) for picture in pictures])",
     "model.encode_pictures(image)": "write np.asarray(pictures.convert('RGB'))",
-    "model.encode_pictures(bytes_[0])": "got one picture (16, 16, 3): write pictures[None]",
+    "model.encode_pictures(bytes_[0])": "got one image (16, 16, 3): write pictures[None]",
     "model.encode_pictures(bytes_ / 255)": "write (255 * pictures).round().astype(np.uint8)",
     "model.encode_pictures(bytes_.transpose(0, 3, 1, 2))": "write pictures.transpose(0, 2, 3, 1)",
     "model.encode_pictures(torch.from_numpy(bytes_))": "got a tensor: pictures.numpy() of one of bytes",
@@ -142,7 +142,7 @@ REFUSED = {
     "to_tensor(bytes_ / 255)": "got float64",
     "to_bytes(torch.zeros(1, 16, 16, 3))": "x must be images in [-1, 1], (b, 3, H, W), got torch.float32",
     "psnr(bytes_[0] / 255, bytes_[0] / 255)": "write (255 * picture).round().astype(np.uint8)",
-    "psnr(bytes_[0], bytes_[0][:8])": "the pictures must have one size",
+    "psnr(bytes_[0], bytes_[0][:8])": "the images must have one size",
     "structure(bytes_, bytes_)": "write picture[0]",
     "uncrop(model, [CAT], image, Box(0, 0, 64, 64), 7)": "write np.asarray(picture.convert('RGB'))",
     "blended(model, [CAT, DOG], square, 7)": "a mask must be a tensor of bool, got torch.float32",

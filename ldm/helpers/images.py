@@ -18,7 +18,7 @@ def check_pictures(name: str, pictures: Any) -> None:
     if not isinstance(pictures, np.ndarray) or pictures.dtype != np.uint8:
         _refuse(name, pictures)
     if pictures.ndim == 3 and pictures.shape[2] == 3:
-        raise ValueError(f"{name} {BYTES}, (b, H, W, 3), got one picture {pictures.shape}: write {name}[None]")
+        raise ValueError(f"{name} {BYTES}, (b, H, W, 3), got one image {pictures.shape}: write {name}[None]")
     if pictures.ndim == 4 and pictures.shape[3] != 3 and pictures.shape[1] == 3:
         raise ValueError(f"{name} {BYTES}, (b, H, W, 3), got {pictures.shape}: write {name}.transpose(0, 2, 3, 1)")
     if pictures.ndim != 4 or pictures.shape[3] != 3:
@@ -33,7 +33,7 @@ def check_picture(name: str, picture: Any) -> None:
         _refuse(name, picture)
     if picture.ndim != 3 or picture.shape[2] != 3:
         how = f": write {name}[0]" if picture.ndim == 4 and len(picture) == 1 else ""
-        raise ValueError(f"{name} {BYTES} of one picture, (H, W, 3), got {picture.shape}{how}")
+        raise ValueError(f"{name} {BYTES} of one image, (H, W, 3), got {picture.shape}{how}")
 
 
 def _refuse(name: str, given: Any) -> None:

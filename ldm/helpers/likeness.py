@@ -16,7 +16,7 @@ def psnr(picture: UInt8[np.ndarray, "H W 3"], other: UInt8[np.ndarray, "H W 3"])
     check_picture("picture", picture)
     check_picture("other", other)
     if picture.shape != other.shape:
-        raise ValueError(f"the pictures must have one size, got {picture.shape} and {other.shape}: resize one")
+        raise ValueError(f"the images must have one size, got {picture.shape} and {other.shape}: resize one")
     error = np.square(picture.astype(float) - other).mean()
     return float(10 * np.log10(255**2 / error)) if error else float("inf")
 

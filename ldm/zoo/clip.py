@@ -35,7 +35,7 @@ def prepare(pictures: UInt8[np.ndarray, "b H W 3"], side: int) -> Float[Tensor, 
     """
     check_pictures("pictures", pictures)
     if not pictures.size:
-        raise ValueError("give at least one picture")
+        raise ValueError("give at least one image")
     height, width = (side * length // min(pictures.shape[1:3]) for length in pictures.shape[1:3])
     top, left = (height - side) // 2, (width - side) // 2
     resized = [Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC) for picture in pictures]

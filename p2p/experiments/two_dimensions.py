@@ -142,8 +142,8 @@ def figure() -> Figure:
             f"source's attention {when}\n{kept} of {PATHS} end in their own colour", fontsize=10, color=sheets.INK
         )
     figure.suptitle(
-        "Paths of the ideal denoiser from z_T to z_0. Below, circles are the source's pictures, squares the target's;\n"
-        "a path's colour is the picture that the source ends in from the same z_T",
+        "Paths of the ideal denoiser from z_T to z_0. Below, circles are the source's images, squares the target's;\n"
+        "a path's colour is the image that the source ends in from the same z_T",
         fontsize=12,
         color=sheets.INK,
     )

@@ -69,7 +69,7 @@ def save_gif(pictures: Iterator[Image.Image], path: Path, milliseconds: int = 15
     """
     shown = list(pictures)
     if not shown:
-        raise ValueError("an animation needs at least one picture")
+        raise ValueError("an animation needs at least one image")
     times = [milliseconds] * (len(shown) - 1) + [hold]
     save_atomically(
         lambda part: shown[0].save(

@@ -64,7 +64,7 @@ def test_many_targets_are_in_rows_and_long_prompts_have_room(p2p):
 def test_what_cannot_be_animated_is_refused(p2p, tmp_path):
     with pytest.raises(ValueError, match="at least 1 step apart, got 0"):
         next(frames(p2p.model, iter([]), p2p.prompts, every=0))
-    with pytest.raises(ValueError, match="at least one picture"):
+    with pytest.raises(ValueError, match="at least one image"):
         save_gif(iter([]), tmp_path / "steps.gif")
 
 

@@ -114,7 +114,7 @@ def test_pictures_are_prepared_as_by_transformers_image_processor(side, height, 
 
 
 def test_no_pictures_are_refused():
-    with pytest.raises(ValueError, match="give at least one picture"):
+    with pytest.raises(ValueError, match="give at least one image"):
         prepare(random_pictures(0, 8, 8), 224)
 
 
