@@ -40,9 +40,7 @@ SETTINGS = (
     Setting("defaults"),
     Setting("`--tau 0.5`", 0.5),
     Setting("`--preserve NOUN`", preserve=True),
-    Setting("`--tau 0.5 --self-until 0.8`", 0.5, 0.8),
     Setting("`--tau 0.8 --self-until 0.8`", 0.8, 0.8),
-    Setting("`--preserve NOUN --self-until 1.0`", self_until=1.0, preserve=True),
     Setting("no injection", 1.0, 1.0),
 )
 FACTORS = tuple(Setting(f"`--reweight WORD={c:g}`", factor=c) for c in (0.0, -1.0, -4.0))
@@ -54,6 +52,12 @@ def of(noun: str, place: str, colour=None, size=None, pattern=None, **scene) -> 
 
 def pair(first: str, relation: str, second: str, place: str) -> Scene:
     return Scene((Thing(first), Thing(second)), place, relation)
+
+
+def added(case: Case) -> str:
+    """The word that the target has more than the source, the last where it is a phrase."""
+    source, target = (caption(scene).split() for scene in (case.source, case.target))
+    return [word for word in target if word not in source][-1]
 
 
 GRASS, BEACH, SNOW, STREET, TABLE, NIGHT = (
@@ -125,41 +129,20 @@ EDITS = {
         Case(of("frog", BEACH), pair("frog", "next to", "house", BEACH)),
         Case(of("panda", SNOW), pair("panda", "next to", "balloon", SNOW)),
     ],
-    "one of two things taken away": [
-        Case(pair("cat", "next to", "ball", GRASS), of("cat", GRASS)),
-        Case(pair("frog", "next to", "house", BEACH), of("frog", BEACH)),
-        Case(pair("panda", "next to", "balloon", SNOW), of("panda", SNOW)),
-    ],
     "a relation for another": [
         Case(pair("cat", "next to", "ball", GRASS), pair("cat", "above", "ball", GRASS)),
         Case(pair("hat", "above", "frog", SNOW), pair("hat", "next to", "frog", SNOW)),
         Case(pair("balloon", "above", "house", BEACH), pair("balloon", "next to", "house", BEACH)),
     ],
 }
+EDITS["one of two things taken away"] = [Case(case.target, case.source) for case in EDITS["a second thing added"]]
 REMOVALS = {
-    "weather": [
-        Case(of("tree", GRASS, weather="fog"), of("tree", GRASS), "fog"),
-        Case(of("house", STREET, weather="fog"), of("house", STREET), "fog"),
-        Case(of("cat", BEACH, weather="snow"), of("cat", BEACH), "snowflakes"),
-    ],
-    "a colour": [
-        Case(of("car", STREET, "blue"), of("car", STREET), "blue"),
-        Case(of("cat", BEACH, "pink"), of("cat", BEACH), "pink"),
-        Case(of("hat", GRASS, "red"), of("hat", GRASS), "red"),
-    ],
-    "a size": [
-        Case(of("dog", GRASS, size="small"), of("dog", GRASS), "small"),
-        Case(of("apple", TABLE, size="big"), of("apple", TABLE), "big"),
-        Case(of("hat", BEACH, size="small"), of("hat", BEACH), "small"),
-    ],
-    "a pattern": [
-        Case(of("hat", BEACH, pattern="striped"), of("hat", BEACH), "striped"),
-        Case(of("balloon", GRASS, pattern="striped"), of("balloon", GRASS), "striped"),
-        Case(of("lion", STREET, pattern="striped"), of("lion", STREET), "striped"),
-    ],
-    "one of two nouns": [
-        Case(pair("cat", "next to", "ball", GRASS), of("cat", GRASS), "ball"),
-        Case(pair("frog", "next to", "house", BEACH), of("frog", BEACH), "house"),
-        Case(pair("panda", "next to", "balloon", SNOW), of("panda", SNOW), "balloon"),
-    ],
+    word: [Case(case.target, case.source, added(case)) for case in EDITS[kind]]
+    for word, kind in (
+        ("a pattern", "a pattern added"),
+        ("weather", "weather added"),
+        ("a colour", "a colour added"),
+        ("a size", "a size added"),
+        ("one of two nouns", "a second thing added"),
+    )
 }

@@ -1,11 +1,12 @@
-"""Read a picture of the stickers world back into words: the hypothesis that leaves least of the picture unexplained.
+"""Read a picture of the stickers world back into words, by the hypothesis that leaves least of it unexplained; and
+judge an edit by what is read in its two pictures.
 
 The world is rendered, so a hypothesis about a picture is a picture too. First the empty place that is nearest to it,
 with its fog and style; on that the sticker that takes away most of the squared error, at its best position, size and
 mirroring; then a second one. Nothing is learned.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 
@@ -18,15 +19,17 @@ from torch import Tensor
 
 from weights.stickers.art import Art
 from weights.stickers.render import SIDE, SIZE, empty_place, finish, paste, sticker
-from weights.stickers.world import COLOURS, NOUNS, PLACES, SIZES, STYLES, Scene, Thing
+from weights.stickers.world import COLOURS, NOUNS, PLACES, SIZES, Scene, Thing
 
 HALF = SIZE // 2  # pictures are read at half their size; positions and sides are told at the whole
 SIDES = tuple(30 * 1.1**i for i in range(14))  # of stickers: 30 to 104
 FOGS = (0.0, 0.33, 0.67, 1.0)  # strengths; 0 stands for no fog
 HORIZONS = 4  # empty places of each place, fog and style, to tell these apart; then CLOSER of the chosen to match
 CLOSER, EDGES = 40, 8
-SHARE, GAIN = 0.7, 0.05  # what a second thing takes away at least; see `Found`
+SHARE, GAIN = 0.6, 0.02  # what a second thing takes away at least; see `Found`
 FLAKES = 3.0  # brightness in small dots outside the things, in levels of 255, above which it snows
+NEAR = 12  # pixels by which what stays may move: a tenth of the picture, a fifth of an ordinary thing
+ALIKE = 1.33  # factor within which the side of what stays may change: less than from an ordinary thing to a big one
 
 
 @dataclass(frozen=True)
@@ -60,18 +63,25 @@ class Reading:
     def weather(self) -> str | None:
         return "fog" if self.fog else "snow" if self.flakes > FLAKES else None
 
+    def find(self, thing: Thing) -> Found | None:
+        """What looks like the thing, of whatever size."""
+        return next((found for found in self.found if found.thing == replace(thing, size=None)), None)
 
-def read(picture: UInt8[np.ndarray, "128 128 3"], art: Art, hints: tuple[Thing, ...] = ()) -> Reading:
+
+def read(picture: UInt8[np.ndarray, "128 128 3"], art: Art, prompts: tuple[Scene, ...]) -> Reading:
     """What the picture shows: one thing at least, two at most.
+
+    Nouns, places and weather are told from all that the world has. The rest is asked only where a prompt speaks of it:
+    styles and patterns are told from those of the prompts, colours from all if one is named. So a tree of the
+    natural green is no green tree, and fog makes a photo no painting.
 
     Args:
         picture: the picture.
         art: the true stickers.
-        hints: nouns are told apart in their natural look, and in the colours and patterns that these things have. What
-            colour the noun then has is looked for among all, and a pattern among these.
+        prompts: what it may be asked for.
     """
-    image = halved(picture)
-    scenes, pictures = _empty_places()
+    image, things = halved(picture), [thing for scene in prompts for thing in scene.things]
+    scenes, pictures = _empty_places(tuple(sorted({scene.style for scene in prompts})))
     scene = scenes[_nearest(image, pictures)[0]].replace(seed=0)
     pictures = _like(scene)
     near = pictures[_nearest(image, pictures)[:EDGES]]
@@ -81,8 +91,8 @@ def read(picture: UInt8[np.ndarray, "128 128 3"], art: Art, hints: tuple[Thing, 
         cover = 0.3 + 0.42 * scene.strength
         image, canvas = ((x - cover * 0.82) / (1 - cover) for x in (image, canvas))
     pencil = scene.style == "pencil drawing"
-    looks = sorted({(None, None), *((thing.colour, thing.pattern) for thing in hints)}, key=str)
-    colours = (None,) if pencil else (None, *COLOURS)
+    looks = sorted({(None, None), *((None if pencil else thing.colour, thing.pattern) for thing in things)}, key=str)
+    colours = (None, *COLOURS) if any(colour for colour, _ in looks) else (None,)
     found, outlines = [], torch.zeros(HALF, HALF)
     for _ in range(2):
         nouns = [Thing(noun, colour, None, pattern) for noun, (colour, pattern) in product(NOUNS, looks)]
@@ -108,12 +118,12 @@ def _nearest(image: Float[Tensor, "3 h w"], pictures: Float[Tensor, "n 3 h w"]) 
     return (pictures - image).abs().sum(dim=1).clamp(max=0.3).mean(dim=(1, 2)).argsort().tolist()
 
 
-@lru_cache(maxsize=1)
-def _empty_places() -> tuple[list[Scene], Float[Tensor, "n 3 h w"]]:
-    """Empty places in every fog and style."""
+@lru_cache(maxsize=4)
+def _empty_places(styles: tuple[str, ...]) -> tuple[list[Scene], Float[Tensor, "n 3 h w"]]:
+    """Empty places in every fog, in these styles."""
     scenes = [
         Scene((Thing("cat"),), place, weather="fog" if fog else None, strength=fog, style=style, seed=seed)
-        for place, fog, style, seed in product(PLACES, FOGS, STYLES, range(HORIZONS))
+        for place, fog, style, seed in product(PLACES, FOGS, styles, range(HORIZONS))
         if not (fog and style == "pencil drawing")  # which shows no fog
     ]
     return scenes, _drawn(scenes)
@@ -184,3 +194,40 @@ def _dots(picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
     light = Image.fromarray(picture.min(axis=-1))
     opened = light.filter(ImageFilter.MinFilter(7)).filter(ImageFilter.MaxFilter(7))
     return np.asarray(light, dtype=np.float32) - np.asarray(opened, dtype=np.float32)
+
+
+def right(before: Reading, after: Reading, source: Scene, target: Scene) -> bool:
+    """Whether the picture shows the target's scene, and what stays stands where it stood in the source's picture."""
+    if (after.style, len(after.found)) != (target.style, len(target.things)):
+        return False
+    if target.style != "pencil drawing" and (after.place, after.weather) != (target.place, target.weather):
+        return False
+    now = [after.find(_shown(thing, target)) for thing in target.things]
+    if None in now:
+        return False
+    moves = None not in (source.relation, target.relation) and source.relation != target.relation
+    for i, (thing, found) in enumerate(zip(target.things, now)):
+        if i >= len(source.things):  # it is new
+            continue
+        stood, far = before.find(_shown(source.things[i], source)), NEAR
+        if stood is None:
+            return False
+        if thing.size != source.things[i].size:
+            if found.size_word(len(now)) != thing.size:
+                return False
+            far += abs(found.side - stood.side) / 2  # what grows at the picture's edge must come in
+        elif not 1 / ALIKE < found.side / stood.side < ALIKE:
+            return False
+        if not moves and max(abs(found.x - stood.x), abs(found.y - stood.y)) > far:
+            return False
+    return target.relation is None or target.relation == _relation(*now)
+
+
+def _shown(thing: Thing, scene: Scene) -> Thing:
+    return replace(thing, colour=None) if scene.style == "pencil drawing" else thing
+
+
+def _relation(first: Found, second: Found) -> str:
+    """The world's relation that two things stand in, or `below`."""
+    across, down = abs(first.x - second.x), second.y - first.y
+    return "next to" if across > abs(down) else "above" if down > 0 else "below"
