@@ -5,7 +5,7 @@ Nouns, colours and patterns are chosen so that the right picture differs from th
 
 from typing import NamedTuple
 
-from weights.stickers.world import Scene, Thing, caption
+from weights.stickers.world import PLACES, Scene, Thing, caption
 
 
 class Setting(NamedTuple):
@@ -60,14 +60,7 @@ def added(case: Case) -> str:
     return [word for word in target if word not in source][-1]
 
 
-GRASS, BEACH, SNOW, STREET, TABLE, NIGHT = (
-    "on the grass",
-    "on the beach",
-    "in the snow",
-    "on the street",
-    "on a table",
-    "at night",
-)
+GRASS, BEACH, SNOW, _, NIGHT, _, TABLE, STREET = PLACES
 EDITS = {
     "a noun for another of its shape": [
         Case(of("cat", BEACH), of("dog", BEACH)),
@@ -115,8 +108,8 @@ EDITS = {
         Case(of("house", GRASS), of("house", SNOW)),
     ],
     "a style for another": [
-        Case(of("castle", GRASS), of("castle", GRASS, style="pencil drawing")),
-        Case(of("cat", STREET), of("cat", STREET, style="pencil drawing")),
+        Case(of("castle", GRASS), of("castle", GRASS, style="painting")),
+        Case(of("cat", STREET), of("cat", STREET, style="painting")),
         Case(of("apple", TABLE), of("apple", TABLE, style="painting")),
     ],
     "weather added": [

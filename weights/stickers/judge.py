@@ -3,7 +3,8 @@ judge an edit by what is read in its two pictures.
 
 The world is rendered, so a hypothesis about a picture is a picture too. First the empty place that is nearest to it,
 with its fog and style; on that the sticker that takes away most of the squared error, at its best position, size and
-mirroring; then a second one. Nothing is learned.
+mirroring; then a second one beside it. Nothing is learned. Pencil drawings are not read: lines fit only where each lies
+as in the hypothesis.
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ SIDES = tuple(30 * 1.1**i for i in range(14))  # of stickers: 30 to 104
 FOGS = (0.0, 0.33, 0.67, 1.0)  # strengths; 0 stands for no fog
 HORIZONS = 4  # empty places of each place, fog and style, to tell these apart; then CLOSER of the chosen to match
 CLOSER, EDGES = 40, 8
-SHARE, GAIN = 0.6, 0.02  # what a second thing takes away at least; see `Found`
+SHARE = 0.4  # of the squared error inside its outline that a second thing takes away at least
 FLAKES = 3.0  # brightness in small dots outside the things, in levels of 255, above which it snows
 NEAR = 12  # pixels by which what stays may move: a tenth of the picture, a fifth of an ordinary thing
 ALIKE = 1.33  # factor within which the side of what stays may change: less than from an ordinary thing to a big one
@@ -35,13 +36,12 @@ ALIKE = 1.33  # factor within which the side of what stays may change: less than
 @dataclass(frozen=True)
 class Found:
     """A sticker in a picture: which, its centre and longer side in pixels, and what it takes away of the squared error
-    inside its outline, per pixel and as a share."""
+    inside its outline, as a share."""
 
     thing: Thing  # of no size
     x: int
     y: int
     side: float
-    gain: float
     share: float
 
     def size_word(self, number: int) -> str | None:
@@ -55,7 +55,7 @@ class Reading:
 
     style: str
     place: str
-    fog: float  # its strength, 0 is none; in pencil drawings neither it nor the place can be told
+    fog: float  # its strength, 0 is none
     flakes: float  # brightness in small dots outside the things, in levels of 255, beyond the place's own
     found: tuple[Found, ...]
 
@@ -76,7 +76,7 @@ def read(picture: UInt8[np.ndarray, "128 128 3"], art: Art, prompts: tuple[Scene
     natural green is no green tree, and fog makes a photo no painting.
 
     Args:
-        picture: the picture.
+        picture: a photo, or a painting without weather.
         art: the true stickers.
         prompts: what it may be asked for.
     """
@@ -90,18 +90,18 @@ def read(picture: UInt8[np.ndarray, "128 128 3"], art: Art, prompts: tuple[Scene
     if scene.weather:
         cover = 0.3 + 0.42 * scene.strength
         image, canvas = ((x - cover * 0.82) / (1 - cover) for x in (image, canvas))
-    pencil = scene.style == "pencil drawing"
-    looks = sorted({(None, None), *((None if pencil else thing.colour, thing.pattern) for thing in things)}, key=str)
+    looks = sorted({(None, None), *((thing.colour, thing.pattern) for thing in things)}, key=str)
     colours = (None, *COLOURS) if any(colour for colour, _ in looks) else (None,)
     found, outlines = [], torch.zeros(HALF, HALF)
     for _ in range(2):
         nouns = [Thing(noun, colour, None, pattern) for noun, (colour, pattern) in product(NOUNS, looks)]
-        noun = _best(image, canvas, nouns, art, pencil)[0].thing.noun
+        noun = _best(image, canvas, nouns, art)[0].thing.noun
         dresses = [Thing(noun, colour, None, p) for colour, p in product(colours, {pattern for _, pattern in looks})]
-        best, layer = _best(image, canvas, dresses, art, pencil)
-        if not found or (best.share >= SHARE and best.gain >= GAIN):
+        best, layer = _best(image, canvas, dresses, art)
+        if not found or best.share >= SHARE:
             found.append(best)
-            canvas, outlines = canvas * (1 - layer[3]) + layer[:3], torch.maximum(outlines, layer[3])
+            outlines = torch.maximum(outlines, layer[3])
+            image = image * (1 - layer[3]) + canvas * layer[3]  # where a thing stands there is no second one
     outside = F.max_pool2d(outlines[None], 5, 1, 2)[0].repeat_interleave(2, 0).repeat_interleave(2, 1).numpy() < 0.1
     flakes = (_dots(picture) - _dots(finish(empty_place(scene), scene)))[outside].mean() if outside.any() else 0.0
     return Reading(scene.style, scene.place, scene.strength, float(flakes), tuple(found))
@@ -124,7 +124,6 @@ def _empty_places(styles: tuple[str, ...]) -> tuple[list[Scene], Float[Tensor, "
     scenes = [
         Scene((Thing("cat"),), place, weather="fog" if fog else None, strength=fog, style=style, seed=seed)
         for place, fog, style, seed in product(PLACES, FOGS, styles, range(HORIZONS))
-        if not (fog and style == "pencil drawing")  # which shows no fog
     ]
     return scenes, _drawn(scenes)
 
@@ -141,7 +140,7 @@ def _drawn(scenes: list[Scene]) -> Float[Tensor, "n 3 h w"]:
 
 @lru_cache(maxsize=150)  # 4 MB each; the nouns in four looks
 def _templates(
-    art: Art, thing: Thing, pencil: bool
+    art: Art, thing: Thing
 ) -> tuple[Float[Tensor, "n 4 h w"], Complex[Tensor, "n 4 h w2"], Int[Tensor, "n 2"]]:
     """A thing's sticker in every size and mirroring, in the corner of a picture: its colours times alpha, and alpha;
     their Fourier transforms; and how many positions down and across are inside the picture."""
@@ -154,7 +153,7 @@ def _templates(
         width, height = (2 * round(s * side / max(image.size) / 2) for s in image.size)  # even: halves are whole
         for picture, layer in ((canvas, image), (alpha, outline)):
             paste(picture, layer, width / 2, height / 2, side, mirrored)
-        look = finish(canvas, Scene((thing,), style="pencil drawing" if pencil else "photo"))
+        look = finish(canvas, Scene((thing,)))
         a = halved(alpha * 255)[:1]
         made.append(torch.cat([halved(look) * a, a]))
         inside.append((HALF - height // 2 + 1, HALF - width // 2 + 1))
@@ -163,7 +162,7 @@ def _templates(
 
 
 def _best(
-    image: Float[Tensor, "3 h w"], canvas: Float[Tensor, "3 h w"], things: list[Thing], art: Art, pencil: bool
+    image: Float[Tensor, "3 h w"], canvas: Float[Tensor, "3 h w"], things: list[Thing], art: Art
 ) -> tuple[Found, Float[Tensor, "4 h w"]]:
     """The thing, of these, that takes away most squared error from the canvas; and its sticker at its place.
 
@@ -174,7 +173,7 @@ def _best(
     seen = torch.fft.rfft2(torch.cat([2 * image, (error - image.square()).sum(dim=0, keepdim=True)]))
     best, at = -torch.inf, None
     for thing in things:
-        layers, transforms, inside = _templates(art, thing, pencil)
+        layers, transforms, inside = _templates(art, thing)
         gains = torch.fft.irfft2((transforms.conj() * seen).sum(dim=1), s=(HALF, HALF))
         gains -= (layers[:, :3].square() / layers[:, 3:].clamp(min=1e-3)).sum(dim=(1, 2, 3))[:, None, None]
         for k, (down, across) in enumerate(inside.tolist()):
@@ -182,11 +181,11 @@ def _best(
             if gain > best:
                 best, at = gain, (thing, k, *divmod(int(gains[k, :down, :across].argmax()), across))
     thing, k, y, x = at
-    layer = _templates(art, thing, pencil)[0][k]
+    layer = _templates(art, thing)[0][k]
     bottom, right = torch.nonzero(layer[3] > 0.1).amax(dim=0).tolist()
     placed = layer.roll((y, x), dims=(1, 2))
-    share, gain = best / (error * placed[3]).sum(), best / layer[3].sum()
-    return Found(thing, 2 * x + right + 1, 2 * y + bottom + 1, SIDES[k // 2], float(gain), float(share)), placed
+    share = best / (error * placed[3]).sum()
+    return Found(thing, 2 * x + right + 1, 2 * y + bottom + 1, SIDES[k // 2], float(share)), placed
 
 
 def _dots(picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
@@ -198,21 +197,17 @@ def _dots(picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
 
 def right(before: Reading, after: Reading, source: Scene, target: Scene) -> bool:
     """Whether the picture shows the target's scene, and what stays stands where it stood in the source's picture."""
-    if (after.style, len(after.found)) != (target.style, len(target.things)):
+    if (after.style, after.place, after.weather) != (target.style, target.place, target.weather):
         return False
-    if target.style != "pencil drawing" and (after.place, after.weather) != (target.place, target.weather):
-        return False
-    now = [after.find(_shown(thing, target)) for thing in target.things]
-    if None in now:
+    now = [after.find(thing) for thing in target.things]
+    if None in now or len(after.found) != len(now):
         return False
     moves = None not in (source.relation, target.relation) and source.relation != target.relation
-    for i, (thing, found) in enumerate(zip(target.things, now)):
-        if i >= len(source.things):  # it is new
-            continue
-        stood, far = before.find(_shown(source.things[i], source)), NEAR
+    for thing, was, found in zip(target.things, source.things, now):  # a second thing that is new comes last
+        stood, far = before.find(was), NEAR
         if stood is None:
             return False
-        if thing.size != source.things[i].size:
+        if thing.size != was.size:
             if found.size_word(len(now)) != thing.size:
                 return False
             far += abs(found.side - stood.side) / 2  # what grows at the picture's edge must come in
@@ -221,10 +216,6 @@ def right(before: Reading, after: Reading, source: Scene, target: Scene) -> bool
         if not moves and max(abs(found.x - stood.x), abs(found.y - stood.y)) > far:
             return False
     return target.relation is None or target.relation == _relation(*now)
-
-
-def _shown(thing: Thing, scene: Scene) -> Thing:
-    return replace(thing, colour=None) if scene.style == "pencil drawing" else thing
 
 
 def _relation(first: Found, second: Found) -> str:
