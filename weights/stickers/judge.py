@@ -120,10 +120,11 @@ def _nearest(image: Float[Tensor, "3 h w"], pictures: Float[Tensor, "n 3 h w"]) 
 
 @lru_cache(maxsize=4)
 def _empty_places(styles: tuple[str, ...]) -> tuple[list[Scene], Float[Tensor, "n 3 h w"]]:
-    """Empty places in every fog, in these styles."""
+    """Empty places in these styles, of photos in every fog."""
     scenes = [
         Scene((Thing("cat"),), place, weather="fog" if fog else None, strength=fog, style=style, seed=seed)
         for place, fog, style, seed in product(PLACES, FOGS, styles, range(HORIZONS))
+        if not (fog and style == "painting")
     ]
     return scenes, _drawn(scenes)
 
