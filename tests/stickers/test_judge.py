@@ -43,7 +43,7 @@ SCENES = [
     one("hat", pattern="striped", seed=6),
     *(one("tree", weather=weather, strength=0.6, seed=7) for weather in world.WEATHERS),
     one("tree", style="painting", seed=8),
-    *(two(Thing("frog"), relation, Thing("ball", "blue"), seed=9) for relation in world.RELATIONS),
+    *(two(Thing("frog", size="big"), relation, Thing("ball", "blue"), seed=9) for relation in world.RELATIONS),
 ]
 
 
