@@ -1,7 +1,10 @@
 """What the judge of edits reads in true pictures, and what it calls right; by art of the test's own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scenes import SyntheticArt, one, two
 
@@ -68,9 +71,20 @@ def test_a_colour_is_told_only_where_a_prompt_names_one(art):
     assert read(picture, art, (plain, plain)).found[0].thing.colour is None
 
 
+def test_what_is_no_thing_is_left_over(art):
+    scene = one("ball", place="on a table", seed=3)
+    picture = render(scene, art)
+    ball = read(picture, art, (scene,)).found[0]
+    corner = replace(ball, x=32, y=32)
+    assert read(picture, art, (scene,)).rest_at(corner) < 0.001  # a rounding of bytes, squared, is 1e-5
+    picture[10:54, 10:54] = (255, 0, 255)
+    assert read(picture, art, (scene,)).rest_at(corner) > 0.3
+
+
 def shown(*things: tuple[Thing, int, int, int], **changes) -> Reading:
     found = tuple(Found(thing, x, y, float(side), 1.0) for thing, x, y, side in things)
-    return Reading(**{"style": "photo", "place": "on the grass", "fog": 0.0, "flakes": 0.0, "found": found, **changes})
+    scene = {"style": "photo", "place": "on the grass", "fog": 0.0, "flakes": 0.0, "rest": torch.zeros(64, 64)}
+    return Reading(**{**scene, "found": found, **changes})
 
 
 CAT, DOG, BALL = Thing("cat"), Thing("dog"), Thing("ball")
@@ -110,6 +124,9 @@ def test_of_two_things_the_other_may_be_taken_away():
     assert right(before, shown((CAT, 30, 70, 52)), source, one("cat"))
     assert not right(before, before, source, one("cat"))
     assert not right(before, shown((BALL, 90, 70, 52)), source, one("cat"))
+    rest = torch.zeros(64, 64)
+    rest[30:40, 40:50] = 0.2  # where the ball was
+    assert not right(before, shown((CAT, 30, 70, 52), rest=rest), source, one("cat"))
     moved = shown((CAT, 60, 30, 52), (BALL, 60, 90, 52))
     assert right(before, moved, source, two(CAT, "above", BALL))
     assert not right(before, moved, source, two(BALL, "above", CAT))

@@ -30,6 +30,7 @@ CLOSER, EDGES = 40, 8
 SHARE = 0.4  # of the squared error inside its outline that a second thing takes away at least
 FLAKES = 3.0  # brightness in small dots outside the things, in levels of 255, above which it snows
 NEAR = 12  # pixels by which what stays may move: a tenth of the picture, a fifth of an ordinary thing
+TRACE = 0.05  # squared error per pixel that is left where a thing was taken away
 ALIKE = 1.33  # factor within which the side of what stays may change: less than from an ordinary thing to a big one
 
 
@@ -58,6 +59,7 @@ class Reading:
     fog: float  # its strength, 0 is none
     flakes: float  # brightness in small dots outside the things, in levels of 255, beyond the place's own
     found: tuple[Found, ...]
+    rest: Float[Tensor, "h w"]  # the squared error that neither the place nor these explain, at half the size
 
     @property
     def weather(self) -> str | None:
@@ -66,6 +68,11 @@ class Reading:
     def find(self, thing: Thing) -> Found | None:
         """What looks like the thing, of whatever size."""
         return next((found for found in self.found if found.thing == replace(thing, size=None)), None)
+
+    def rest_at(self, found: Found) -> float:
+        """What is unexplained in the middle of a thing's place, per pixel."""
+        x, y, r = found.x // 2, found.y // 2, round(found.side / 6)
+        return self.rest[y - r : y + r, x - r : x + r].mean().item()
 
 
 def read(picture: UInt8[np.ndarray, "128 128 3"], art: Art, prompts: tuple[Scene, ...]) -> Reading:
@@ -104,7 +111,8 @@ def read(picture: UInt8[np.ndarray, "128 128 3"], art: Art, prompts: tuple[Scene
             image = image * (1 - layer[3]) + canvas * layer[3]  # where a thing stands there is no second one
     outside = F.max_pool2d(outlines[None], 5, 1, 2)[0].repeat_interleave(2, 0).repeat_interleave(2, 1).numpy() < 0.1
     flakes = (_dots(picture) - _dots(finish(empty_place(scene), scene)))[outside].mean() if outside.any() else 0.0
-    return Reading(scene.style, scene.place, scene.strength, float(flakes), tuple(found))
+    rest = (image - canvas).square().sum(dim=0)
+    return Reading(scene.style, scene.place, scene.strength, float(flakes), tuple(found), rest)
 
 
 def halved(picture: np.ndarray) -> Float[Tensor, "c h w"]:
@@ -215,6 +223,9 @@ def right(before: Reading, after: Reading, source: Scene, target: Scene) -> bool
         elif not 1 / ALIKE < found.side / stood.side < ALIKE:
             return False
         if not moves and max(abs(found.x - stood.x), abs(found.y - stood.y)) > far:
+            return False
+    for gone in map(before.find, source.things[len(now) :]):
+        if gone is None or after.rest_at(gone) > TRACE:
             return False
     return target.relation is None or target.relation == _relation(*now)
 
