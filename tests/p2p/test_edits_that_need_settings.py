@@ -59,12 +59,32 @@ def warned(model: LatentDiffusion, region: Region, seed: int, caplog) -> list[st
     return [record.getMessage() for record in caplog.records if record.name == "p2p.local_blend"]
 
 
+def tables(path: str) -> list[dict[str, dict[str, str]]]:
+    """The Markdown tables of a file, each as {row: {column: cell}}."""
+    found, header = [], None
+    for line in (ROOT / path).read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else None
+        if cells and header is None:
+            found.append({})
+        elif cells and not cells[0].startswith("---"):
+            found[-1][cells[0]] = dict(zip(header[1:], cells[1:]))
+        header = cells and (header or cells)
+    return found
+
+
 def test_the_table_has_every_kind_and_setting_that_is_tried():
-    lines = (ROOT / "docs/which-edit.md").read_text(encoding="utf-8").splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
-    assert [row[0] for row in rows] == ["edit", *EDITS, "the same prompt without", *REMOVALS]
-    headers = [row[1:] for row in rows if row[0] in ("edit", "the same prompt without")]
-    assert headers == [[setting.name for setting in settings] for settings in (SETTINGS, FACTORS)]
-    for name, *cells in rows:
-        if name in EDITS or name in REMOVALS:
-            assert all(re.fullmatch(r"([0-6] of [0-6])?", cell) for cell in cells) and cells[0], name
+    edits, removals, _ = tables("docs/which-edit.md")
+    for table, kinds, settings in ((edits, EDITS, SETTINGS), (removals, REMOVALS, FACTORS)):
+        assert list(table) == list(kinds)
+        for row in table.values():
+            assert list(row) == [setting.name for setting in settings]
+            assert all(re.fullmatch(r"([0-6] of [1-6])?", cell) for cell in row.values())
+
+
+def test_what_the_readme_advises_is_what_the_table_shows():
+    edits, removals, _ = tables("docs/which-edit.md")
+    (advice,) = [table for table in tables("README.md") if "a size added" in table]
+    for kind, row in advice.items():
+        assert (row["right"], row["at the defaults"]) == (edits[kind][row["use"]], edits[kind]["defaults"]), kind
+    rest = [row["defaults"].split(" of ") for kind, row in edits.items() if kind not in advice]
+    assert all(int(right) >= int(number) - 1 for right, number in rest)  # "all, or all but one"

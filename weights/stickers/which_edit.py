@@ -150,8 +150,8 @@ Made by `python -m weights.stickers.which_edit`: every kind of edit in several w
 defaults, with three pairs of prompts of each kind and the seeds {seeds}: six edits a cell, less those whose source is
 not read as its own prompt. That is few: 6 of 6 and 4 of 6 may be alike.
 
-An edit is right if its picture is read as the target's prompt, and what the prompts share stays: within 12 of 128
-pixels of its place, and its size within a third.
+An edit is right if its picture is read as the target's prompt, what was taken away leaves no trace, and what the
+prompts share stays: within 12 of 128 pixels of its place (unless the relation changes), and its size within a third.
 
 {edits}
 
