@@ -172,5 +172,6 @@ patterns of things that have one and whose noun is read right):
 
 {validation}
 
-It can't read pencil drawings, paintings in fog or snow, and sprinkles: no edit above has them.
+It can't read pencil drawings, paintings in fog or snow, and sprinkles: no edit above has them. Stripes that lie
+otherwise than on the true sticker it takes for none.
 """
