@@ -209,11 +209,11 @@ class Preserve(Edit):
 
 @dataclass(frozen=True)
 class Reweight(Edit):
-    """[P10] A word's columns of the attention are multiplied by a factor: 0 removes it, 1 is nothing, 2 is twice as
-    much, below 0 pushes away.
+    """[P10] A word's columns of the attention are multiplied by a factor: 0 takes them away, 1 is nothing, 2 is
+    twice as much, below 0 pushes away.
 
-    What goes with the attention depends on the word: by 0 stripes go and fog thins, a colour, a size or a thing stays.
-    Later tokens hold the word too, for the text encoder is causal.
+    What goes with the attention depends on the word: by 0 stripes and snowflakes go and fog thins, a colour, a size or
+    a thing stays. Later tokens hold the word too, for the text encoder is causal.
 
     By default the factor holds at every step, and in all that is used. A window gives it its own time; with
     `injected_only` it scales only what is injected from the source, and ends when tau does. The paper's code does that,

@@ -128,8 +128,8 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="WORD=C[@START:END]",
-        help="multiply the word's attention by C: 0 removes it (stripes go, fog thins; a colour, size or thing stays), "
-        "above 1 strengthens, below 0 pushes away; at every step, or in a window as for --alpha",
+        help="multiply the word's attention by C: 0 takes it away (stripes and snowflakes go, fog thins; a colour, "
+        "size or thing stays), above 1 strengthens, below 0 pushes away; at every step, or in a window as for --alpha",
     )
     parser.add_argument(
         "--renormalise",

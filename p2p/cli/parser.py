@@ -150,9 +150,10 @@ def parser() -> argparse.ArgumentParser:
         "words in the place of others are swapped phrase by phrase (a noun for a noun, a preposition for a "
         "preposition), words that are new have their own; what was read is printed. The options below say otherwise, "
         "and hold for every target; in a file that --save writes each may have its own.",
-        epilog="Which options an edit needs, by docs/which-edit.md: a noun, colour, place or style for another, and a "
-        "colour, pattern or weather added: the defaults. A size added: --tau 0.5. A size for another: --preserve NOUN. "
-        "Another relation: --tau 0.5. A second thing added, or one of two taken away: none keeps the rest in place.",
+        epilog="Which options an edit needs, by six of each kind (docs/which-edit.md): a noun, colour or style for "
+        "another, and a colour, pattern or weather added: the defaults. A size added, and a size, place or relation "
+        "for another: --tau 0.8 --self-until 0.8. These are right in 5 or 6. A second thing added, or one of two "
+        "taken away: nothing tried is right in more than 3.",
     )
     edit.add_argument("source", help="the prompt of the picture")
     edit.add_argument("targets", nargs="+", metavar="target", help="the edited prompt, or several")

@@ -5,15 +5,16 @@ Nouns, colours and patterns are chosen so that the right picture differs from th
 
 from typing import NamedTuple
 
-from weights.training.world import Scene, Thing, caption
+from p2p.alpha import Time
+from weights.training.world import PLACES, Scene, Thing, caption
 
 
 class Setting(NamedTuple):
     """Options of `p2p edit`."""
 
     name: str
-    tau: float = 0.2
-    self_until: float = 0.6
+    tau: Time = 0.2
+    self_until: Time = 0.6
     preserve: bool = False  # the attention of a noun that both prompts have, and of no other word
     factor: float | None = None  # of the attention to the word that the kind is about
 
@@ -40,10 +41,8 @@ SETTINGS = (
     Setting("defaults"),
     Setting("`--tau 0.5`", 0.5),
     Setting("`--preserve NOUN`", preserve=True),
-    Setting("`--tau 0.5 --self-until 0.8`", 0.5, 0.8),
     Setting("`--tau 0.8 --self-until 0.8`", 0.8, 0.8),
-    Setting("`--preserve NOUN --self-until 1.0`", self_until=1.0, preserve=True),
-    Setting("no injection", 1.0, 1.0),
+    Setting("no injection", "never", "never"),
 )
 FACTORS = tuple(Setting(f"`--reweight WORD={c:g}`", factor=c) for c in (0.0, -1.0, -4.0))
 
@@ -56,14 +55,13 @@ def pair(first: str, relation: str, second: str, place: str) -> Scene:
     return Scene((Thing(first), Thing(second)), place, relation)
 
 
-GRASS, BEACH, SNOW, STREET, TABLE, NIGHT = (
-    "on the grass",
-    "on the beach",
-    "in the snow",
-    "on the street",
-    "on a table",
-    "at night",
-)
+def added(case: Case) -> str:
+    """The word that the target has more than the source, the last where it is a phrase."""
+    source, target = (caption(scene).split() for scene in (case.source, case.target))
+    return [word for word in target if word not in source][-1]
+
+
+GRASS, BEACH, SNOW, _, NIGHT, _, TABLE, STREET = PLACES
 EDITS = {
     "a noun for another of its shape": [
         Case(of("cat", BEACH), of("dog", BEACH)),
@@ -111,8 +109,8 @@ EDITS = {
         Case(of("house", GRASS), of("house", SNOW)),
     ],
     "a style for another": [
-        Case(of("castle", GRASS), of("castle", GRASS, style="pencil drawing")),
-        Case(of("cat", STREET), of("cat", STREET, style="pencil drawing")),
+        Case(of("castle", GRASS), of("castle", GRASS, style="painting")),
+        Case(of("cat", STREET), of("cat", STREET, style="painting")),
         Case(of("apple", TABLE), of("apple", TABLE, style="painting")),
     ],
     "weather added": [
@@ -125,41 +123,20 @@ EDITS = {
         Case(of("frog", BEACH), pair("frog", "next to", "house", BEACH)),
         Case(of("panda", SNOW), pair("panda", "next to", "balloon", SNOW)),
     ],
-    "one of two things taken away": [
-        Case(pair("cat", "next to", "ball", GRASS), of("cat", GRASS)),
-        Case(pair("frog", "next to", "house", BEACH), of("frog", BEACH)),
-        Case(pair("panda", "next to", "balloon", SNOW), of("panda", SNOW)),
-    ],
     "a relation for another": [
         Case(pair("cat", "next to", "ball", GRASS), pair("cat", "above", "ball", GRASS)),
         Case(pair("hat", "above", "frog", SNOW), pair("hat", "next to", "frog", SNOW)),
         Case(pair("balloon", "above", "house", BEACH), pair("balloon", "next to", "house", BEACH)),
     ],
 }
+EDITS["one of two things taken away"] = [Case(case.target, case.source) for case in EDITS["a second thing added"]]
 REMOVALS = {
-    "weather": [
-        Case(of("tree", GRASS, weather="fog"), of("tree", GRASS), "fog"),
-        Case(of("house", STREET, weather="fog"), of("house", STREET), "fog"),
-        Case(of("cat", BEACH, weather="snow"), of("cat", BEACH), "snowflakes"),
-    ],
-    "a colour": [
-        Case(of("car", STREET, "blue"), of("car", STREET), "blue"),
-        Case(of("cat", BEACH, "pink"), of("cat", BEACH), "pink"),
-        Case(of("hat", GRASS, "red"), of("hat", GRASS), "red"),
-    ],
-    "a size": [
-        Case(of("dog", GRASS, size="small"), of("dog", GRASS), "small"),
-        Case(of("apple", TABLE, size="big"), of("apple", TABLE), "big"),
-        Case(of("hat", BEACH, size="small"), of("hat", BEACH), "small"),
-    ],
-    "a pattern": [
-        Case(of("hat", BEACH, pattern="striped"), of("hat", BEACH), "striped"),
-        Case(of("balloon", GRASS, pattern="striped"), of("balloon", GRASS), "striped"),
-        Case(of("lion", STREET, pattern="striped"), of("lion", STREET), "striped"),
-    ],
-    "one of two nouns": [
-        Case(pair("cat", "next to", "ball", GRASS), of("cat", GRASS), "ball"),
-        Case(pair("frog", "next to", "house", BEACH), of("frog", BEACH), "house"),
-        Case(pair("panda", "next to", "balloon", SNOW), of("panda", SNOW), "balloon"),
-    ],
+    word: [Case(case.target, case.source, added(case)) for case in EDITS[kind]]
+    for word, kind in (
+        ("a pattern", "a pattern added"),
+        ("weather", "weather added"),
+        ("a colour", "a colour added"),
+        ("a size", "a size added"),
+        ("one of two nouns", "a second thing added"),
+    )
 }

@@ -1,11 +1,13 @@
-"""Read a picture of the stickers world back into words: the hypothesis that leaves least of the picture unexplained.
+"""Read a picture of the stickers world back into words, by the hypothesis that leaves least of it unexplained; and
+judge an edit by what is read in its two pictures.
 
 The world is rendered, so a hypothesis about a picture is a picture too. First the empty place that is nearest to it,
 with its fog and style; on that the sticker that takes away most of the squared error, at its best position, size and
-mirroring; then a second one. Nothing is learned.
+mirroring; then a second one beside it. Nothing is learned. Pencil drawings are not read: lines fit only where each lies
+as in the hypothesis.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 
@@ -18,27 +20,29 @@ from torch import Tensor
 
 from weights.training.art import Art
 from weights.training.render import SIDE, SIZE, empty_place, finish, paste, sticker
-from weights.training.world import COLOURS, NOUNS, PLACES, SIZES, STYLES, Scene, Thing
+from weights.training.world import COLOURS, NOUNS, PLACES, SIZES, Scene, Thing
 
 HALF = SIZE // 2  # pictures are read at half their size; positions and sides are told at the whole
 SIDES = tuple(30 * 1.1**i for i in range(14))  # of stickers: 30 to 104
 FOGS = (0.0, 0.33, 0.67, 1.0)  # strengths; 0 stands for no fog
 HORIZONS = 4  # empty places of each place, fog and style, to tell these apart; then CLOSER of the chosen to match
 CLOSER, EDGES = 40, 8
-SHARE, GAIN = 0.7, 0.05  # what a second thing takes away at least; see `Found`
+SHARE = 0.4  # of the squared error inside its outline that a second thing takes away at least
 FLAKES = 3.0  # brightness in small dots outside the things, in levels of 255, above which it snows
+NEAR = 12  # pixels by which what stays may move: a tenth of the picture, a fifth of an ordinary thing
+TRACE = 0.05  # squared error per pixel that is left where a thing was taken away
+ALIKE = 1.33  # factor within which the side of what stays may change: less than from an ordinary thing to a big one
 
 
 @dataclass(frozen=True)
 class Found:
     """A sticker in a picture: which, its centre and longer side in pixels, and what it takes away of the squared error
-    inside its outline, per pixel and as a share."""
+    inside its outline, as a share."""
 
     thing: Thing  # of no size
     x: int
     y: int
     side: float
-    gain: float
     share: float
 
     def size_word(self, number: int) -> str | None:
@@ -52,26 +56,39 @@ class Reading:
 
     style: str
     place: str
-    fog: float  # its strength, 0 is none; in pencil drawings neither it nor the place can be told
+    fog: float  # its strength, 0 is none
     flakes: float  # brightness in small dots outside the things, in levels of 255, beyond the place's own
     found: tuple[Found, ...]
+    rest: Float[Tensor, "h w"]  # the squared error that neither the place nor these explain, at half the size
 
     @property
     def weather(self) -> str | None:
         return "fog" if self.fog else "snow" if self.flakes > FLAKES else None
 
+    def find(self, thing: Thing) -> Found | None:
+        """What looks like the thing, of whatever size."""
+        return next((found for found in self.found if found.thing == replace(thing, size=None)), None)
 
-def read(picture: UInt8[np.ndarray, "128 128 3"], art: Art, hints: tuple[Thing, ...] = ()) -> Reading:
+    def rest_at(self, found: Found) -> float:
+        """What is unexplained in the middle of a thing's place, per pixel."""
+        x, y, r = found.x // 2, found.y // 2, round(found.side / 6)
+        return self.rest[y - r : y + r, x - r : x + r].mean().item()
+
+
+def read(picture: UInt8[np.ndarray, "128 128 3"], art: Art, prompts: tuple[Scene, ...]) -> Reading:
     """What the picture shows: one thing at least, two at most.
 
+    Nouns, places and weather are told from all that the world has. The rest is asked only where a prompt speaks of it:
+    styles and patterns are told from those of the prompts, colours from all if one is named. So a tree of the
+    natural green is no green tree, and fog makes a photo no painting.
+
     Args:
-        picture: the picture.
+        picture: a photo, or a painting without weather.
         art: the true stickers.
-        hints: nouns are told apart in their natural look, and in the colours and patterns that these things have. What
-            colour the noun then has is looked for among all, and a pattern among these.
+        prompts: what it may be asked for.
     """
-    image = halved(picture)
-    scenes, pictures = _empty_places()
+    image, things = halved(picture), [thing for scene in prompts for thing in scene.things]
+    scenes, pictures = _empty_places(tuple(sorted({scene.style for scene in prompts})))
     scene = scenes[_nearest(image, pictures)[0]].replace(seed=0)
     pictures = _like(scene)
     near = pictures[_nearest(image, pictures)[:EDGES]]
@@ -80,21 +97,22 @@ def read(picture: UInt8[np.ndarray, "128 128 3"], art: Art, hints: tuple[Thing, 
     if scene.weather:
         cover = 0.3 + 0.42 * scene.strength
         image, canvas = ((x - cover * 0.82) / (1 - cover) for x in (image, canvas))
-    pencil = scene.style == "pencil drawing"
-    looks = sorted({(None, None), *((thing.colour, thing.pattern) for thing in hints)}, key=str)
-    colours = (None,) if pencil else (None, *COLOURS)
+    looks = sorted({(None, None), *((thing.colour, thing.pattern) for thing in things)}, key=str)
+    colours = (None, *COLOURS) if any(colour for colour, _ in looks) else (None,)
     found, outlines = [], torch.zeros(HALF, HALF)
     for _ in range(2):
         nouns = [Thing(noun, colour, None, pattern) for noun, (colour, pattern) in product(NOUNS, looks)]
-        noun = _best(image, canvas, nouns, art, pencil)[0].thing.noun
+        noun = _best(image, canvas, nouns, art)[0].thing.noun
         dresses = [Thing(noun, colour, None, p) for colour, p in product(colours, {pattern for _, pattern in looks})]
-        best, layer = _best(image, canvas, dresses, art, pencil)
-        if not found or (best.share >= SHARE and best.gain >= GAIN):
+        best, layer = _best(image, canvas, dresses, art)
+        if not found or best.share >= SHARE:
             found.append(best)
-            canvas, outlines = canvas * (1 - layer[3]) + layer[:3], torch.maximum(outlines, layer[3])
+            outlines = torch.maximum(outlines, layer[3])
+            image = image * (1 - layer[3]) + canvas * layer[3]  # where a thing stands there is no second one
     outside = F.max_pool2d(outlines[None], 5, 1, 2)[0].repeat_interleave(2, 0).repeat_interleave(2, 1).numpy() < 0.1
     flakes = (_dots(picture) - _dots(finish(empty_place(scene), scene)))[outside].mean() if outside.any() else 0.0
-    return Reading(scene.style, scene.place, scene.strength, float(flakes), tuple(found))
+    rest = (image - canvas).square().sum(dim=0)
+    return Reading(scene.style, scene.place, scene.strength, float(flakes), tuple(found), rest)
 
 
 def halved(picture: np.ndarray) -> Float[Tensor, "c h w"]:
@@ -108,13 +126,13 @@ def _nearest(image: Float[Tensor, "3 h w"], pictures: Float[Tensor, "n 3 h w"]) 
     return (pictures - image).abs().sum(dim=1).clamp(max=0.3).mean(dim=(1, 2)).argsort().tolist()
 
 
-@lru_cache(maxsize=1)
-def _empty_places() -> tuple[list[Scene], Float[Tensor, "n 3 h w"]]:
-    """Empty places in every fog and style."""
+@lru_cache(maxsize=4)
+def _empty_places(styles: tuple[str, ...]) -> tuple[list[Scene], Float[Tensor, "n 3 h w"]]:
+    """Empty places in these styles, of photos in every fog."""
     scenes = [
         Scene((Thing("cat"),), place, weather="fog" if fog else None, strength=fog, style=style, seed=seed)
-        for place, fog, style, seed in product(PLACES, FOGS, STYLES, range(HORIZONS))
-        if not (fog and style == "pencil drawing")  # which shows no fog
+        for place, fog, style, seed in product(PLACES, FOGS, styles, range(HORIZONS))
+        if not (fog and style == "painting")
     ]
     return scenes, _drawn(scenes)
 
@@ -131,7 +149,7 @@ def _drawn(scenes: list[Scene]) -> Float[Tensor, "n 3 h w"]:
 
 @lru_cache(maxsize=150)  # 4 MB each; the nouns in four looks
 def _templates(
-    art: Art, thing: Thing, pencil: bool
+    art: Art, thing: Thing
 ) -> tuple[Float[Tensor, "n 4 h w"], Complex[Tensor, "n 4 h w2"], Int[Tensor, "n 2"]]:
     """A thing's sticker in every size and mirroring, in the corner of a picture: its colours times alpha, and alpha;
     their Fourier transforms; and how many positions down and across are inside the picture."""
@@ -144,7 +162,7 @@ def _templates(
         width, height = (2 * round(s * side / max(image.size) / 2) for s in image.size)  # even: halves are whole
         for picture, layer in ((canvas, image), (alpha, outline)):
             paste(picture, layer, width / 2, height / 2, side, mirrored)
-        look = finish(canvas, Scene((thing,), style="pencil drawing" if pencil else "photo"))
+        look = finish(canvas, Scene((thing,)))
         a = halved(alpha * 255)[:1]
         made.append(torch.cat([halved(look) * a, a]))
         inside.append((HALF - height // 2 + 1, HALF - width // 2 + 1))
@@ -153,7 +171,7 @@ def _templates(
 
 
 def _best(
-    image: Float[Tensor, "3 h w"], canvas: Float[Tensor, "3 h w"], things: list[Thing], art: Art, pencil: bool
+    image: Float[Tensor, "3 h w"], canvas: Float[Tensor, "3 h w"], things: list[Thing], art: Art
 ) -> tuple[Found, Float[Tensor, "4 h w"]]:
     """The thing, of these, that takes away most squared error from the canvas; and its sticker at its place.
 
@@ -164,7 +182,7 @@ def _best(
     seen = torch.fft.rfft2(torch.cat([2 * image, (error - image.square()).sum(dim=0, keepdim=True)]))
     best, at = -torch.inf, None
     for thing in things:
-        layers, transforms, inside = _templates(art, thing, pencil)
+        layers, transforms, inside = _templates(art, thing)
         gains = torch.fft.irfft2((transforms.conj() * seen).sum(dim=1), s=(HALF, HALF))
         gains -= (layers[:, :3].square() / layers[:, 3:].clamp(min=1e-3)).sum(dim=(1, 2, 3))[:, None, None]
         for k, (down, across) in enumerate(inside.tolist()):
@@ -172,11 +190,11 @@ def _best(
             if gain > best:
                 best, at = gain, (thing, k, *divmod(int(gains[k, :down, :across].argmax()), across))
     thing, k, y, x = at
-    layer = _templates(art, thing, pencil)[0][k]
+    layer = _templates(art, thing)[0][k]
     bottom, right = torch.nonzero(layer[3] > 0.1).amax(dim=0).tolist()
     placed = layer.roll((y, x), dims=(1, 2))
-    share, gain = best / (error * placed[3]).sum(), best / layer[3].sum()
-    return Found(thing, 2 * x + right + 1, 2 * y + bottom + 1, SIDES[k // 2], float(gain), float(share)), placed
+    share = best / (error * placed[3]).sum()
+    return Found(thing, 2 * x + right + 1, 2 * y + bottom + 1, SIDES[k // 2], float(share)), placed
 
 
 def _dots(picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
@@ -184,3 +202,35 @@ def _dots(picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
     light = Image.fromarray(picture.min(axis=-1))
     opened = light.filter(ImageFilter.MinFilter(7)).filter(ImageFilter.MaxFilter(7))
     return np.asarray(light, dtype=np.float32) - np.asarray(opened, dtype=np.float32)
+
+
+def right(before: Reading, after: Reading, source: Scene, target: Scene) -> bool:
+    """Whether the picture shows the target's scene, and what stays stands where it stood in the source's picture."""
+    if (after.style, after.place, after.weather) != (target.style, target.place, target.weather):
+        return False
+    now = [after.find(thing) for thing in target.things]
+    if None in now or len(after.found) != len(now):
+        return False
+    moves = None not in (source.relation, target.relation) and source.relation != target.relation
+    for thing, was, found in zip(target.things, source.things, now):  # a second thing that is new comes last
+        stood, far = before.find(was), NEAR
+        if stood is None:
+            return False
+        if thing.size != was.size:
+            if found.size_word(len(now)) != thing.size:
+                return False
+            far += abs(found.side - stood.side) / 2  # what grows at the picture's edge must come in
+        elif not 1 / ALIKE < found.side / stood.side < ALIKE:
+            return False
+        if not moves and max(abs(found.x - stood.x), abs(found.y - stood.y)) > far:
+            return False
+    for gone in map(before.find, source.things[len(now) :]):
+        if gone is None or after.rest_at(gone) > TRACE:
+            return False
+    return target.relation is None or target.relation == _relation(*now)
+
+
+def _relation(first: Found, second: Found) -> str:
+    """The world's relation that two things stand in, or `below`."""
+    across, down = abs(first.x - second.x), second.y - first.y
+    return "next to" if across > abs(down) else "above" if down > 0 else "below"
