@@ -1,12 +1,12 @@
-"""Latent diffusion, from the schedule to the picture.
+"""Latent diffusion, from the noise schedule to the image.
 
-How threads wait is set here, since libgomp reads it once, when torch is loaded, and whatever of ours is run comes past
-here before that: `p2p` and `weights` import this too.
+Importing this package also sets how OpenMP's threads wait for each other. libgomp reads the setting once, when torch is
+loaded, so `p2p` and `weights` import this package first.
 """
 
 import os
 
-# A thread that is done first turns in place for some milliseconds, 300,000 turns, before it sleeps; another program on
-# the same cores waits for as long. So few cost nothing alone and take a third off the time beside it: tests/busy.py.
+# By default a waiting thread spins for some milliseconds, 300,000 turns, before it sleeps, and keeps its core from
+# other programs. 3,000 turns cost nothing alone, and save a third of the time beside another program: tests/busy.py.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")

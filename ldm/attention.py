@@ -1,8 +1,8 @@
 """Attention: from one element at a time [C1, C2] to the spatial transformer inside the UNet [C6].
 
-Every attention layer of the UNet takes an optional `edit`, a function that is called in place of plain attention with
-the layer's queries, keys and values and a `Site` that says where in the network it is. That is all Prompt-to-Prompt
-needs: nothing is patched, nothing is counted.
+Every attention layer of the UNet takes an optional `edit`: a function that is called in place of plain attention with
+the layer's queries, keys and values and a `Site` that identifies the layer. That is all Prompt-to-Prompt needs: no
+layer is patched, and no calls are counted.
 
 Parameter names are those of the public checkpoint files, so that these load without renaming.
 """
@@ -27,7 +27,7 @@ class Site:
 
     kind: Literal["self", "cross"]
     place: Literal["down", "mid", "up"]
-    layer: int  # position among the UNet's spatial transformers, in the order they run, from 0
+    layer: int  # index among the UNet's spatial transformers, in execution order, from 0
     height: int
     width: int
 
@@ -40,8 +40,8 @@ def element_wise(
 ) -> Float[Tensor, "n e"]:
     """[C1, C2] s_{t,j} = k_j^T q_t / sqrt(d), a_t = softmax(s_t), y_t = sum_j a_{t,j} v_j: one query at a time.
 
-    To be read; the networks use the matrix form. Self-attention [C1] makes all three from one sequence, cross-attention
-    [C2] the queries from another.
+    For reading; the networks use the matrix form. Self-attention [C1] computes all three from one sequence,
+    cross-attention [C2] the queries from another.
     """
     if not queries.ndim == keys.ndim == values.ndim == 2:
         raise ValueError(
@@ -56,14 +56,14 @@ def element_wise(
     outputs = []
     for q in queries:
         s = torch.stack([k @ q / len(q) ** 0.5 for k in keys])
-        a = s.softmax(dim=0)  # e^s / sum e^s, without the infinities of e^s
+        a = s.softmax(dim=0)  # e^s / sum e^s, without overflow of e^s
         outputs.append(sum(a_j * v for a_j, v in zip(a, values)))
     return torch.stack(outputs)
 
 
 def attention_map(Q: Float[Tensor, "b h n d"], K: Float[Tensor, "b h m d"]) -> Float[Tensor, "b h n m"]:
-    """[C3] A = softmax(Q K^T / sqrt(d)): row i is a distribution over the m tokens that position i looks at."""
-    # at least float32: the scores of a trained model can pass 65504, the largest number of float16
+    """[C3] A = softmax(Q K^T / sqrt(d)): row i is a distribution over the m tokens that position i attends to."""
+    # at least float32: the scores of a trained model can exceed 65504, the largest float16
     wide = torch.promote_types(Q.dtype, torch.float32)
     return (Q.to(wide) * Q.shape[-1] ** -0.5 @ K.to(wide).mT).softmax(dim=-1).to(Q.dtype)
 
@@ -71,11 +71,11 @@ def attention_map(Q: Float[Tensor, "b h n d"], K: Float[Tensor, "b h m d"]) -> F
 def attend(
     Q: Float[Tensor, "b h n d"], K: Float[Tensor, "b h m d"], V: Float[Tensor, "b h m e"], causal: bool = False
 ) -> Float[Tensor, "b h n e"]:
-    """[C3] Y = A V without building A. With `causal`, position i looks at no token after i.
+    """[C3] Y = A V without materialising A. With `causal`, position i attends to no token after i.
 
-    It is attention_map(Q, K) @ V up to rounding: were it not, an edit that only watches would change the image.
+    Equal to attention_map(Q, K) @ V up to rounding; otherwise an edit that only records maps would change the image.
     """
-    if K.shape[-2] != V.shape[-2]:  # which the line below would not notice
+    if K.shape[-2] != V.shape[-2]:  # not checked by the line below
         raise ValueError(f"there are {K.shape[-2]} keys and {V.shape[-2]} values: give one value for each key")
     return F.scaled_dot_product_attention(Q, K, V, is_causal=causal)
 
@@ -87,17 +87,19 @@ def multi_head(
     k: Float[Tensor, "b m c"],
     v: Float[Tensor, "b m c"],
 ) -> Float[Tensor, "b n c"]:
-    """[C7] The columns of q, k and v are dealt out to the heads, each attends by itself, and what they found is put
-    side by side. `attend` takes Q, K, V of (b, heads, n or m, d)."""
+    """[C7] Split the columns of q, k and v among the heads, attend in each head, and concatenate the results.
+
+    `attend` takes Q, K, V of (b, heads, n or m, d).
+    """
     split = lambda a: rearrange(a, "b n (h d) -> b h n d", h=heads)
     return rearrange(attend(split(q), split(k), split(v)), "b h n d -> b n (h d)")
 
 
 class Attention(nn.Module):
-    """[C4, C7, C8] Multi-head attention of x over `context` [C2]; where that is x again, it is self-attention [C1].
+    """[C4, C7, C8] Multi-head attention of x over `context` [C2]; self-attention [C1] where both are x.
 
-    x is n of whatever looks (latent positions, target words), `context` m of whatever is looked at (tokens, source
-    words). W_Q is (d, width), W_K and W_V are (d, context_width).
+    x has the n queries' positions (latent positions, target words), `context` the m positions attended to (tokens,
+    source words). W_Q is (d, width), W_K and W_V are (d, context_width).
     """
 
     def __init__(self, width: int, context_width: int, heads: int):
@@ -128,18 +130,18 @@ class GEGLU(nn.Module):
         self.proj = nn.Linear(width, 2 * hidden)
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n f"]:
-        # halves of the weight, not of the result: training then copies no activation back together
+        # split the weight, not the result: training then needs no copy that joins the activation's halves
         halves = zip(self.proj.weight.chunk(2), self.proj.bias.chunk(2))
         value, gate = (F.linear(x, weight, bias) for weight, bias in halves)
         return value * F.gelu(gate)
 
 
 class FeedForward(nn.Module):
-    """GEGLU up to four times the width and back."""
+    """GEGLU to four times the width, and a linear layer back."""
 
     def __init__(self, width: int):
         super().__init__()
-        # the middle entry is where the public files' numbering counts a dropout
+        # the public files' numbering counts a dropout in the middle
         self.net = nn.Sequential(GEGLU(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width))
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
@@ -147,7 +149,7 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """[C6] Self-attention, cross-attention, feed-forward; each normalised first and added back.
+    """[C6] Self-attention, cross-attention, feed-forward; each pre-normalised and residual.
 
     The lecture's table lists self-attention, MLP, cross-attention under one LayerNorm; this is the order and the
     number of norms of the released code, which the public weights need.
@@ -201,9 +203,9 @@ class SpatialTransformer(nn.Module):
 
 
 class SelfAttentionBlock(nn.Module):
-    """[C1, C4] Self-attention over the positions of a feature map, normalised first and added back.
+    """[C1, C4] Self-attention over the positions of a feature map, pre-normalised and residual.
 
-    The first stage's attention, and the UNet's where there is no prompt: `context` is then ignored.
+    Used in the first stage, and in a UNet without prompts, where `context` is ignored.
     """
 
     def __init__(self, width: int, heads: int, groups: int, eps: float, place: str = "mid", layer: int = 0):

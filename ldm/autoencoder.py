@@ -1,7 +1,7 @@
-"""The first stage [B1]: an encoder to a small latent, a decoder back, and a Gaussian [B2] or a codebook [B3] between.
+"""The first stage [B1]: an encoder, a bottleneck (Gaussian [B2] or codebook [B3]) and a decoder.
 
-Latents outside this file are always scaled: `encode` multiplies by `config.scale`, `decode` divides, and nothing else
-in the project knows of the scale. Parameter names are those of the public checkpoint files.
+Latents outside this file are always scaled: `encode` multiplies by `config.scale` and `decode` divides by it; no other
+code uses the scale. Parameter names are those of the public checkpoint files.
 """
 
 from itertools import pairwise, zip_longest
@@ -18,7 +18,7 @@ from ldm.helpers.checks import check_latents
 from ldm.quantize import Codebook
 
 EPS = 1e-6  # of every GroupNorm in the first stage (the UNet's differ)
-BYTES_FROM = 16  # numbers above this are bytes that nobody scaled; noise in a picture's place stays below
+BYTES_FROM = 16  # larger values are unscaled bytes; noise passed as an image stays below
 
 
 class Gaussian(NamedTuple):
@@ -33,12 +33,12 @@ class Gaussian(NamedTuple):
         return self.mean + (0.5 * self.log_var).exp() * eps
 
     def kl(self) -> Float[Tensor, "b c h w"]:
-        """[B2] KL(q || N(0, 1)) of each latent number, in nats."""
+        """[B2] KL(q || N(0, 1)) of each latent value, in nats."""
         return 0.5 * (self.mean**2 + self.log_var.exp() - 1 - self.log_var)
 
 
 class Level(nn.Module):
-    """Residual blocks at one resolution, in some levels with attention after each."""
+    """Residual blocks at one resolution, each followed by attention if the level has it."""
 
     def __init__(self, width_in: int, width_out: int, layers: int, groups: int, attention: bool):
         super().__init__()
@@ -56,7 +56,7 @@ class Level(nn.Module):
 
 
 class DownLevel(Level):
-    """A level of the encoder; half the side behind it, except at the last."""
+    """A level of the encoder; downsamples at its end, except the last level."""
 
     def __init__(self, *level, down: bool):
         super().__init__(*level)
@@ -71,7 +71,7 @@ class DownLevel(Level):
 
 
 class UpLevel(Level):
-    """A level of the decoder; twice the side behind it, except at the last."""
+    """A level of the decoder; upsamples at its end, except the last level."""
 
     def __init__(self, *level, up: bool):
         super().__init__(*level)
@@ -98,7 +98,7 @@ class Mid(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Picture to the latent's c channels [B3], or to the 2c of the Gaussian's mean and log-variance [B2]."""
+    """Maps an image to the c channels of the latent [B3], or to the 2c of the Gaussian's mean and log-variance [B2]."""
 
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
@@ -120,7 +120,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latent to picture: the encoder's levels in reverse, each with one more residual block."""
+    """Maps a latent to an image: the encoder's levels in reverse, each with one more residual block."""
 
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
@@ -156,7 +156,7 @@ class Autoencoder(nn.Module):
             self.quantize = Codebook(config.codebook, c)
 
     def posterior(self, x: Float[Tensor, "b 3 H W"]) -> Gaussian:
-        """[B2] The Gaussian of a picture's unscaled latent. Pictures are in [-1, 1].
+        """[B2] The Gaussian of the unscaled latent of an image in [-1, 1].
 
         Raises:
             ValueError: the bottleneck is a codebook.
@@ -169,7 +169,7 @@ class Autoencoder(nn.Module):
     def latent(
         self, x: Float[Tensor, "b 3 H W"], eps: Float[Tensor, "b c h w"] | None = None
     ) -> Float[Tensor, "b c h w"]:
-        """The unscaled latent of a picture in [-1, 1], not yet quantised [B3], or the Gaussian's mean or sample [B2].
+        """The unscaled latent of an image in [-1, 1]: before quantisation [B3], or the Gaussian's mean or sample [B2].
 
         Raises:
             ValueError: eps is given and the bottleneck is a codebook.
@@ -180,7 +180,7 @@ class Autoencoder(nn.Module):
         return q.mean if eps is None else q.sample(eps)
 
     def reconstruct(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        """The picture of an unscaled latent, which a codebook quantises first [B3]."""
+        """Decode an unscaled latent, quantised first if there is a codebook [B3]."""
         if self.config.codebook:
             z = self.quantize(z)
         return self.decoder(self.post_quant_conv(z))
@@ -188,35 +188,35 @@ class Autoencoder(nn.Module):
     def encode(
         self, x: Float[Tensor, "b 3 H W"], eps: Float[Tensor, "b c h w"] | None = None
     ) -> Float[Tensor, "b c h w"]:
-        """z_0 of a picture in [-1, 1]: the Gaussian's mean, or the sample that eps ~ N(0, I) picks; scaled.
+        """Encode an image in [-1, 1] to z_0: the Gaussian's mean, or its sample for eps ~ N(0, I); scaled.
 
-        With a codebook, the encoder's output; it is `decode` that quantises [B3].
+        With a codebook, z_0 is the encoder's output; `decode` quantises [B3].
 
         Raises:
-            ValueError: the picture is not (b, 3, H, W) in about [-1, 1], its sides are not multiples of the compression
+            ValueError: the image is not (b, 3, H, W) in about [-1, 1], its sides are not multiples of the compression
                 factor, or eps is given and the bottleneck is a codebook.
         """
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
             raise ValueError(
-                f"x must be pictures in [-1, 1], (b, 3, H, W), got {x.dtype} of the shape {tuple(x.shape)}: "
-                "ldm.helpers.images.to_tensor makes them of bytes (b, H, W, 3)"
+                f"x must be images in [-1, 1], (b, 3, H, W), got {x.dtype} of shape {tuple(x.shape)}: "
+                "ldm.helpers.images.to_tensor converts bytes (b, H, W, 3)"
             )
         if (largest := x.abs().amax()) > BYTES_FROM:
             raise ValueError(
-                f"x must be pictures in [-1, 1], its numbers go up to {largest:g}: "
+                f"x must be images in [-1, 1], got values up to {largest:g}: "
                 "for bytes write ldm.helpers.images.to_tensor(pictures), or x / 127.5 - 1"
             )
         if x.shape[-1] % self.config.factor or x.shape[-2] % self.config.factor:
             raise ValueError(
-                f"picture is {x.shape[-1]}x{x.shape[-2]}; both sides must be multiples of {self.config.factor}"
+                f"image is {x.shape[-1]}x{x.shape[-2]}; both sides must be multiples of {self.config.factor}"
             )
         return self.config.scale * self.latent(x, eps)
 
     def decode(self, z_0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        """Picture of a scaled latent, about in [-1, 1].
+        """Decode a scaled latent to an image in about [-1, 1].
 
         Raises:
-            ValueError: z_0 is not (b, c, h, w), with as many channels as the config says.
+            ValueError: z_0 is not (b, c, h, w), or its number of channels is not the config's.
         """
         check_latents(z_0=z_0)
         if z_0.shape[1] != self.config.latent_channels:

@@ -1,4 +1,4 @@
-"""The convolutional blocks of which both the first stage and the UNet are made.
+"""Convolutional blocks of the first stage and the UNet.
 
 Parameter names are those of the public checkpoint files; an `nn.Identity` has no parameters, and no name there.
 """
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class ResidualBlock(nn.Module):
-    """Norm, SiLU, convolution, twice; added to the input. With a time width, the time is added between the two."""
+    """Norm, SiLU, convolution, twice, plus the input. With `time_width`, the time embedding is added in between."""
 
     def __init__(self, width_in: int, width_out: int, groups: int, eps: float, time_width: int | None = None):
         super().__init__()
@@ -31,7 +31,7 @@ class ResidualBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halves the side by a strided convolution.
+    """Halves the resolution by a strided convolution.
 
     The public UNets were trained with padding on all sides, the first stages with padding to the right and below only.
     """
@@ -46,7 +46,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Brings the features to a size by nearest neighbour, then convolves."""
+    """Resizes by nearest neighbour, then convolves."""
 
     def __init__(self, width: int):
         super().__init__()

@@ -1,7 +1,7 @@
-"""The numbers that tell one latent diffusion model from another.
+"""Model configurations and presets.
 
-Every model here, the tiny one that ships and Stable Diffusion alike, is the same set of classes; a model is one
-`ModelConfig`. Configurations are plain frozen dataclasses and travel as JSON.
+All models, from the small one included here to Stable Diffusion, use the same classes and differ only in their
+`ModelConfig`. Configurations are frozen dataclasses and are stored as JSON.
 """
 
 import dataclasses
@@ -15,15 +15,15 @@ import pydantic
 from ldm.helpers.checks import check_fields
 from ldm.helpers.limits import LONGEST, check_levels, check_sizes
 
-STRICT = pydantic.ConfigDict(extra="forbid", strict=True)  # how configurations are read from files
+STRICT = pydantic.ConfigDict(extra="forbid", strict=True)  # for configurations read from files
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """The noise schedule [D4], what the UNet predicts [D12], and which time steps sampling visits.
+    """The noise schedule [D4], the UNet's prediction type [D12], and the timesteps that sampling visits.
 
-    The last three are how public models are sampled, which their training leaves open: see `ldm.samplers.times`.
-    Stable Diffusion 1 and 2 have leading spacing, an offset of 1, and end at 1.
+    The last three fields concern sampling only: see `ldm.samplers.times`. Stable Diffusion 1 and 2 have leading
+    spacing, an offset of 1, and end at 1.
     """
 
     __pydantic_config__ = STRICT
@@ -31,11 +31,11 @@ class ScheduleConfig:
     T: int = 1000
     beta_start: float = 0.00085
     beta_end: float = 0.012
-    betas: Literal["scaled_linear", "linear"] = "scaled_linear"  # evenly spaced are beta's roots, or beta itself
+    betas: Literal["scaled_linear", "linear"] = "scaled_linear"  # sqrt(beta) is evenly spaced, or beta itself
     parameterisation: Literal["eps", "v"] = "eps"
-    spacing: Literal["trailing", "leading"] = "trailing"  # which end of 1..T sampling keeps to
-    offset: int = 0  # added to every time step of leading spacing; diffusers' steps_offset
-    last: Literal[0, 1] = 0  # the time step at which sampling ends; 1 is diffusers' set_alpha_to_one = false
+    spacing: Literal["trailing", "leading"] = "trailing"  # trailing starts at T; leading ends at offset + 1
+    offset: int = 0  # added to every timestep of leading spacing; diffusers' steps_offset
+    last: Literal[0, 1] = 0  # the timestep at which sampling ends; 1 is diffusers' set_alpha_to_one = false
 
     def __post_init__(self):
         check_fields(self)
@@ -57,7 +57,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """Encoder and decoder: one level per width, each level but the last halving the picture's side."""
+    """Encoder and decoder: one level per width; every level except the last halves the resolution."""
 
     __pydantic_config__ = STRICT
 
@@ -66,7 +66,7 @@ class AutoencoderConfig:
     latent_channels: int = 4
     groups: int = 32
     scale: float = 0.18215  # z_0 = scale * (encoder output), so that z_0 has about unit variance
-    codebook: int | None = None  # its number of entries [B3]; None for the KL bottleneck [B2]
+    codebook: int | None = None  # number of entries [B3]; None for the KL bottleneck [B2]
     attention: tuple[int, ...] = ()  # levels with self-attention, from 0; the middle always has it
 
     def __post_init__(self):
@@ -87,43 +87,43 @@ class AutoencoderConfig:
 
     @property
     def encoder_channels(self) -> int:
-        """Numbers per position that leave the encoder: the latent's [B3], or a mean and a log-variance of each [B2]."""
+        """Channels of the encoder's output: the latent's [B3], or a mean and a log-variance for each of them [B2]."""
         return self.latent_channels if self.codebook else 2 * self.latent_channels
 
     @property
     def compression(self) -> float:
-        """[B1] Numbers of a picture, three a pixel, per number of its latent."""
+        """[B1] Values in an image, three per pixel, per value in its latent."""
         return 3 * self.factor**2 / self.latent_channels
 
     @property
     def bits(self) -> float:
-        """Bits to store a latent position in: an entry's index [B3], or numbers in half precision [B2]."""
+        """Bits per latent position: an entry's index [B3], or values in half precision [B2]."""
         return math.log2(self.codebook) if self.codebook else 16.0 * self.latent_channels
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The noise predictor. Exactly one of `heads` (per level) and `head_size` is given."""
+    """The noise predictor. Set exactly one of `heads` (per level) and `head_size`."""
 
     __pydantic_config__ = STRICT
 
     widths: tuple[int, ...] = (320, 640, 1280, 1280)
     layers: int = 2  # residual blocks per level on the way down; one more on the way up
-    attention: tuple[bool, ...] = (True, True, True, False)  # which levels have it
+    attention: tuple[bool, ...] = (True, True, True, False)  # per level
     heads: tuple[int, ...] | None = (8, 8, 8, 8)
     head_size: int | None = None
     context_width: int | None = 768  # e; None for a model without prompts, whose attention is all self-attention
     latent_channels: int = 4
-    linear_projection: bool = False  # spatial transformer enters and leaves by Linear rather than 1x1 convolution
+    linear_projection: bool = False  # project into and out of spatial transformers by Linear instead of 1x1 convolution
     groups: int = 32
-    mid: bool = True  # whether there is a middle between the way down and the way up
+    mid: bool = True  # whether the UNet has a middle block
 
     def __post_init__(self):
         check_fields(self)
         if len(self.attention) != len(self.widths):
             raise ValueError(f"attention names {len(self.attention)} levels, widths {len(self.widths)}")
         if (self.heads is None) == (not self.head_size):
-            raise ValueError("give either heads (a number per level) or head_size, not both and not neither")
+            raise ValueError("give exactly one of heads (a number per level) and head_size")
         if self.heads is not None and len(self.heads) != len(self.widths):
             raise ValueError(f"heads names {len(self.heads)} levels, widths {len(self.widths)}")
         check_sizes(self)
@@ -137,7 +137,7 @@ class UNetConfig:
                 raise ValueError(f"a level of width {width} cannot have {by}")
 
     def heads_at(self, level: int) -> int:
-        """Number of attention heads at a level."""
+        """The number of attention heads at a level."""
         return self.heads[level] if self.heads else self.widths[level] // self.head_size
 
 
@@ -189,7 +189,7 @@ class BertConfig:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """CLIP's image tower, a transformer over the square patches of a square picture."""
+    """CLIP's image tower, a transformer over the square patches of a square image."""
 
     __pydantic_config__ = STRICT
 
@@ -211,13 +211,13 @@ class VisionConfig:
 
     @property
     def positions(self) -> int:
-        """The patches, and the class token before them."""
+        """The number of patches, plus one for the class token."""
         return (self.image_size // self.patch) ** 2 + 1
 
 
 @dataclass(frozen=True)
 class CLIPConfig:
-    """Both towers of a CLIP, and the width of the space in which they meet."""
+    """Both towers of a CLIP model, and the width of their common embedding space."""
 
     __pydantic_config__ = STRICT
 
@@ -248,8 +248,8 @@ class ModelConfig:
         check_sizes(self)
         if self.image_size % self.autoencoder.factor:
             raise ValueError(
-                f"pictures of {self.image_size} pixels a side are no multiple of the autoencoder's "
-                f"{self.autoencoder.factor} to a latent position"
+                f"an image size of {self.image_size} pixels is not a multiple of the autoencoder's factor "
+                f"{self.autoencoder.factor}"
             )
         if self.autoencoder.latent_channels != self.unet.latent_channels:
             raise ValueError(
@@ -267,10 +267,10 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "ModelConfig":
-        """Read what `to_json` wrote.
+        """Parse the JSON that `to_json` returns.
 
         Raises:
-            ValueError: not JSON; a field unknown, missing or of the wrong kind; or numbers that do not fit together.
+            ValueError: not JSON; an unknown or missing field, or one of the wrong type; or inconsistent values.
         """
         return pydantic.TypeAdapter(cls).validate_json(text)
 
@@ -288,7 +288,7 @@ PRESETS = {
     "stickers": ModelConfig(
         name="stickers",
         image_size=128,
-        # v: on 16x16 latents the prompt decides at noise levels where the loss in eps is a hundredth and teaches little
+        # v: on 16x16 latents the prompt matters at noise levels where the loss in eps is a hundredth and teaches little
         schedule=ScheduleConfig(parameterisation="v"),
         autoencoder=STICKERS_KL,
         unet=UNetConfig(

@@ -1,8 +1,7 @@
-"""The prompt model's pre-training [C9]: images and texts that belong together get similar features, others do not.
+"""The text encoder's contrastive pre-training [C9]: matching images and texts get similar features, others do not.
 
-After CLIP (Radford et al. 2021). Stable Diffusion's text encoder was trained with this loss; here it also classifies
-images by the texts of their labels. Features are the two encoders' outputs after projection to a common width e; their
-lengths do not matter.
+After CLIP (Radford et al. 2021). Stable Diffusion's text encoder was trained with this loss; it also gives a zero-shot
+classifier. Features are the two encoders' outputs after projection to a common width e; their norms do not matter.
 """
 
 import torch.nn.functional as F
@@ -23,12 +22,12 @@ def similarity(
 def contrastive_loss(
     images: Float[Tensor, "n e"], texts: Float[Tensor, "m e"], scale: Float[Tensor, ""] | float
 ) -> Float[Tensor, ""]:
-    """[C9] Symmetric cross-entropy over S: each image must find its text, and each text its image.
+    """[C9] Symmetric cross-entropy over S: each image is classified among the texts, each text among the images.
 
         L = -1/2n sum_i (log softmax(S_i.)_i + log softmax(S_.i)_i),    pair i being image i and text i
 
     Raises:
-        ValueError: not as many texts as images.
+        ValueError: the numbers of texts and images differ.
     """
     if len(images) != len(texts):
         raise ValueError(f"{len(images)} images and {len(texts)} texts are not pairs: give one text for each image")

@@ -1,4 +1,4 @@
-"""The whole model [D13]: prompt to tau_theta(y), noise to latent in T steps, latent to picture."""
+"""The whole model [D13]: prompt to tau_theta(y), noise to latent in T steps, latent to image."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -25,15 +25,15 @@ from ldm.zoo.bert import BertEncoder
 
 
 class State(NamedTuple):
-    """Where the sampling stands: after a step, or where it is told to start."""
+    """Sampler state: after a step, or at the start."""
 
-    t: int  # the time step reached; at the end 0, or where the sampler ends
+    t: int  # the timestep reached; at the end 0, or the sampler's last
     z_t: Float[Tensor, "b c h w"]
-    prediction: Prediction | None = None  # the guided one that led here; none at a start
+    prediction: Prediction | None = None  # the guided prediction of the step; None at the start
 
 
 class States(Iterator[State]):
-    """The states of a run, one per network call, made as they are asked for."""
+    """Iterator over the states of a run, one per network call, computed on demand."""
 
     def __init__(self, states: Iterator[State]):
         self._states = states
@@ -48,8 +48,8 @@ class States(Iterator[State]):
 
 
 class Noise:
-    """Standard normal latents, one random stream per picture: rows with the same seed get the same noise, whatever
-    else is in the batch. Drawn on the CPU, so that every device makes the same picture."""
+    """Standard normal latents, one random stream per image: rows with the same seed get the same noise, whatever the
+    rest of the batch. Drawn on the CPU, so that every device gets the same noise."""
 
     def __init__(self, seeds: list[int], shape: tuple[int, ...]):
         self.shape = shape
@@ -64,11 +64,11 @@ class LatentDiffusion:
     """A latent diffusion model, ready to use.
 
     Args:
-        config: what the parts were built from.
+        config: of the parts below.
         tokenizer, text_encoder: None for a model without prompts, whose only prompt is the empty one.
-        unet, autoencoder: with the text encoder on one device and in one dtype. All three are frozen from here on:
-            `requires_grad_` makes them trainable again.
-        vocabulary: the words it was trained on, if they are listed.
+        unet, autoencoder: on the device and in the dtype of the text encoder. All three are frozen; `requires_grad_`
+            makes them trainable again.
+        vocabulary: the words of the training captions, if known.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class LatentDiffusion:
         self.config, self._tokenizer, self.vocabulary = config, tokenizer, vocabulary
         self.schedule = Schedule(config.schedule)
         for part in filter(None, (text_encoder, unet, autoencoder)):
-            # convolutions on the CPU are up to half as fast again with the channels last
+            # channels-last makes convolutions on the CPU up to 1.5x faster
             part.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.text_encoder, self.unet, self.autoencoder = text_encoder, unet, autoencoder
 
@@ -104,8 +104,8 @@ class LatentDiffusion:
 
     @property
     def latent_dtype(self) -> torch.dtype:
-        """Of latents outside the networks: at least float32, even if the model is in half precision, since late steps
-        change them by less than bfloat16 tells apart."""
+        """The dtype of latents outside the networks: at least float32, even for a model in half precision, because late
+        steps change them by less than bfloat16 resolves."""
         return torch.promote_types(self.dtype, torch.float32)
 
     @property
@@ -116,10 +116,11 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def encode_prompts(self, prompts: list[str]) -> Float[Tensor, "b m e"]:
-        """tau_theta(y) of each prompt; no tokens at all, m = 0, from a model without prompts.
+        """tau_theta(y) of each prompt; without tokens (m = 0) for a model without prompts.
 
         Raises:
-            ValueError: no list of prompts, none in it, one longer than the context, or one for a model without prompts.
+            ValueError: not a list of prompts, an empty list, a prompt longer than the context, or a non-empty prompt
+                for a model without prompts.
         """
         check_prompts("prompts", prompts)
         if not prompts:
@@ -135,21 +136,21 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def encode_pictures(self, pictures: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b c h w"]:
-        """z_0 of pictures: the mean of the encoder's Gaussian [B2], or its output where a codebook follows [B3]."""
+        """Encode images to z_0: the mean of the Gaussian [B2], or the encoder's output if there is a codebook [B3]."""
         return self.autoencoder.encode(to_tensor(pictures).to(self.device, self.dtype)).to(self.latent_dtype)
 
     @torch.no_grad()
     def decode(self, z_0: Float[Tensor, "b c h w"]) -> UInt8[np.ndarray, "b H W 3"]:
-        """The pictures of latents, as bytes.
+        """Decode latents to images, as bytes.
 
         Raises:
-            ValueError: they are no latents of this model.
-            FloatingPointError: the decoder makes numbers of them that are not finite.
+            ValueError: not latents of this model.
+            FloatingPointError: the decoder's output is not finite.
         """
         if isinstance(z_0, State):
             raise ValueError("z_0 must be latents, got the state of a run: write state.z_t")
         check_latents(z_0=z_0)
-        # one at a time: at Stable Diffusion's size a decoder's features fill more memory than the whole UNet
+        # one at a time: at Stable Diffusion's size the decoder's features take more memory than the whole UNet
         x = torch.cat([self.autoencoder.decode(z) for z in z_0.to(self.dtype).split(1)])
         if not x.isfinite().all():
             raise FloatingPointError(
@@ -172,24 +173,24 @@ class LatentDiffusion:
         edit: AttentionEdit | None = None,
         empty: Float[Tensor, "1 m e"] | None = None,
     ) -> Prediction:
-        """The guided prediction [D18] at step t, of z_t given the prompts; `empty` is tau_theta of the empty one, if it
-        is known already.
+        """The guided prediction [D18] from z_t at step t, given the prompts; `empty` is tau_theta of the empty prompt,
+        if already computed.
 
-        The edit sees the conditional half of the batch alone; attention to the empty prompt is never edited. Only the
-        network computes in the model's dtype; the rest, and the result, are in that of z_t.
+        The edit is applied to the conditional half of the batch only; attention to the empty prompt is never edited.
+        Only the network computes in the model's dtype; the rest, and the result, are in that of z_t.
 
         Raises:
-            ValueError: t is outside 1..T, or something is of another kind or shape.
+            ValueError: t is outside 1..T, or an argument has the wrong type or shape.
         """
         check_latents(z_t=z_t)
         check_context(context)
         check_rows(z_t, "prompts", len(context))
-        times = torch.as_tensor(self.schedule.index(t)).reshape(-1)  # one that all rows share, or one for each
+        times = torch.as_tensor(self.schedule.index(t)).reshape(-1)  # one for all rows, or one per row
         if times.min() < 1:
             raise ValueError(f"t must lie in 1..{self.schedule.T}, got {t}: there is nothing to predict at 0")
         b, x, context = len(z_t), z_t.to(self.dtype), context.expand(len(z_t), -1, -1)
         timestep = (times - 1).to(self.device)  # counted from 0, as in training
-        if guidance == 1 or not context.shape[1]:  # without tokens both predictions are one
+        if guidance == 1 or not context.shape[1]:  # without tokens both predictions are the same
             output = self.unet(x, timestep, context, edit).to(z_t.dtype)
         else:
             empty = self.encode_prompts([""]) if empty is None else empty
@@ -214,31 +215,32 @@ class LatentDiffusion:
         blend: Callable[[State], Float[Tensor, "b c h w"]] = lambda state: state.z_t,
         start: State | None = None,
     ) -> States:
-        """Sample z_0, one yield per network call [D16, D17].
+        """Sample z_0, yielding a state per network call [D16, D17].
 
-        Latents are in the model's `latent_dtype`; a start stays as it is, and in half precision becomes float32.
+        Latents are in the model's `latent_dtype`; the latents of `start` keep their dtype, except that half precision
+        becomes float32.
 
         Args:
             context: tau_theta(y) of each row.
             seeds: of each row's z_T and of the noise that stochastic steps add.
-            steps: how many of the T steps to visit, or of the start's t.
+            steps: the number of timesteps to visit, out of T, or of `start.t`.
             guidance: w [D18].
             sampler: one of `SAMPLERS`, or `Sampler(ddim_step(eta))`.
-            edit: what edits attention at step t, if anything does.
-            blend: the latents to go on with after a step, given where it led.
-            start: where to go on from, rather than from z_T at T; its latents may have any size. From below T the
-                steps are evenly spread, and a multistep sampler remembers nothing of what led there.
+            edit: t -> the attention edit of step t, or None.
+            blend: maps the state after a step to the latents to continue with.
+            start: the state to continue from, instead of z_T at T; its latents may have any size. Below T the steps are
+                evenly spaced, and a multistep sampler starts without earlier predictions.
 
         Raises:
-            ValueError: as many steps can't be taken, there is not one seed, and one row of a start, per prompt, or
-                something is of another kind. It is raised by the call, before the first step is asked for.
-            FloatingPointError: a step leads to latents that are not finite.
+            ValueError: too many or too few steps, not exactly one seed (and one row of `start`) per prompt, or an
+                argument of the wrong type. Raised by the call itself, before the first step.
+            FloatingPointError: the latents after a step are not finite.
         """
         if isinstance(seeds, int | np.integer):
             raise ValueError(f"seeds must be a list, one for each prompt, got {seeds}: write [{seeds}]")
         check_context(context)
         if len(seeds) != len(context):
-            raise ValueError(f"there are {len(context)} prompts and {len(seeds)} seeds: each picture has one of each")
+            raise ValueError(f"there are {len(context)} prompts and {len(seeds)} seeds: each image has one of each")
         if start and len(start.z_t) != len(context):
             raise ValueError(f"the start has {len(start.z_t)} rows, the prompts are {len(context)}")
         if not isinstance(sampler, Sampler):
@@ -267,7 +269,7 @@ class LatentDiffusion:
     ) -> Iterator[State]:
         dtype = torch.promote_types(start.z_t.dtype, torch.float32) if start else self.latent_dtype
         noise = lambda: draw().to(self.device, dtype)
-        z_T = noise()  # drawn in any case: a start may be made of it, and the steps' noise must be another
+        z_T = noise()  # drawn in any case: `start` may be made of this noise, and the steps' noise must differ
         z_t = start.z_t.to(dtype) if start else z_T
         empty = self.encode_prompts([""]) if guidance != 1 else None  # once, not at every step
         past: deque[Visit] = deque(maxlen=REMEMBERED)
@@ -286,13 +288,13 @@ class LatentDiffusion:
             yield state._replace(z_t=z_t)
 
     def generate(self, prompts: list[str], seeds: list[int], **sampling) -> UInt8[np.ndarray, "b H W 3"]:
-        """Pictures of the prompts; `sampling` as for `denoise`."""
+        """Generate an image for each prompt; `sampling` as for `denoise`."""
         *_, last = self.denoise(self.encode_prompts(prompts), seeds, **sampling)
         return self.decode(last.z_t)
 
 
 def _second_half(edit: AttentionEdit, b: int) -> AttentionEdit:
-    """The edit applied to the rows from b on, plain attention before."""
+    """Apply the edit to the rows from b on, and plain attention to the rows before."""
 
     def split(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
         return torch.cat([attend(Q[:b], K[:b], V[:b]), edit(site, Q[b:], K[b:], V[b:])])

@@ -1,13 +1,13 @@
-"""Steps from z_t to z_{t_prev} [D16, D17], and the time steps at which they are taken.
+"""Steps from z_t to z_{t_prev} [D16, D17], and the timesteps they visit.
 
-A step is a pure function of a prediction; it draws nothing. The noise that a stochastic step adds is handed to it, and
-so is what a multistep one remembers of earlier network calls. The multistep ones are DDIM steps of a better prediction:
-PLMS extrapolates eps, DPM-Solver++ z_0.
+A step is a pure function of a prediction and draws no random numbers: the noise of a stochastic step and the earlier
+predictions of a multistep one are arguments. The multistep samplers take DDIM steps of an extrapolated prediction: PLMS
+extrapolates eps, DPM-Solver++ z_0.
 
-"Euler" elsewhere is Euler's method for x = z_t / sqrt(alpha_bar_t) over sigma = sqrt((1 - alpha_bar_t) / alpha_bar_t)
-(Karras et al. 2022, arXiv 2206.00364): x' is x + (sigma' - sigma) eps. That is the DDIM step without noise, divided by
-sqrt(alpha_bar_{t_prev}). With trailing spacing diffusers starts it at x = sigma n, which is z_T = sqrt(1 - alpha_bar_T)
-n; here, as with leading spacing there, z_T is n.
+What others call "Euler" is Euler's method for x = z_t / sqrt(alpha_bar_t) over sigma = sqrt((1 - alpha_bar_t) /
+alpha_bar_t) (Karras et al. 2022, arXiv 2206.00364): x' = x + (sigma' - sigma) eps. That is the DDIM step without noise,
+divided by sqrt(alpha_bar_{t_prev}). With trailing spacing diffusers starts it at x = sigma n, which is z_T = sqrt(1 -
+alpha_bar_T) n; here, as with leading spacing there, z_T is n.
 """
 
 import math
@@ -22,32 +22,32 @@ from ldm.schedule import Prediction, Schedule, Time
 
 
 class Visit(NamedTuple):
-    """A network call: what it was shown at t, and what came of it."""
+    """One network evaluation: its input and its prediction."""
 
     t: int
     z_t: Float[Tensor, "b c h w"]
     prediction: Prediction
 
 
-# (schedule, z_t, prediction, t, t_prev, noise, past) -> z_{t_prev}; past is the calls before, oldest first. One-step
-# samplers need none, and it may be left out
+# (schedule, z_t, prediction, t, t_prev, noise, past) -> z_{t_prev}; `past` holds the earlier evaluations, oldest first.
+# One-step samplers do not use it, and it may be omitted
 Step = Callable[[Schedule, Tensor, Prediction, int, int, Tensor, tuple[Visit, ...]], Tensor]
-REMEMBERED = 4  # calls that a step may be told of: PLMS looks at three, and makes one of them twice
+REMEMBERED = 4  # earlier evaluations that a step may use: PLMS uses three, one of them evaluated twice
 
 
 def times(schedule: Schedule, steps: int, start: int | None = None) -> list[int]:
-    """[D17] The time steps to visit: `steps` distinct ones, falling, then the one at which sampling ends.
+    """[D17] The timesteps to visit: `steps` distinct ones, decreasing, then the one at which sampling ends.
 
-    diffusers' time steps are these less one; its `timestep_spacing` is the config's `spacing`.
+    diffusers' timesteps are one less; its `timestep_spacing` is the config's `spacing`.
 
-    - trailing: evenly spread from T down, T - i T / steps, rounded.
-    - leading: (T // steps) i + offset + 1, for i from steps - 1 down to 0. What the network sees first is called z_T,
-      though this t is below T.
+    - trailing: evenly spaced from T down, T - i T / steps, rounded.
+    - leading: (T // steps) i + offset + 1, for i from steps - 1 down to 0. The first latent is called z_T, although its
+      t is below T.
 
-    The end is the config's `last`. A run that starts below T is spread evenly from there.
+    The last timestep is the config's `last`. A run that starts below T is evenly spaced from its start.
 
     Raises:
-        ValueError: fewer than one step, or more than there is room for.
+        ValueError: fewer than one step, or more than fit.
     """
     T, config, steps = schedule.T, schedule.config, checked("steps", steps, int)
     first = T if start is None else start
@@ -66,18 +66,18 @@ def times(schedule: Schedule, steps: int, start: int | None = None) -> list[int]
 
 
 def times_to_zero(schedule: Schedule, steps: int, start: int | None = None) -> list[int]:
-    """`times`, but ending at 0, whatever the config says; as diffusers has it for all but DDIM and PLMS."""
+    """`times`, but always ending at 0, as in diffusers for all samplers except DDIM and PLMS."""
     return [*times(schedule, steps, start)[:-1], 0]
 
 
 def plms_times(schedule: Schedule, steps: int, start: int | None = None) -> list[int]:
-    """`times`, the second one twice: the network is called once more than there are steps."""
+    """`times` with the second timestep repeated: one more network call than steps."""
     visited = times(schedule, steps, start)
     return visited[:2] + visited[1:] if steps > 1 else visited
 
 
 def dpm_times(schedule: Schedule, steps: int, start: int | None = None) -> list[int]:
-    """`times_to_zero`; but of leading spacing, as in diffusers, those of one step more without the smallest."""
+    """`times_to_zero`; but with leading spacing, as in diffusers, those for one more step, without the smallest."""
     if schedule.config.spacing == "leading" and start in (None, schedule.T):
         if steps >= schedule.T:
             raise ValueError(f"DPM-Solver++ with leading spacing takes fewer than {schedule.T} steps, got {steps}")
@@ -120,7 +120,7 @@ def ddim_step(eta: float) -> Step:
     ) -> Float[Tensor, "b c h w"]:
         check_latents(z_t=z_t, noise=noise)
         abar_prev, sigma = schedule.alpha_bar[schedule.index(t_prev)], eta * schedule.sigma(t, t_prev)
-        direction = (1 - abar_prev - sigma**2).clamp(min=0)  # rounding may leave it a hair below 0
+        direction = (1 - abar_prev - sigma**2).clamp(min=0)  # rounding may make it slightly negative
         signal, noise_left, fresh = (schedule.fit(c, z_t) for c in (abar_prev.sqrt(), direction.sqrt(), sigma))
         return signal * prediction.z_0 + noise_left * prediction.eps + fresh * noise
 
@@ -129,7 +129,7 @@ def ddim_step(eta: float) -> Step:
 
 deterministic_step = ddim_step(eta=0.0)
 
-# weights of the last calls, one to four of them, the newest first
+# weights of the last one to four predictions, newest first
 ADAMS_BASHFORTH = ((1,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 
@@ -142,20 +142,20 @@ def plms_step(
     noise: Float[Tensor, "b c h w"],
     past: tuple[Visit, ...] = (),
 ) -> Float[Tensor, "b c h w"]:
-    """PLMS (Liu et al. 2022, arXiv 2202.09778): the DDIM step of the eps that the last four extrapolate to.
+    """PLMS (Liu et al. 2022, arXiv 2202.09778): the DDIM step of the eps extrapolated from the last four predictions.
 
-    Their Runge-Kutta start is left out, as it is for Stable Diffusion: fewer calls are used at first, and the first
-    step is taken twice. t = t_prev is the second time; it sets out from the first call's latents again, with the mean
-    of the eps at both ends.
+    The paper's Runge-Kutta start is omitted, as in Stable Diffusion: the first steps use fewer predictions, and the
+    first step is taken twice. t = t_prev marks the second time, which starts again from the first evaluation's latents,
+    with the mean of the eps at both ends.
 
-    It is eps that is extrapolated whatever the network predicts; diffusers extrapolates v where that is predicted.
+    Always extrapolates eps, whatever the network predicts; diffusers extrapolates v for a v-model.
     """
     if checked("t", t, int) == t_prev:
         first = past[-1]
         z_t, t, eps = first.z_t, first.t, (first.prediction.eps + prediction.eps) / 2
     else:
-        by_time = {visit.t: visit.prediction.eps for visit in past} | {t: prediction.eps}  # of two at one t the later
-        newest = list(by_time.values())[:-5:-1]  # at most four, the last first
+        by_time = {visit.t: visit.prediction.eps for visit in past} | {t: prediction.eps}  # of two at one t, the later
+        newest = list(by_time.values())[:-5:-1]  # at most four, newest first
         eps = sum(weight * eps for weight, eps in zip(ADAMS_BASHFORTH[len(newest) - 1], newest))
     better = Prediction(eps, schedule.z_0_from_eps(z_t, eps, t))
     return deterministic_step(schedule, z_t, better, t, t_prev, noise)
@@ -172,9 +172,9 @@ def dpm_step(
 ) -> Float[Tensor, "b c h w"]:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, Algorithm 2): the DDIM step of an extrapolated z_0.
 
-    z_0 goes on in a straight line over lambda_t = log(sqrt(alpha_bar_t) / sqrt(1 - alpha_bar_t)), through the last two
-    predictions, to the middle of the step. There is no line at the first step, and no middle where t_prev is 0 and
-    lambda infinite: there it is DDIM's own step.
+    z_0 is extrapolated linearly in lambda_t = log(sqrt(alpha_bar_t) / sqrt(1 - alpha_bar_t)), from the last two
+    predictions, to the middle of the step. The first step, which has no earlier prediction, and a step to t_prev = 0,
+    where lambda is infinite, are plain DDIM steps.
     """
     t, z_0 = checked("t", t, int), prediction.z_0
     if past and t_prev > 0:
@@ -192,13 +192,13 @@ def _half_log_snr(schedule: Schedule, t: int) -> float:
 
 
 class Sampler(NamedTuple):
-    """A step, and the time steps that it is taken at: (schedule, steps, start) -> falling times, as `times` gives."""
+    """A step function, and the timesteps it visits: (schedule, steps, start) -> decreasing times, as `times` gives."""
 
     step: Step
     visit: Callable[[Schedule, int, int | None], list[int]] = times
 
 
-DDIM = Sampler(deterministic_step)  # the picture is a function of z_T
+DDIM = Sampler(deterministic_step)  # the image is a function of z_T
 
 Name = Literal["ddim", "ddpm", "plms", "dpm++", "euler"]
 SAMPLERS: dict[Name, Sampler] = {

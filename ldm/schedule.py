@@ -1,8 +1,8 @@
 """The forward process and everything that follows from it in closed form [D2, D4-D10, D12, D13, D18].
 
-No network here. t is the lecture's: it runs 1..T, `alpha_bar[0] = 1` stands for the clean latent. (Stable Diffusion's
-files call alpha_bar "alphas_cumprod" and count from 0: their index is t - 1.) Coefficients are computed in float64 and
-cast once, to the dtype of the latents they multiply.
+No network is involved. t is the lecture's: it runs over 1..T, and `alpha_bar[0] = 1` belongs to the clean latent.
+(Stable Diffusion's files call alpha_bar "alphas_cumprod" and count from 0: their index is t - 1.) Coefficients are
+computed in float64 and cast once, to the dtype of the latents they multiply.
 """
 
 from functools import cached_property
@@ -15,11 +15,11 @@ from torch import Tensor
 from ldm.config import ScheduleConfig
 from ldm.helpers.checks import check_latents, check_rows, checked, plain
 
-Time = int | Int[Tensor, " b"]  # one step for the whole batch, or one per latent
+Time = int | Int[Tensor, " b"]  # one timestep for the whole batch, or one per latent
 
 
 class Prediction(NamedTuple):
-    """The same belief about a noisy latent, said as noise and as clean latent."""
+    """The network's prediction, as eps and as z_0."""
 
     eps: Float[Tensor, "b c h w"]
     z_0: Float[Tensor, "b c h w"]
@@ -28,9 +28,9 @@ class Prediction(NamedTuple):
 class Schedule:
     """alpha_t, alpha_bar_t and the Gaussians they define.
 
-    Latents are (b, c, h, w), and of one shape in one call. Every method takes them first, z_t before what goes with it,
-    then t in 0..T, and raises ValueError for other shapes and times. At t = 0 there is no noise to divide by:
-    eps_from_z_0, mean_from_eps and eps_from_mean give no numbers there.
+    All latents of a call have the same shape (b, c, h, w). Every method takes them first, z_t before the others, then t
+    in 0..T, and raises ValueError for other shapes and times. At t = 0, eps_from_z_0, mean_from_eps and eps_from_mean
+    divide by zero: their results are not finite.
     """
 
     def __init__(self, config: ScheduleConfig):
@@ -42,9 +42,9 @@ class Schedule:
 
     @cached_property
     def beta(self) -> Float[Tensor, " T"]:
-        """[D4] The fixed schedule: "scaled linear", Stable Diffusion's, spaces the roots of beta evenly, "linear" beta.
+        """[D4] The fixed schedule: "scaled_linear" (Stable Diffusion's) is linear in sqrt(beta), "linear" in beta.
 
-        Names are diffusers'; CompVis' own files say "linear" for the former.
+        The names are diffusers'; CompVis' own files call the former "linear".
         """
         power = 2 if self.config.betas == "scaled_linear" else 1
         ends = (beta ** (1 / power) for beta in (self.config.beta_start, self.config.beta_end))
@@ -52,7 +52,7 @@ class Schedule:
 
     @cached_property
     def alpha(self) -> Float[Tensor, " T1"]:
-        """[D2] alpha_t = 1 - beta_t, the per-step factor; alpha[0] = 1 is a placeholder."""
+        """[D2] alpha_t = 1 - beta_t, the factor of one step; alpha[0] = 1 is a placeholder."""
         return torch.cat([torch.ones(1, dtype=torch.float64), 1 - self.beta])
 
     @cached_property
@@ -61,10 +61,10 @@ class Schedule:
         return self.alpha.cumprod(0)
 
     def index(self, t: Time) -> Time:
-        """t as an index of alpha and alpha_bar; several on the CPU.
+        """t as an index into alpha and alpha_bar; a tensor is moved to the CPU.
 
         Raises:
-            ValueError: t is no whole number, or outside 0..T.
+            ValueError: t is not an integer, or outside 0..T.
         """
         t = plain(t)
         if type(t) is int:
@@ -79,11 +79,11 @@ class Schedule:
         return t
 
     def fit(self, coefficient: Float[Tensor, " *b"], like: Float[Tensor, "b c h w"]) -> Tensor:
-        """A coefficient, or one per latent, shaped and cast to multiply `like`. One stays on the CPU: it multiplies
-        latents of any device, and nothing has to be copied there.
+        """Shape and cast a coefficient, or one per latent, to multiply `like`. A single one stays on the CPU: a scalar
+        multiplies latents on any device without a copy.
 
         Raises:
-            ValueError: there are several coefficients, and not as many as latents.
+            ValueError: the number of coefficients is neither one nor that of the latents.
         """
         check_latents(z=like)
         if coefficient.ndim == 0:
@@ -127,7 +127,7 @@ class Schedule:
     def eps_from_z_0(
         self, z_t: Float[Tensor, "b c h w"], z_0: Float[Tensor, "b c h w"], t: Time
     ) -> Float[Tensor, "b c h w"]:
-        """[D6] solved for eps."""
+        """[D6], solved for eps."""
         check_latents(z_t=z_t, z_0=z_0)
         return (z_t - self.signal(t, z_t) * z_0) / self.noise(t, z_t)
 
@@ -141,8 +141,8 @@ class Schedule:
     ) -> Float[Tensor, "b c h w"]:
         """[D10] mu = (z_t - (1 - alpha_t) / sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_t).
 
-        eps is noise, which a UNet's output need not be: the shipped model predicts v, and its timestep is t - 1.
-        `LatentDiffusion.predict(z_t, t, context).eps` is the noise, of any model.
+        eps is the noise, not necessarily the UNet's output: the included model predicts v, and its timestep is t - 1.
+        `LatentDiffusion.predict(z_t, t, context).eps` is the noise for any model.
         """
         check_latents(z_t=z_t, eps=eps)
         share = self.at((1 - self.alpha) / (1 - self.alpha_bar).sqrt(), t, z_t)
@@ -151,7 +151,7 @@ class Schedule:
     def eps_from_mean(
         self, z_t: Float[Tensor, "b c h w"], mean: Float[Tensor, "b c h w"], t: Time
     ) -> Float[Tensor, "b c h w"]:
-        """[D10] solved for eps."""
+        """[D10], solved for eps."""
         check_latents(z_t=z_t, mean=mean)
         share = self.at((1 - self.alpha) / (1 - self.alpha_bar).sqrt(), t, z_t)
         return (z_t - self.at(self.alpha.sqrt(), t, z_t) * mean) / share
@@ -167,8 +167,8 @@ class Schedule:
     def sigma(self, t: Time, t_prev: Time) -> Float[Tensor, " *b"]:
         """[D8] Standard deviation of q(z_{t_prev} given z_t, z_0), for 0 <= t_prev < t; in float64.
 
-        For t_prev = t - 1 it is the lecture's; for a longer stride alpha_t is alpha_bar_t / alpha_bar_{t_prev}, the
-        factor of all the steps between.
+        t_prev = t - 1 is the lecture's case; for a longer stride alpha_t becomes alpha_bar_t / alpha_bar_{t_prev}, the
+        product of all the steps between.
         """
         abar, abar_prev = self._stride(t, t_prev)
         return ((1 - abar_prev) * (1 - abar / abar_prev) / (1 - abar)).sqrt()
@@ -176,7 +176,7 @@ class Schedule:
     def posterior(
         self, z_t: Float[Tensor, "b c h w"], z_0: Float[Tensor, "b c h w"], t: Time, t_prev: Time
     ) -> tuple[Float[Tensor, "b c h w"], Tensor]:
-        """[D7, D8] Mean and standard deviation of q(z_{t_prev} given z_t, z_0), of strides as `sigma` has them."""
+        """[D7, D8] Mean and standard deviation of q(z_{t_prev} given z_t, z_0); strides as for `sigma`."""
         check_latents(z_t=z_t, z_0=z_0)
         abar, abar_prev = self._stride(t, t_prev)
         alpha = abar / abar_prev
@@ -185,9 +185,9 @@ class Schedule:
         return self.fit(of_z_0, z_0) * z_0 + self.fit(of_z_t, z_t) * z_t, self.fit(self.sigma(t, t_prev), z_t)
 
     def predict(self, z_t: Float[Tensor, "b c h w"], output: Float[Tensor, "b c h w"], t: Time) -> Prediction:
-        """[D12, D13] What a network's output says of eps and z_0, by the config's parameterisation.
+        """[D12, D13] Convert a network's output to eps and z_0, by the config's parameterisation.
 
-        A step takes its mean from there: the two together are the f of D13.
+        A sampler's step computes its mean from these: both together are the f of D13.
         """
         check_latents(z_t=z_t, output=output)
         if self.config.parameterisation == "v":
@@ -196,7 +196,7 @@ class Schedule:
         return Prediction(eps=output, z_0=self.z_0_from_eps(z_t, output, t))
 
     def target(self, z_0: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], t: Time) -> Float[Tensor, "b c h w"]:
-        """[D12] What the network is trained to output, by the config's parameterisation."""
+        """[D12] The network's training target, by the config's parameterisation."""
         return self.v_from(z_0, eps, t) if self.config.parameterisation == "v" else eps
 
 

@@ -21,12 +21,13 @@ ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": F.gelu}
 
 
 def table(rows: int, width: int) -> nn.Embedding:
-    """A vector per row, for a file or training to fill: PyTorch's own beginning takes longer than loading the model."""
+    """An uninitialised embedding, filled from a file or by training: PyTorch's initialisation takes longer than loading
+    the model."""
     return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
 
 
 class Embeddings(nn.Module):
-    """Token plus position."""
+    """Token embedding plus position embedding."""
 
     def __init__(self, config: TextConfig):
         super().__init__()
@@ -38,12 +39,12 @@ class Embeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """[C1, C7] Multi-head self-attention; where it is causal, a token sees itself and those before it."""
+    """[C1, C7] Multi-head self-attention; if causal, a token attends to itself and the tokens before it."""
 
     def __init__(self, width: int, heads: int, causal: bool, inner: int | None = None, bias: bool = True):
         super().__init__()
         self.heads, self.causal = heads, causal
-        inner = inner or width  # of queries, keys and values; they alone may lack a bias
+        inner = inner or width  # of queries, keys and values; only these may lack a bias
         check_heads(inner, heads)
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, inner, bias=bias) for _ in range(3))
         self.out_proj = nn.Linear(inner, width)
@@ -65,7 +66,7 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and MLP, each normalised first and added back."""
+    """Attention and MLP, each pre-normalised and residual."""
 
     def __init__(self, config: TextConfig | VisionConfig, causal: bool):
         super().__init__()
@@ -79,7 +80,7 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The layers of a tower, one after the other."""
+    """The layers of a tower, in sequence."""
 
     def __init__(self, config: TextConfig | VisionConfig, causal: bool):
         super().__init__()
@@ -92,7 +93,7 @@ class Encoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """[C9] Token ids to tau_theta(y): one vector per token, after the final norm. Padding is attended to like words."""
+    """[C9] Token ids to tau_theta(y): one vector per token, after the final norm. Padding is not masked."""
 
     def __init__(self, config: TextConfig):
         super().__init__()

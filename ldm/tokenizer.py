@@ -1,8 +1,8 @@
-"""The tokenizers: a prompt to ids, always as many, and back to its characters. Built on the `tokenizers` library.
+"""Tokenizers: map a prompt to a fixed number of ids, and each token to its characters.
 
-A prompt becomes BOS, its tokens, EOS and padding, always `length` in all. Every token knows which characters of the
-prompt it came from, which is how Prompt-to-Prompt finds the columns of a word. Here is what tokenizers have in common,
-and CLIP's: lower-cased byte-pair encoding. BERT's is in `ldm/zoo/wordpiece.py`.
+A prompt becomes BOS, its tokens, EOS and padding, `length` in all. Each token keeps its span of characters in the
+prompt, from which Prompt-to-Prompt finds the columns of a word. This file has the common base class and CLIP's
+tokenizer, lower-cased byte-pair encoding; BERT's is in `ldm/zoo/wordpiece.py`. Built on the `tokenizers` library.
 """
 
 import json
@@ -31,13 +31,13 @@ class Tokens:
 
     prompt: str
     ids: tuple[int, ...]
-    pieces: tuple[str, ...]  # as readable text; special tokens by their names
+    pieces: tuple[str, ...]  # as readable text; special tokens by name
     spans: tuple[tuple[int, int], ...]  # characters [start, end) of the prompt; (0, 0) for BOS, EOS and padding
     count: int  # tokens before the padding: BOS, words, EOS
 
 
 class PromptTokenizer:
-    """Prompts to ids and back to characters."""
+    """Maps prompts to ids, and tokens to their characters."""
 
     def __init__(self, backend: Tokenizer, config: TextConfig | BertConfig):
         self._backend, self.config = backend, config
@@ -47,7 +47,7 @@ class PromptTokenizer:
                 f"the tokenizer's vocabulary has {entries} entries, the text encoder {config.vocabulary} embeddings: "
                 "both must come from one model, with the files of the tokens added to it (added_tokens.json)"
             )
-        # a learned token of several vectors is written as one, <it>, and goes on with the tokens <it>_1, <it>_2 ...
+        # a learned token of several vectors is written as one, <it>, and is followed by the tokens <it>_1, <it>_2 ...
         self._further = {
             id: tuple(takewhile(bool, (backend.token_to_id(f"{token.content}_{i}") for i in count(1))))
             for id, token in backend.get_added_tokens_decoder().items()
@@ -55,16 +55,16 @@ class PromptTokenizer:
 
     @classmethod
     def from_file(cls, path: Path, config: TextConfig | BertConfig):
-        """From a `tokenizer.json`.
+        """Load a `tokenizer.json`.
 
         Raises:
-            ValueError: the file is not a tokenizer, or not one that fits the config.
+            ValueError: the file is not a tokenizer, or does not fit the config.
         """
         try:
             backend = Tokenizer.from_str(path.read_text(encoding="utf-8"))
         except Exception as e:  # the library raises nothing narrower
             raise ValueError(f"{path} is not a tokenizer.json: {e}") from e
-        # a file may tell the library to cut and fill prompts; here too long a one is refused, and `encode` fills
+        # a file may enable truncation and padding; here long prompts are refused, and `encode` pads
         backend.no_truncation()
         backend.no_padding()
         tokenizer = cls(backend, config)
@@ -90,15 +90,15 @@ class PromptTokenizer:
         """Tokenize one prompt.
 
         Raises:
-            ValueError: the prompt has more tokens than the context holds; nothing is cut silently.
+            ValueError: the prompt has more tokens than the context holds; nothing is truncated silently.
         """
         try:
             ids, spans = self._ids_and_spans(prompt)
-        except TypeError as e:  # what the library says of a lone surrogate, an undecodable byte of a command line
+        except TypeError as e:  # the library's error for a lone surrogate, an undecodable byte of a command line
             raise ValueError(f"the prompt is not text: {prompt!a}") from e
         room = self.config.length
         if len(ids) > room:
-            end = spans[room - 2][1]  # of the last token that has room, beside BOS and EOS
+            end = spans[room - 2][1]  # of the last token that fits beside BOS and EOS
             cuts = [m.start() for m in re.finditer(r"\s+|$", prompt) if m.start() <= end]
             fits = (prompt[:cut] for cut in reversed(cuts) if len(self._ids_and_spans(prompt[:cut])[0]) <= room)
             raise ValueError(
@@ -139,17 +139,17 @@ class CLIPTokenizer(PromptTokenizer):
         added: Mapping[int, AddedToken] = MappingProxyType({}),
         named: Sequence[AddedToken] = (),
     ):
-        """From the contents of `vocab.json` and `merges.txt`.
+        """Build the tokenizer from the contents of `vocab.json` and `merges.txt`.
 
         Args:
-            vocab, merges: the entries with their ids, and the pairs of them that are joined.
+            vocab, merges: the entries with their ids, and the pairs of entries to merge.
             config: of the text encoder.
-            added: further tokens, by id, each found in a prompt before it is split into words.
-            named: how special tokens are found, other than as they are.
+            added: further tokens, by id, which are matched before the prompt is split into words.
+            named: how special tokens are matched, if not by their text alone.
 
         Raises:
-            ValueError: they do not belong together, or are not CLIP's kind: ids from 0 to n - 1, for the 256 bytes, the
-                256 bytes that end a word, what the merges make, and the special tokens.
+            ValueError: they do not belong together, or are not of CLIP's kind: ids from 0 to n - 1, for the 256 bytes,
+                the 256 word-final bytes, the merged entries, and the special tokens.
         """
         contents = {token.content for token in added.values()}
         made = {*_byte_entries(), *map("".join, merges), config.bos, config.eos, config.pad, *contents}
@@ -171,7 +171,7 @@ class CLIPTokenizer(PromptTokenizer):
                 raise ValueError(f"the added token {token.content[:80]!r} has the id {id}; the next one is {given}")
         special = [(token, backend.token_to_id(token)) for token in (config.eos, config.bos)]
         backend.post_processor = processors.RobertaProcessing(*special, trim_offsets=False, add_prefix_space=False)
-        # typed in a prompt each is itself: for Stable Diffusion 2, which pads with "!", three of them are three tokens
+        # in a prompt each stands for itself: for Stable Diffusion 2, which pads with "!", "!!!" is three tokens
         backend.add_special_tokens([token for token in (config.bos, config.eos, config.pad) if token not in contents])
         known = {config.bos, config.eos, config.pad} - contents
         backend.add_special_tokens([token for token in named if token.content in known])
@@ -186,10 +186,10 @@ class CLIPTokenizer(PromptTokenizer):
         added: Mapping[int, AddedToken] = MappingProxyType({}),
         named: Sequence[AddedToken] = (),
     ):
-        """From the public `vocab.json` and `merges.txt`; `added` and `named` as for `from_vocabulary`.
+        """Load the public `vocab.json` and `merges.txt`; `added` and `named` as for `from_vocabulary`.
 
         Raises:
-            ValueError: a file cannot be read, is not of its kind, or they do not fit one another or the config.
+            ValueError: a file cannot be read or has another format, or they do not fit each other or the config.
         """
         try:
             entries = pydantic.TypeAdapter(dict[str, int]).validate_json(read_text(vocab), strict=True)
@@ -206,21 +206,21 @@ class CLIPTokenizer(PromptTokenizer):
 
     @classmethod
     def train(cls, captions: list[str], config: TextConfig, in_pieces: dict[str, int]):
-        """Learn all merges that the captions hold, in CLIP's order of entries: the 256 bytes, the 256 bytes that end a
-        word, the merges, BOS, EOS.
+        """Train on captions until nothing is left to merge; entries are in CLIP's order: the 256 bytes, the 256
+        word-final bytes, the merges, BOS, EOS.
 
         Args:
-            captions: what to learn from.
-            config: its `vocabulary` must come out as the number of entries.
-            in_pieces: words to leave in so many tokens rather than one, by dropping the merges that complete them.
+            captions: the training text.
+            config: its `vocabulary` must equal the resulting number of entries.
+            in_pieces: words to keep in this many tokens instead of one, by dropping the merges that complete them.
 
         Raises:
-            ValueError: another number of entries, or a word of `in_pieces` that has no such number of pieces.
+            ValueError: another number of entries, or a word of `in_pieces` that cannot have that many pieces.
         """
         base = _byte_entries()
         backend = Tokenizer(BPE(end_of_word_suffix="</w>"))
         _clip_rules(backend)
-        # ties between merges go by the letters' numbers; those of letters that end a word would be a hash table's order
+        # ties between merges are broken by the letters' ids, which for word-final letters would follow a hash table
         numbered = [*base[:256], *reversed(base[256:])]
         trainer = trainers.BpeTrainer(special_tokens=numbered, end_of_word_suffix="</w>", show_progress=False)
         backend.train_from_iterator(captions, trainer)
@@ -232,7 +232,7 @@ class CLIPTokenizer(PromptTokenizer):
                 if not makers:
                     raise ValueError(
                         f"the word {word!r} cannot be left in {number} tokens: "
-                        f"no merge that the captions teach makes {' or '.join(map(repr, pieces))}"
+                        f"no merge learned from the captions makes {' or '.join(map(repr, pieces))}"
                     )
                 last = max(makers, key=merges.index)
                 merges.remove(last)
@@ -240,12 +240,12 @@ class CLIPTokenizer(PromptTokenizer):
                 pieces[at : at + 1] = last
         entries = base + ["".join(m) for m in merges] + [config.bos, config.eos]
         if len(entries) != config.vocabulary:
-            raise ValueError(f"the captions give {len(entries)} entries, the config says {config.vocabulary}")
+            raise ValueError(f"the captions give {len(entries)} entries, the config has {config.vocabulary}")
         return cls.from_vocabulary({entry: i for i, entry in enumerate(entries)}, merges, config)
 
 
 def _clip_rules(backend: Tokenizer) -> None:
-    """Normalisation, splitting into words, byte alphabet."""
+    """Set normalisation, splitting into words and the byte alphabet."""
     backend.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
@@ -259,16 +259,16 @@ def _clip_rules(backend: Tokenizer) -> None:
 
 
 def _byte_entries() -> list[str]:
-    """The 256 characters that stand for bytes, and each again as the end of a word."""
+    """The 256 characters that stand for bytes, and the same as word-final."""
     characters = sorted(pre_tokenizers.ByteLevel.alphabet())
     return characters + [c + "</w>" for c in characters]
 
 
 def read_text(path: Path) -> str:
-    """What a vocabulary file says.
+    """Read a vocabulary file.
 
     Raises:
-        ValueError: there is no such file, or it is not UTF-8.
+        ValueError: the file does not exist, or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The training loss of the latent diffusion model [D14], and lines 5 to 7 of Algorithm 1 [D15] that it is made of."""
+"""The training loss of the latent diffusion model [D14], which is lines 5 to 7 of Algorithm 1 [D15]."""
 
 from collections.abc import Callable
 
@@ -18,11 +18,11 @@ def ldm_loss(
     t: Int[Tensor, " b"],
     eps: Float[Tensor, "b c h w"],
 ) -> Float[Tensor, ""]:
-    """[D14, D15] L_LDM = E ||eps - eps_theta(z_t, t, tau_theta(y))||^2, as a mean over the numbers of a latent.
+    """[D14, D15] L_LDM = E ||eps - eps_theta(z_t, t, tau_theta(y))||^2, as a mean over the values of a latent.
 
-    Lines 5-7 of Algorithm 1; the caller draws z_0, t and eps (lines 2-4) and takes the step (line 8). A v-model
-    is held to v instead of eps, the same error weighed by 1 / alpha_bar_t.
+    Lines 5-7 of Algorithm 1; the caller draws z_0, t and eps (lines 2-4) and takes the gradient step (line 8). A
+    v-model is trained on v instead of eps, which weights the same error by 1 / alpha_bar_t.
     """
-    wide = lambda x: x.to(torch.promote_types(x.dtype, torch.float32))  # a mean in half precision has two digits
+    wide = lambda x: x.to(torch.promote_types(x.dtype, torch.float32))  # a half-precision mean has two digits
     z_t = schedule.add_noise(z_0, eps, t)
     return F.mse_loss(wide(unet(z_t, t - 1, context)), wide(schedule.target(z_0, eps, t)))

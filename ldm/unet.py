@@ -1,8 +1,8 @@
 """The noise predictor eps_theta(z_t, t, tau_theta(y)): a UNet with spatial transformers.
 
-Levels go down, each halving the resolution, through a middle, and back up, each level taking the matching features
-from the way down. A UNet without prompts has plain self-attention in the transformers' places. Parameter names are
-those of the public checkpoint files.
+The down levels each halve the resolution; after the middle block, the up levels double it again, and concatenate the
+skip connections of the matching down level. A UNet without prompts has plain self-attention instead of spatial
+transformers. Parameter names are those of the public checkpoint files.
 """
 
 import math
@@ -20,7 +20,7 @@ from ldm.helpers.checks import check_context, check_latents, check_rows
 
 
 def timestep_embedding(timestep: Int[Tensor, " b"], width: int) -> Float[Tensor, "b width"]:
-    """cos and sin of the time step at half = width/2 frequencies, 10000^(-k/half); cosines come first."""
+    """cos and sin of the timestep at half = width/2 frequencies, 10000^(-k/half); cosines first."""
     half = width // 2
     frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=timestep.device) / half)
     angles = timestep[:, None].float() * frequencies
@@ -39,8 +39,8 @@ class TimeMLP(nn.Module):
 
 
 class DownLevel(nn.Module):
-    """One resolution on the way down: residual blocks, attention after each if the level has it, then half the side
-    (except at the last level)."""
+    """One resolution of the encoder half: residual blocks, each followed by attention if the level has it, then
+    downsampling (except at the last level)."""
 
     def __init__(self, blocks: list[ResidualBlock], attentions: list[nn.Module], down: list[Downsample]):
         super().__init__()
@@ -54,7 +54,7 @@ class DownLevel(nn.Module):
         context: Float[Tensor, "b m e"],
         edit: AttentionEdit | None,
     ) -> list[Tensor]:
-        """The features after each block and after halving; the last of them go on down, all are kept for the way up."""
+        """The features after each block and after downsampling: all are skips; the last go on to the next level."""
         features = []
         for block, attention in zip_longest(self.resnets, self.attentions):
             x = block(x, time)
@@ -82,8 +82,8 @@ class Mid(nn.Module):
 
 
 class UpLevel(nn.Module):
-    """One resolution on the way up: each residual block also takes features kept on the way down, the latest first;
-    attention after each if the level has it; then the side of the next level (except at the last)."""
+    """One resolution of the decoder half: residual blocks, each with a skip connection (latest first) and followed by
+    attention if the level has it, then upsampling to the next level (except at the last)."""
 
     def __init__(self, blocks: list[ResidualBlock], attentions: list[nn.Module], up: list[Upsample]):
         super().__init__()
@@ -102,24 +102,24 @@ class UpLevel(nn.Module):
             x = block(torch.cat([x, kept.pop()], dim=1), time)
             if attention:
                 x = attention(x, context, edit)
-        for up in self.upsamplers:  # to the kept side, not twice its own: an odd side was rounded on the way down
+        for up in self.upsamplers:  # to the skip connection's size, not twice its own: downsampling rounded odd sizes
             x = up(x, tuple(kept[-1].shape[-2:]))
         return x
 
 
 class UNet(nn.Module):
-    """Predicts eps (or v) from a noisy latent, the time step and the prompt."""
+    """Predicts eps (or v) from a noisy latent, the timestep and the prompt."""
 
     def __init__(self, config: UNetConfig):
         super().__init__()
         self.config = config
         widths, levels = config.widths, len(config.widths)
         time_width = 4 * widths[0]
-        self.attentions = 0  # counted while they are made, in the order they run
+        self.attentions = 0  # counted as they are built, in execution order
         self.time_embedding = TimeMLP(widths[0], time_width)
         self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
 
-        skips = [widths[0]]  # widths of the features kept for the way up
+        skips = [widths[0]]  # channels of the skip connections
         self.down_blocks = nn.ModuleList()
         width = widths[0]
         for level in range(levels):
@@ -156,12 +156,12 @@ class UNet(nn.Module):
         )
 
     def _level(self, place: str, level: int, inputs: list[int]) -> tuple[list[ResidualBlock], list[nn.Module]]:
-        """A residual block per input width, and as many attention layers if the level has attention."""
+        """A residual block per input width, and as many attention layers if the level has any."""
         blocks = [self._residual(i, self.config.widths[level]) for i in inputs]
         return blocks, [self._attention(place, level) for _ in inputs] if self.config.attention[level] else []
 
     def _check(self, z_t: Tensor, timestep: Tensor, context: Tensor) -> None:
-        """Raises ValueError for what `forward` does not take."""
+        """Check the arguments of `forward`. Raises ValueError."""
         check_latents(z_t=z_t)
         if z_t.shape[1] != self.config.latent_channels:
             raise ValueError(
@@ -190,22 +190,22 @@ class UNet(nn.Module):
         context: Float[Tensor, "b m e"],
         edit: AttentionEdit | None = None,
     ) -> Float[Tensor, "b c h w"]:
-        """The prediction for each latent of the batch: eps, or v where the schedule's config says so, as the shipped
-        model's does. `Schedule.predict` makes eps and z_0 of either; `LatentDiffusion.predict` does all of it.
+        """The prediction for each latent of the batch: eps, or v if the schedule's config has that parameterisation, as
+        in the included model. `Schedule.predict` converts either to eps and z_0; `LatentDiffusion.predict` does both.
 
         Args:
             z_t: noisy latents.
-            timestep: counted from 0, as the public weights were trained: the lecture's t less one. Either one per row,
-                as in training, or a single one that all rows share.
+            timestep: counted from 0, as the public weights were trained: the lecture's t minus one. One per row, as in
+                training, or a single one for all rows.
             context: tau_theta(y), the prompt's tokens; ignored by a UNet without prompts.
             edit: called in place of plain attention in every attention layer; see `ldm.attention`.
 
         Raises:
-            ValueError: something is of another kind or shape.
+            ValueError: an argument has the wrong type or shape.
         """
         self._check(z_t, timestep, context)
-        # A shared timestep is embedded once and broadcast: some BLAS round the equal rows of a short stack differently,
-        # and equal rows of a batch would then give unequal results.
+        # A shared timestep is embedded once and broadcast: some BLAS libraries round equal rows of a small matrix
+        # differently, and equal rows of a batch would then give unequal results.
         time = self.time_embedding(timestep_embedding(timestep, self.config.widths[0]).to(z_t.dtype))
         x = self.conv_in(z_t)
         kept = [x]

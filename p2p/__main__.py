@@ -4,7 +4,7 @@ from ldm.helpers.program import run
 
 
 def main() -> None:
-    """Raises SystemExit for what does not end well."""
+    """Run the command. Raises SystemExit if it fails."""
     run("p2p.cli.main", "p2p")
 
 

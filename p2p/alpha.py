@@ -1,6 +1,7 @@
-"""When the source's attention is used: tau [P4] and its per-word form alpha_t [P9].
+"""Injection schedules: tau [P4] and its per-word form alpha_t [P9].
 
-t counts down from T, so injection comes first: the source's attention while t >= tau, the target's own once t < tau.
+t counts down from T, so injection comes first: the source's attention is used while t >= tau, the target's own once
+t < tau.
 """
 
 import math
@@ -21,7 +22,7 @@ from p2p.words import columns
 
 @dataclass(frozen=True)
 class Step:
-    """A time step of the schedule, 0..T+1: `Step(200)` is t = 200, where the number 0.2 is a fraction of T."""
+    """A timestep of the schedule, 0..T+1: `Step(200)` is t = 200, whereas the number 0.2 is a fraction of T."""
 
     __pydantic_config__ = STRICT
 
@@ -31,14 +32,14 @@ class Step:
         return f"t = {self.t}"
 
 
-Time = float | int | Step | Literal["never"]  # a fraction of T, a time step, or above every time step
+Time = float | int | Step | Literal["never"]  # a fraction of T, a timestep, or above every timestep
 
 
 def switch_time(tau: Time, T: int) -> int:
-    """The smallest time step that is at least tau: a fraction 0.2 of T = 1000 is t = 200, "never" is T + 1.
+    """The smallest timestep that is at least tau: a fraction 0.2 of T = 1000 is t = 200, "never" is T + 1.
 
     Raises:
-        ValueError: a fraction outside [0, 1], or a time step outside 0..T+1.
+        ValueError: a fraction outside [0, 1], or a timestep outside 0..T+1.
     """
     if tau == "never":
         return T + 1
@@ -50,18 +51,18 @@ def switch_time(tau: Time, T: int) -> int:
         raise ValueError(f"a time is a fraction of T, Step(t) or 'never', got {tau!r}")
     if not 0 <= tau <= 1:
         raise ValueError(f"tau as a fraction of T must lie in [0, 1], got {tau}; a time step is Step(t)")
-    return math.ceil(Fraction(str(tau)) * T)  # of tau as it is written: in floats 0.07 * 100 is above 7
+    return math.ceil(Fraction(str(tau)) * T)  # from tau's decimal form: in floats 0.07 * 100 is above 7
 
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of the sampling, and how strongly something holds in it: while start >= t >= end.
+    """A window of the sampling, start >= t >= end, with the strength of the edit in it.
 
     Args:
-        end: the last time step, as tau is.
-        start: the first time step.
-        ramp: the fraction of T over which it fades out, in a straight line, before its end; 0 is a switch.
-        level: its strength before that, in [0, 1].
+        end: the last timestep, given as tau is.
+        start: the first timestep.
+        ramp: the fraction of T over which the strength falls linearly to 0 before the end; 0 is a switch.
+        level: the strength before that, in [0, 1].
     """
 
     __pydantic_config__ = STRICT
@@ -82,7 +83,7 @@ class Window:
                 raise ValueError(f"the {name} of a window must lie in [0, 1], got {getattr(self, name)}")
         end = switch_time(self.end, T)
         start = self.start.t if isinstance(self.start, Step) else math.floor(Fraction(str(self.start)) * T)
-        switch_time(self.start, T)  # refuses one out of range
+        switch_time(self.start, T)  # raises if out of range
         if start < end - 1 and end <= T:
             raise ValueError(
                 f"the window {self.start}:{self.end} starts at t = {start}, after its end at t = {end}; t counts down, "
@@ -98,15 +99,15 @@ class Window:
 
 
 def window(time: Time | Window) -> Window:
-    """A single time is a window from the first step to then."""
+    """Convert a time to a window from the first step to that time; a window stays as it is."""
     return time if isinstance(time, Window) else Window(end=time)
 
 
 @dataclass(frozen=True)
 class Alpha:
-    """[P9] alpha_t: for each token of the target, the share of the source's attention in what is used.
+    """[P9] alpha_t: for each token of the target, the share of the source's attention in A_used.
 
-    `tau` is the switch time of all tokens [P4], or their window; `words` gives single words of the target their own.
+    `tau` is the switch time of all tokens [P4], or their window; `words` overrides it for single words of the target.
     """
 
     __pydantic_config__ = STRICT

@@ -1,10 +1,11 @@
-"""Injection inside attention, by two engines with one meaning.
+"""Injection inside attention, by two equivalent engines.
 
-The explicit engine builds A, A* and A_used as tensors, to be shown. The folded one never builds a map: matrix products
-associate, so Y* = (A P_t + A* Q_t) V* = A (P_t V*) + A* (Q_t V*), two ordinary attention calls on folded values.
+The explicit engine builds A, A* and A_used as tensors, so that maps can be shown. The folded engine never builds a map:
+matrix products are associative, so Y* = (A P_t + A* Q_t) V* = A (P_t V*) + A* (Q_t V*), two ordinary attention calls on
+folded values.
 
-Rows of the batch are the source, then its targets; or the targets alone, where the source's queries and keys come from
-a recording. The unconditional half of a guided batch never gets here.
+Rows of the batch are the source, then its targets; or the targets only, if the source's queries and keys come from a
+recording. The unconditional half of a guided batch is never edited.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,14 +23,14 @@ from ldm.helpers.checks import check_fields
 from ldm.pipeline import LatentDiffusion
 from p2p.edits import Matrices, stack, used
 
-Watch = Callable[[Site, Float[Tensor, "b h n m"]], None]  # shown the attention that each cross-attention layer used
+Watch = Callable[[Site, Float[Tensor, "b h n m"]], None]  # receives the attention that each cross-attention layer used
 Recorded = Callable[[Site], tuple[Tensor, Tensor]]  # Q and K of the source, (1, h, n, d) and (1, h, m, d)
 Place = Literal["down", "mid", "up"]
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Some of the UNet's attention layers: of at most `side` positions a side, in these places."""
+    """A set of the UNet's attention layers: those with at most `side` positions a side, in these places."""
 
     __pydantic_config__ = STRICT
 
@@ -46,13 +47,13 @@ class Layers:
 
 
 def layout_side(model: LatentDiffusion, wanted: int | None = None) -> int:
-    """Positions a side of the attention layers that tell where things are: those wanted or, for None, those of the
-    UNet's level nearest 16; of two as near, the coarser.
+    """Positions a side of the attention layers that determine the layout: those wanted or, for None, those of the
+    UNet's level nearest 16; of two equally near, the coarser.
 
-    That is 16 in Stable Diffusion at 512 pixels and 24 at 768. The UNet's middle is one layer, taken only if wanted.
+    That is 16 in Stable Diffusion at 512 pixels and 24 at 768. The UNet's middle is one layer, used only if wanted.
 
     Raises:
-        ValueError: no attention layer of the model has as many positions as are wanted.
+        ValueError: no attention layer of the model has the wanted number of positions.
     """
     there = sides(model)
     if wanted is None:
@@ -75,11 +76,11 @@ def sides(model: LatentDiffusion, places: Sequence[Place] = ("down", "mid", "up"
 
 @dataclass(frozen=True)
 class Injection:
-    """What one step injects."""
+    """The injection of one step."""
 
     matrices: list[Matrices]  # one per target
     cross_layers: Layers
-    self_share: float  # of the source in the targets' self-attention: 1 is the source's, 0 their own
+    self_share: float  # of the source in the targets' self-attention: 1 is the source's only, 0 their own only
     self_layers: Layers
 
     @property
@@ -109,7 +110,7 @@ def explicit(
 
 
 def folded(injection: Injection, recorded: Recorded | None = None) -> AttentionEdit:
-    """[P3-P5] What `explicit` computes, without maps: fast, and lean where there are many positions."""
+    """[P3-P5] The result of `explicit` without materialising maps: fast, and small in memory at many positions."""
 
     def edit(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
         if site.kind == "self":
@@ -119,7 +120,7 @@ def folded(injection: Injection, recorded: Recorded | None = None) -> AttentionE
         first = source_row(Q, K, V, recorded)
         own, values = slice(len(first), None), V[len(first) :]
         P, Q_t, renormalise = stack(injection.matrices, like=V)
-        if renormalise.any():  # a column of ones comes out as the sums of the rows of A_used
+        if renormalise.any():  # an appended column of ones yields the row sums of A_used
             values = F.pad(values, (0, 1), value=1.0)
         Y = torch.zeros_like(values[..., :1, :]).expand(-1, -1, Q.shape[2], -1)
         if P.any():
@@ -138,7 +139,7 @@ def folded(injection: Injection, recorded: Recorded | None = None) -> AttentionE
 def self_injected(
     injection: Injection, site: Site, Q: Tensor, K: Tensor, V: Tensor, recorded: Recorded | None
 ) -> Tensor:
-    """Self-attention with the source's map in the place of the targets': P = I, Q = 0 inside the window."""
+    """Self-attention with the source's map instead of the targets' own: P = I, Q = 0 inside the window."""
     share = injection.self_share if site in injection.self_layers else 0.0
     if not share:
         return attend(Q, K, V)
@@ -159,13 +160,13 @@ def source_row(Q: Tensor, K: Tensor, V: Tensor, recorded: Recorded | None) -> Fl
 def source_of(
     site: Site, Q: Tensor, K: Tensor, targets: int, recorded: Recorded | None
 ) -> tuple[Float[Tensor, "k h n d"], Float[Tensor, "k h m d"]]:
-    """The source's Q and K, for each target; asked of a recording only where they are used."""
+    """The source's Q and K, repeated for each target; read from a recording only where they are used."""
     Q_source, K_source = recorded(site) if recorded else (Q[:1], K[:1])
     return Q_source.expand(targets, -1, -1, -1), K_source.expand(targets, -1, -1, -1)
 
 
 def together(watches: Sequence[Watch]) -> Watch | None:
-    """Show each of them the same attention; None if there are none."""
+    """Combine watches into one that passes the attention to each; None if there are none."""
 
     def watch(site: Site, A: Float[Tensor, "b h n m"]) -> None:
         for each in watches:
@@ -175,7 +176,7 @@ def together(watches: Sequence[Watch]) -> Watch | None:
 
 
 def watching(watch: Watch, recorded: Recorded | None = None) -> AttentionEdit:
-    """Plain attention that shows its cross-attention maps."""
+    """Plain attention that passes its cross-attention maps to `watch`."""
 
     def edit(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
         if site.kind == "self":

@@ -1,7 +1,7 @@
-"""Local blend: a target differs from the source only where chosen words look, or where a mask lets it.
+"""Local blend: confines the change to the region that chosen words attend to, or to a mask.
 
-A word's attention, averaged over the steps so far, gives a mask; outside it the source's latent is put back after every
-step, bit for bit.
+A word's attention, averaged over the steps so far, gives a mask; outside it the latent is replaced by the source's
+after every step, bit for bit.
 """
 
 import logging
@@ -24,27 +24,27 @@ from p2p.words import columns, words
 
 log = logging.getLogger(__name__)
 
-# A word's map has a shape where its peak is above so many times an even share of the attention, 1/m a token. In the
-# shipped model objects reach 6 to 16, colours and sizes 2.1 to 3.6, and grass, beach or street at most 1.95.
+# A word's map is usable if its peak exceeds this multiple of a uniform share of the attention, 1/m per token. In the
+# included model objects reach 6 to 16, colours and sizes 2.1 to 3.6, and grass, beach or street at most 1.95.
 FAINT = 2
 
 
 @dataclass(frozen=True)
 class Region:
-    """Where one target may differ from the source: where one of these words looks, in either prompt, and none of the
-    words to subtract does.
+    """The region where one target may differ from the source: that of these words, in either prompt, without that of
+    the words to subtract.
 
-    A word looks where its map, the sum of its tokens', is over a share of its own highest value: a word that gets
-    little attention counts as much as one that gets a lot, and each prompt is measured by itself.
+    A word's region is where its map, the sum of its tokens' maps, exceeds a fraction of its own maximum: so words with
+    little attention count as much as words with a lot, and each prompt is measured separately.
     """
 
     __pydantic_config__ = STRICT
 
     words: tuple[str, ...]
     subtract: tuple[str, ...] = ()
-    threshold: float = 0.3  # the share, in [0, 1]
+    threshold: float = 0.3  # the fraction, in [0, 1]
     subtract_threshold: float = 0.3
-    widen: int = 1  # positions by which the words' maps grow on every side, at the maps' resolution
+    widen: int = 1  # positions by which the words' maps are dilated, at the maps' resolution
 
     def __post_init__(self):
         check_fields(self)
@@ -66,19 +66,20 @@ class Place(NamedTuple):
 
 
 class LocalBlend:
-    """Hand it to one run of `denoise` as `blend`, and its `maps` as `watch` (masks alone need no maps).
+    """Pass it to one run of `denoise` as `blend`, and its `maps` as `watch` (not needed if there are only masks).
 
     Args:
         source: the source's tokens.
         targets: the targets' tokens.
-        regions: one per target: a region, or a mask of the latent's size, true where the target may differ; None lets
-            it differ everywhere.
-        T: the schedule's number of time steps.
-        start: blending begins once t < start, a time as tau is: before, the maps are too vague to cut by.
-        side: positions on the shorter side of the layers whose maps are used; `p2p.inject.layout_side` tells a model's.
+        regions: one per target: a region, or a mask of the latent's size, true where the target may differ; None for
+            no restriction.
+        T: the schedule's number of timesteps.
+        start: blending begins once t < start, given as tau is: earlier maps are too diffuse to segment.
+        side: positions on the shorter side of the layers whose maps are used; see `p2p.inject.layout_side`.
 
     Raises:
-        ValueError: a region's word is in neither prompt or stands several times in one, or the numbers do not fit.
+        ValueError: a region's word is in neither prompt or occurs several times in one, or the number of regions is not
+            that of the targets.
     """
 
     def __init__(
@@ -93,8 +94,8 @@ class LocalBlend:
         if len(regions) != len(targets):
             raise ValueError(f"there are {len(targets)} targets and {len(regions)} regions")
         self.maps, self.start, self.regions = WordMaps(side), switch_time(start, T), regions
-        self._last = T  # where the run stands
-        self._checked = False  # whether the words' maps have been looked at
+        self._last = T  # the timestep that the run has reached
+        self._checked = False  # whether the words' maps have been checked for faint ones
         self._places = [
             [_places(source, target, k, chosen) for chosen in (region.words, region.subtract)]
             if isinstance(region, Region)
@@ -103,7 +104,7 @@ class LocalBlend:
         ]
 
     def masks(self, size: Size) -> Bool[Tensor, "k h w"]:
-        """Where each target may differ, from what was seen so far; on the CPU.
+        """Where each target may differ, by the attention so far; on the CPU.
 
         Args:
             size: the latent's.
@@ -125,11 +126,11 @@ class LocalBlend:
         return torch.stack(found)
 
     def __call__(self, state: State) -> Float[Tensor, "b c h w"]:
-        """The state's latents, with the source's outside the masks. Raises as `masks`, and at a second run."""
-        if state.t > self._last:  # equal where a sampler takes a step twice
+        """Replace the state's latents outside the masks by the source's. Raises as `masks`, and in a second run."""
+        if state.t > self._last:  # equal if a sampler takes a step twice
             raise ValueError("this local blend has served a run and holds its maps: make another for the next")
         self._last = state.t
-        masks = self.masks(tuple(state.z_t.shape[-2:]))  # before the start too, so that errors come at once
+        masks = self.masks(tuple(state.z_t.shape[-2:]))  # also before the start, so that errors are raised at once
         if state.t >= self.start:
             return state.z_t
         if not self._checked:
@@ -139,7 +140,7 @@ class LocalBlend:
         return torch.cat([source, composite(masks[:, None], targets, source)])
 
     def _warn_of_faint_words(self) -> None:
-        """Log a warning for each word whose maps have too little attention to cut by."""
+        """Log a warning for each word whose maps have too little attention for a region."""
         places = [place for chosen in self._places if chosen for words in chosen for place in words]
         if not places:
             return
@@ -162,8 +163,8 @@ class LocalBlend:
 def looked(
     maps: Float[Tensor, "b m h w"], places: list[Place], threshold: float, widen: int, size: Size
 ) -> Bool[Tensor, "h2 w2"]:
-    """Where one of the words looks: where its map, widened and brought to the size, is over the threshold times its
-    highest value."""
+    """The union of the words' regions: where a word's map, dilated and resized, exceeds the threshold times its
+    maximum."""
     mask = torch.zeros(size, dtype=torch.bool)
     for row, chosen, _ in places:
         word = maps[row, list(chosen)].sum(dim=0)[None, None]
@@ -174,10 +175,10 @@ def looked(
 
 
 def _places(source: Tokens, target: Tokens, row: int, chosen: tuple[str, ...]) -> list[Place]:
-    """The chosen words in either prompt; the target's row is given.
+    """Find the chosen words in both prompts; `row` is the target's.
 
     Raises:
-        ValueError: a word is in neither, or stands several times in one.
+        ValueError: a word is in neither, or occurs several times in one.
     """
     found = []
     for word in chosen:
@@ -190,7 +191,7 @@ def _places(source: Tokens, target: Tokens, row: int, chosen: tuple[str, ...]) -
 
 
 def _columns(tokens: Tokens, word: str) -> tuple[int, ...]:
-    """The columns of a word, none if the prompt does not have it. Raises ValueError if it stands several times."""
+    """The columns of a word, none if the prompt does not have it. Raises ValueError if it occurs several times."""
     try:
         columns(tokens, word if "#" in word else f"{word}#1")
     except ValueError:

@@ -1,4 +1,4 @@
-"""Word maps: where in the picture each word was looked at, averaged over steps, layers and heads, or step by step."""
+"""Attention maps of words: averaged over steps, layers and heads, or step by step."""
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
@@ -14,13 +14,13 @@ from ldm.pipeline import State
 from ldm.tokenizer import Tokens
 from p2p.words import columns, names, words
 
-Scale = Literal["word", "shared"]  # of the colours of word maps: each word's own, or one for all
-SPECIAL, OTHERS = "BOS EOS PAD", "other tokens"  # with spaces, as no word is named
+Scale = Literal["word", "shared"]  # the colour scale of word maps: one per word, or one for all
+SPECIAL, OTHERS = "BOS EOS PAD", "other tokens"  # with spaces, which no word's name has
 
 
 def parts(tokens: Tokens) -> dict[str, list[int]]:
-    """All columns of the attention matrix, each once: those of each word, by its name; then those of tokens outside all
-    words, such as punctuation, if there are any; then those of BOS, EOS and padding."""
+    """Partition the columns of the attention matrix: those of each word, by its name; then those of tokens outside all
+    words, such as punctuation, if any; then those of BOS, EOS and padding."""
     special = {i for i, span in enumerate(tokens.spans) if span == (0, 0)}
     found = {name: list(word.columns) for name, word in zip(names(tokens), words(tokens))}
     left = [i for i in range(len(tokens.ids)) if i not in special.union(*found.values())]
@@ -28,10 +28,10 @@ def parts(tokens: Tokens) -> dict[str, list[int]]:
 
 
 class WordMaps:
-    """Collects cross-attention while a picture is sampled; pass it as `watch`.
+    """Accumulates cross-attention during sampling; pass it as `watch`.
 
-    Only layers with the wanted number of positions on the shorter side are kept, as one running sum, so that memory
-    does not grow with the steps. The shorter side, since a wider picture has the same layers, only wider.
+    Keeps only layers with `side` positions on the shorter side, as one running sum, so that memory does not grow with
+    the steps. The shorter side counts, because a wider image has the same layers, only wider.
     """
 
     def __init__(self, side: int = 16):
@@ -52,7 +52,7 @@ class WordMaps:
         """The average map of every token, for every row of the batch; over tokens it sums to 1 at each position.
 
         Raises:
-            ValueError: nothing was seen at this resolution.
+            ValueError: no attention was recorded at this resolution.
         """
         if not self._seen:
             raise ValueError("no attention was watched: pass the maps to the run as `watch`")
@@ -62,8 +62,8 @@ class WordMaps:
         return self._sum / self._count
 
     def of_words(self, row: int, tokens: Tokens) -> dict[str, Float[Tensor, "h w"]]:
-        """The map of each word of one row's prompt, summed over the word's tokens, and of what is no word, as `parts`
-        has them: together they sum to 1 at each position."""
+        """The map of each of the `parts` of one row's prompt, summed over its tokens; together they sum to 1 at each
+        position."""
         maps = self.mean()[row].cpu()
         return {name: maps[columns].sum(dim=0) for name, columns in parts(tokens).items()}
 
@@ -75,28 +75,28 @@ class Group(NamedTuple):
     side: int  # positions on the shorter side
 
 
-Sums = dict[Group, tuple[Tensor, int]]  # of a group's maps (k, h, w), and how many they are
+Sums = dict[Group, tuple[Tensor, int]]  # the sum of a group's maps (k, h, w), and their number
 
 
 class MapHistory:
     """The maps of one prompt's words at every step, for each group of layers.
 
-    Pass it as `watch`, and take the states through `along`, which tells it the steps:
+    Pass it as `watch`, and the states through `along`, which assigns the maps to their steps:
 
         history = MapHistory(tokens, ["cat", "grass"])
         visited = sampler.visit(model.schedule, steps, None)
         *_, last = history.along(p2p.denoise(seed, watch=history, steps=steps, sampler=sampler), visited)
 
-    Heads are averaged, the layers of a group added up, and only the words' columns are kept, on the CPU: 2 MB a word
+    Averages over heads, sums over the layers of a group, and keeps the words' columns only, on the CPU: 2 MB per word
     for 50 steps of Stable Diffusion.
 
     Args:
-        tokens: the prompt of the row that is recorded.
-        chosen: its words or phrases, named as `columns` takes them; by default all `parts` of the prompt.
-        row: of the batch.
+        tokens: the prompt of the recorded row.
+        chosen: its words or phrases, named as for `columns`; by default all `parts` of the prompt.
+        row: index in the batch.
 
     Raises:
-        ValueError: a chosen word is not in the prompt, or no word is left.
+        ValueError: a chosen word is not in the prompt, or there are no words.
     """
 
     def __init__(self, tokens: Tokens, chosen: Sequence[str] | None = None, row: int = 0):
@@ -116,12 +116,12 @@ class MapHistory:
         _add(self._now, Group(site.place, min(site.height, site.width)), maps, 1)
 
     def along(self, states: Iterator[State], visited: Sequence[int]) -> Iterator[State]:
-        """The same states; each one's maps are filed under the time step of the network call that led to it. Two calls
-        at one step, as PLMS makes them, are averaged.
+        """Pass the states on, and store each one's maps under the timestep of the network call that led to it. Two
+        calls at one timestep, as PLMS makes them, are averaged.
 
         Args:
             states: of the run.
-            visited: the run's time steps, as its sampler's `visit` gives them: those of the calls, then where it ends.
+            visited: the run's timesteps, as its sampler's `visit` returns them: those of the calls, then the last one.
 
         Raises:
             ValueError: the states do not come at these times.
@@ -140,12 +140,12 @@ class MapHistory:
 
     @property
     def times(self) -> list[int]:
-        """The recorded steps, falling."""
+        """The recorded timesteps, decreasing."""
         return list(self._steps)
 
     @property
     def groups(self) -> list[Group]:
-        """The groups of layers, in the order they run."""
+        """The groups of layers, in execution order."""
         return list(next(iter(self._steps.values()), {}))
 
     def mean(self, groups: Collection[Group], times: Collection[int] | None = None) -> dict[str, Float[Tensor, "h w"]]:
@@ -165,7 +165,7 @@ class MapHistory:
         return dict(zip(self.words, sum(sums) / sum(counts)))
 
     def at_side(self, side: int) -> list[Group]:
-        """The groups of one resolution."""
+        """The groups with this resolution."""
         return [group for group in self.groups if group.side == side]
 
 
@@ -175,5 +175,5 @@ def _add(sums: Sums, group: Group, maps: Float[Tensor, "k h w"], count: int) -> 
 
 
 def upsample(word_map: Float[Tensor, "h w"], size: int) -> Float[Tensor, "H W"]:
-    """A word map at the picture's size, smoothly."""
+    """Resize a word map to the image's size, by bicubic interpolation."""
     return torch.nn.functional.interpolate(word_map[None, None], (size, size), mode="bicubic")[0, 0].clamp(min=0)

@@ -1,4 +1,4 @@
-"""Masks: where a picture may change. One truth value per latent position, from a picture that a user drew or a box."""
+"""Masks: where an image may change. One boolean per latent position, from a mask image or a box."""
 
 import warnings
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ Size = tuple[int, int]  # (height, width)
 
 
 class Box(NamedTuple):
-    """A rectangle of a picture, in pixels; right and bottom are the first that it does not hold."""
+    """A rectangle in an image, in pixels; `right` and `bottom` are exclusive."""
 
     left: int
     top: int
@@ -25,21 +25,21 @@ class Box(NamedTuple):
 
 
 def share(pixels: Float[Tensor, "H W"], size: Size) -> Float[Tensor, "h w"]:
-    """The average of the pixels that each position of a latent of this size stands for."""
+    """Average the pixels of each position of a latent of this size."""
     factors = [side // positions for side, positions in zip(pixels.shape, size)]
     return torch.nn.functional.avg_pool2d(pixels[None], factors)[0]
 
 
 def box_pixels(box: Box, size: Size) -> Float[Tensor, "H W"]:
-    """1 inside the box, 0 outside, for a picture of this size.
+    """1 inside the box, 0 outside, for an image of this size.
 
     Raises:
-        ValueError: the box is empty or reaches beyond the picture.
+        ValueError: the box is empty or extends beyond the image.
     """
     height, width = size
     if not (0 <= box.left < box.right <= width and 0 <= box.top < box.bottom <= height):
         raise ValueError(
-            f"the box {tuple(box)} does not lie in the picture: left < right must lie in 0..{width} "
+            f"the box {tuple(box)} does not lie in the image: left < right must lie in 0..{width} "
             f"and top < bottom in 0..{height}"
         )
     pixels = torch.zeros(size, dtype=torch.float64)
@@ -48,15 +48,15 @@ def box_pixels(box: Box, size: Size) -> Float[Tensor, "H W"]:
 
 
 def box_mask(box: Box, size: Size, factor: int) -> Bool[Tensor, "h w"]:
-    """The positions that lie in a box of the picture by half or more.
+    """The latent positions that are at least half inside a box.
 
     Args:
-        box: in pixels of the picture.
+        box: in pixels of the image.
         size: the latent's.
         factor: pixels per latent position, along one side.
 
     Raises:
-        ValueError: the box is empty, reaches beyond the picture, or holds no position by half.
+        ValueError: the box is empty, extends beyond the image, or contains half of no position.
     """
     pixels = box_pixels(box, (factor * size[0], factor * size[1]))
     return _mask(share(pixels, size), f"the box {tuple(box)}")
@@ -64,29 +64,28 @@ def box_mask(box: Box, size: Size, factor: int) -> Bool[Tensor, "h w"]:
 
 @contextmanager
 def decoding(name: str) -> Iterator[None]:
-    """Around what PIL does to a file from elsewhere: what it finds wrong, whether damage or a small file that would
-    unpack to more pixels or text than PIL holds safe, is a ValueError that names the file."""
+    """Turn PIL's errors on an untrusted file into a ValueError that names the file: damage, and decompression bombs."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
-    except Exception as e:  # decoders raise a dozen kinds, with nothing in common
-        raise ValueError(f"{name} can't be read as a picture: {e}") from e
+    except Exception as e:  # decoders raise a dozen unrelated kinds
+        raise ValueError(f"{name} can't be read as an image: {e}") from e
 
 
 def read_mask(path: Path, size: Size, factor: int) -> Bool[Tensor, "h w"]:
-    """The mask that a picture file draws: white may change, black stays.
+    """Read a mask from an image file: white may change, black is kept.
 
-    A file of the picture's size is averaged over the pixels of each position, and half or more is white; so is a pixel
-    of a file of the latent's size. Colours count by their brightness, transparent pixels as black.
+    A file of the image's size is averaged over the pixels of each position; a file of the latent's size has one pixel
+    per position. A brightness of half or more is white. Colours count by their brightness, transparent pixels as black.
 
     Args:
-        path: a picture file, of any mode.
+        path: an image file, of any mode.
         size: the latent's.
         factor: pixels per latent position, along one side.
 
     Raises:
-        ValueError: the file is no picture, has another size, or lets nothing change.
+        ValueError: the file is not an image, has another size, or is entirely black.
     """
     name, (h, w) = f"the mask {str(path)!r}", size
     H, W = factor * h, factor * w
@@ -94,9 +93,9 @@ def read_mask(path: Path, size: Size, factor: int) -> Bool[Tensor, "h w"]:
         image = Image.open(path)
     with image:
         width, height = image.size
-        if (height, width) not in ((H, W), (h, w)):  # known before a pixel is decoded
+        if (height, width) not in ((H, W), (h, w)):  # checked before any pixel is decoded
             raise ValueError(
-                f"{name} is {width}x{height} pixels; it must have the picture's size, {W}x{H}, or the latent's, {w}x{h}"
+                f"{name} is {width}x{height} pixels; it must have the image's size, {W}x{H}, or the latent's, {w}x{h}"
             )
         with decoding(name):
             white = torch.from_numpy(_brightness(image))
@@ -104,8 +103,8 @@ def read_mask(path: Path, size: Size, factor: int) -> Bool[Tensor, "h w"]:
 
 
 def _brightness(image: Image.Image) -> Float[np.ndarray, "H W"]:
-    """From 0, black or transparent, to 1, white."""
-    if image.mode.startswith("I"):  # 16 bits a pixel, which PIL would not scale to 8 but cut off
+    """The brightness of each pixel, from 0 (black or transparent) to 1 (white)."""
+    if image.mode.startswith("I"):  # 16 bits a pixel, which PIL would clip to 8 instead of scaling
         return np.asarray(image).astype(np.float64) / 65535
     grey, opacity = (np.asarray(band) / 255 for band in image.convert("RGBA").convert("LA").split())
     return grey * opacity
@@ -123,7 +122,7 @@ def composite(
 ) -> Float[Tensor, "b c h w"]:
     """[P2] mask * z* + (1 - mask) * z: the target's latents inside the mask, the source's outside, bit for bit.
 
-    A choice, not a sum: a product would make -0 of 0 and NaN of an infinite latent.
+    Computed by selection: products would turn 0 into -0, and an infinite latent into NaN.
 
     Args:
         mask: one for all latents (h w), or one for each (b 1 h w).
@@ -132,7 +131,7 @@ def composite(
 
 
 def check_mask(mask: Bool[Tensor, "h w"], size: Size) -> None:
-    """Raises ValueError unless the mask has truth values, and the latent's size."""
+    """Raises ValueError unless the mask is a boolean tensor of the latent's size."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise ValueError(f"a mask must be a tensor of bool, got {got}: write torch.as_tensor(mask) > 0.5")

@@ -1,4 +1,4 @@
-"""What an edit does, in numbers: how much of the source's attention each token uses, and in how many steps."""
+"""An edit in numbers: the share of the source's attention that each token uses, and in how many steps."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -21,17 +21,17 @@ NOTHING = (
 def shares(
     source: Tokens, target: Tokens, edit: Edit, self_until: Time | Window, times: Sequence[int], T: int
 ) -> tuple[list[str], Float[Tensor, "k s"]]:
-    """How much of the source's attention is used: for each token up to the first padding 1 - Q_t, then for
+    """The share of the source's attention in each step: 1 - Q_t for each token up to the first padding, then that of
     self-attention; with their names.
 
-    That is alpha_t of the tokens that the edit takes from the source, and 0 of the others.
+    It is alpha_t for the tokens that the edit takes from the source, and 0 for the others.
 
     Args:
         source, target: the prompt and the edited prompt.
-        edit: from one to the other; its weights and whether rows are renormalised have no part in this.
-        self_until: when self-attention is injected, as `SelfInjection` has it.
-        times: the time steps as they are visited, falling; a column for each but the last, at which sampling ends.
-        T: the schedule's number of time steps.
+        edit: from one to the other; its weights and renormalisation are ignored.
+        self_until: when self-attention is injected, as in `SelfInjection`.
+        times: the visited timesteps, decreasing; one column for each but the last, at which sampling ends.
+        T: the schedule's number of timesteps.
 
     Raises:
         ValueError: the edit does not fit the prompts, or a time is out of range.
@@ -45,8 +45,8 @@ def shares(
 
 
 def summary(source: Tokens, target: Tokens, edit: Edit, self_until: Time | Window, times: Sequence[int], T: int) -> str:
-    """In how many of the steps the source's attention is used: "source's cross-attention in 25 of 30 steps ('in fog' in
-    none), self-attention in 12"; or that the edit can change nothing. Arguments and errors as for `shares`."""
+    """Describe in how many steps the source's attention is used: "source's cross-attention in 25 of 30 steps ('in fog'
+    in none), self-attention in 12"; or that the edit can change nothing. Arguments and errors as for `shares`."""
     times = [*dict.fromkeys(times[:-1]), times[-1]]  # a sampler may call the network twice at a step
     if source.ids == target.ids:
         matrices = edit.compile(source, target, T)
@@ -54,7 +54,7 @@ def summary(source: Tokens, target: Tokens, edit: Edit, self_until: Time | Windo
             return NOTHING
     _, used = shares(source, target, edit, self_until, times, T)
     *cross, own = (used > 0).sum(dim=1).tolist()
-    usual, others = cross[0], {}  # BOS has the time of all that has no other
+    usual, others = cross[0], {}  # BOS has the default switch time
     for steps, same in groupby(units(target), lambda unit: max(cross[i] for i in unit.columns)):
         if steps != usual:
             others.setdefault(steps, []).append(repr(_text(target, [i for unit in same for i in unit.columns])))
@@ -64,13 +64,13 @@ def summary(source: Tokens, target: Tokens, edit: Edit, self_until: Time | Windo
 
 
 def _is_identity(matrices: Matrices) -> bool:
-    """Whether A_used = A where A* = A."""
+    """True if A_used = A whenever A* = A."""
     P, Q, _ = matrices
     return bool(torch.allclose(P + Q.diag(), torch.eye(len(Q), dtype=P.dtype), rtol=0, atol=1e-12))  # of 1 - alpha
 
 
 def _text(tokens: Tokens, columns: Sequence[int]) -> str:
-    """The prompt from one token to another; special tokens have no place in it, but names."""
+    """The prompt's text at these tokens; the name of a special token, which has no text."""
     spans = [tokens.spans[i] for i in columns if tokens.spans[i] != (0, 0)]
     if not spans:
         return tokens.pieces[columns[0]]

@@ -1,8 +1,8 @@
-"""From a word of the prompt to its columns of the attention matrix.
+"""Maps a word of the prompt to its columns of the attention matrix.
 
-The tokenizer tells which characters each token came from. A word is a run of letters, digits and their marks, grown to
-whole tokens: it has every token that shares a character with it. So no word is without columns and no two words share
-one; a run of which the tokenizer kept nothing is no word.
+The tokenizer gives each token's span of characters. A word is a run of letters, digits and their marks, extended to
+whole tokens: it has every token that shares a character with it. So every word has columns, and no two words share one;
+a run of which the tokenizer keeps nothing is not a word.
 """
 
 import difflib
@@ -12,26 +12,26 @@ from typing import NamedTuple
 
 from ldm.tokenizer import Tokens
 
-RUN = r"L[LM]*"  # of a prompt's shape, in which L is a letter or digit and M a mark, such as an accent or a vowel sign
-JOINED = re.compile(rf"{RUN}(?:['’‐‑_\u00ad\u200c\u200d-]{RUN})*")  # with an apostrophe, hyphen, ... between two
+RUN = r"L[LM]*"  # in a prompt's shape, where L is a letter or digit and M a mark, such as an accent or a vowel sign
+JOINED = re.compile(rf"{RUN}(?:['’‐‑_\u00ad\u200c\u200d-]{RUN})*")  # runs joined by an apostrophe, hyphen, ...
 
 
 class Word(NamedTuple):
-    """One word of a prompt and where it stands."""
+    """A word of a prompt, and its position."""
 
-    text: str  # its accents composed with their letters
+    text: str  # with composed accents
     start: int  # characters [start, end) of the prompt
     end: int
     columns: tuple[int, ...]  # its tokens, at least one
 
 
 class Searched(NamedTuple):
-    """A prompt in the forms in which it is searched for a word."""
+    """A prompt in the forms used to search it for words."""
 
     tokens: Tokens
-    shape: str  # L for every letter or digit, M for every mark
+    shape: str  # L for each letter or digit, M for each mark
     normal: str
-    edges: dict[int, int]  # where in the normal form a word may begin or end, with the same place in the prompt
+    edges: dict[int, int]  # where in the normal form a word may begin or end, mapped to the position in the prompt
 
 
 def words(tokens: Tokens) -> tuple[Word, ...]:
@@ -47,13 +47,13 @@ def words(tokens: Tokens) -> tuple[Word, ...]:
 
 
 def names(tokens: Tokens) -> list[str]:
-    """What `columns` knows each word of the prompt by, in order: the word; `cat#1`, `cat#2` where it stands twice."""
+    """The name of each word for `columns`, in order: the word itself, or `cat#1`, `cat#2` if it occurs twice."""
     searched = _searched(tokens)
     return [_name(searched, word, word) for word in words(tokens)]
 
 
 def name(tokens: Tokens, first: Word, last: Word) -> str:
-    """What `columns` knows the phrase from one word of the prompt to another by."""
+    """The name for `columns` of the phrase from one word of the prompt to another."""
     return _name(_searched(tokens), first, last)
 
 
@@ -64,13 +64,12 @@ def _name(searched: Searched, first: Word, last: Word) -> str:
 
 
 def columns(tokens: Tokens, word: str) -> tuple[int, ...]:
-    """The columns of a word, or of a phrase of several words, of the prompt; upper and lower case are one, and so are
-    all ways to write an accent.
+    """The columns of a word or phrase of the prompt; case and the encoding of accents are ignored.
 
-    Where the word stands more than once, `cat#2` names its second place.
+    If the word occurs more than once, `cat#2` names its second occurrence.
 
     Raises:
-        ValueError: the prompt does not have the word (the error says which it has), or has it several times.
+        ValueError: the prompt does not have the word (the error lists its words), or has it several times.
     """
     searched = _searched(tokens)
     text, _, which = word.rpartition("#")
@@ -89,24 +88,24 @@ def columns(tokens: Tokens, word: str) -> tuple[int, ...]:
         )
     if not which and len(places) > 1:
         choices = " or ".join(f"{text}#{i + 1}" for i in range(len(places)))
-        raise ValueError(f"{text!r} stands {len(places)} times in {tokens.prompt!r}: say {choices}")
+        raise ValueError(f"{text!r} occurs {len(places)} times in {tokens.prompt!r}: write {choices}")
     return places[int(which) - 1 if which else 0].columns
 
 
 def normal(text: str) -> str:
-    """The form in which spellings are compared: texts that Unicode holds equivalent but for their case have one."""
+    """Normalise case and Unicode equivalence, for comparing spellings."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
 def _places(searched: Searched, text: str) -> list[Word]:
-    """Where a word or phrase stands: beside a hyphen it may, but neither between letters nor as a part of a token that
-    has more letters."""
+    """The occurrences of a word or phrase: next to a hyphen is allowed, inside a run of letters or as part of a token
+    with more letters is not."""
     if not text.strip():
         return []
     tokens, shape, prompt, edges = searched
     pattern = r"\s+".join(re.escape(normal(part)) for part in text.split())
     found = []
-    for match in re.finditer(f"(?=({pattern}))", prompt):  # ahead, so that places may overlap
+    for match in re.finditer(f"(?=({pattern}))", prompt):  # lookahead, so that matches may overlap
         start, end = edges.get(match.start(1)), edges.get(match.end(1))
         if start is None or end is None:
             continue
@@ -117,7 +116,7 @@ def _places(searched: Searched, text: str) -> list[Word]:
 
 
 def _grown(tokens: Tokens, shape: str, start: int, end: int) -> Word:
-    """The characters [start, end) with all of every token that has one of them, and with the marks behind them."""
+    """Extend the characters [start, end) to whole tokens, and by the marks that follow."""
     own, reached = (), None
     while own != reached:
         reached = own
@@ -129,7 +128,7 @@ def _grown(tokens: Tokens, shape: str, start: int, end: int) -> Word:
 
 
 def _shape(prompt: str) -> str:
-    """The prompt with L for every letter or digit and M for every mark."""
+    """The prompt with L for each letter or digit and M for each mark."""
     kinds = {"L": "L", "N": "L", "M": "M"}
     return "".join(kinds.get(unicodedata.category(c)[0], c) for c in prompt)
 
@@ -137,6 +136,6 @@ def _shape(prompt: str) -> str:
 def _searched(tokens: Tokens) -> Searched:
     prompt, shape = tokens.prompt, _shape(tokens.prompt)
     inside = {i for run in re.finditer(f"{RUN}|.M+", shape) for i in range(run.start() + 1, run.end())}
-    # nothing composes across an edge, so what is before it has its normal form by itself
+    # nothing composes across an edge, so the text before it can be normalised separately
     edges = {len(normal(prompt[:i])): i for i in range(len(prompt) + 1) if i not in inside}
     return Searched(tokens, shape, normal(prompt), edges)

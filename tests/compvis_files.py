@@ -1,7 +1,7 @@
 """The small public models in one file each, as CompVis' own code saves them.
 
 Written by walking diffusers' and transformers' modules in the order in which that code makes and numbers its own;
-nothing of weights/layouts.py is used.
+nothing of weights/key_names.py is used.
 """
 
 from collections.abc import Callable

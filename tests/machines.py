@@ -3,7 +3,7 @@ this processor's is an edit?
 
     python tests/machines.py
 
-runs the tests marked `machine` on each, and samples the edit of the README's first example.
+runs the tests marked `machine` on each, and samples the edit of the first example in docs/editing.md.
 """
 
 import os
@@ -27,7 +27,7 @@ MACHINES = {
     "SSE4.1": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"},
     "other convolutions": {"ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": ""},
 }
-# What the README promises of an edit on another processor. After 30 steps 1.7e-5 was the most, of latents up to 3.8:
+# The bounds in docs/reproducibility.md of an edit on another processor. After 30 steps 1.7e-5 was the most, |z| <= 3.8:
 # float32 rounds each to 2e-7, and every step goes on from what the last one rounded. A byte of the picture differs
 # where a channel lies within as little of the middle between two grey levels.
 LATENT, GREY = 1e-4, 1
@@ -76,7 +76,7 @@ def main() -> None:
                 far.append(machine)
             on(machine, "-m", "pytest", "-m", "machine", *marked)
     if far:
-        sys.exit(f"farther than the README promises: {', '.join(far)}")
+        sys.exit(f"farther than docs/reproducibility.md promises: {', '.join(far)}")
 
 
 if __name__ == "__main__":

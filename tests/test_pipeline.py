@@ -99,7 +99,7 @@ def test_pictures_and_latents_go_both_ways(tiny):
 
 
 def test_a_picture_of_the_wrong_size_is_refused(tiny):
-    with pytest.raises(ValueError, match="picture is 31x32; both sides must be multiples of 2"):
+    with pytest.raises(ValueError, match="image is 31x32; both sides must be multiples of 2"):
         tiny.encode_pictures(np.zeros((1, 32, 31, 3), dtype=np.uint8))
 
 

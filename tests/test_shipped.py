@@ -1,4 +1,4 @@
-"""The model that ships, and the README's examples on it. What its pictures look like is for people to judge."""
+"""The model that ships, and the examples of README and docs on it. What its images look like is for people to judge."""
 
 import dataclasses
 import re
@@ -73,7 +73,7 @@ def test_an_edit_into_itself_changes_nothing_and_another_does(model):
 
 @pytest.mark.machine
 def test_the_first_a_is_one_vector_and_lights_what_no_word_names(model):
-    """README's sentence: the text encoder is causal, so a word's vector holds what stands before it and no more."""
+    """docs/editing.md: the text encoder is causal, so a word's vector depends on the words before it and no others."""
     prompts = ("a photo of a red car on the street", "a painting of a cat at night", "a photo of a red dog at night")
     car, cat, dog = model.encode_prompts(list(prompts))
     assert torch.equal(car[:2], cat[:2]) and (car[2] - cat[2]).abs().max() > 0.1  # BOS and the first "a"
@@ -91,24 +91,51 @@ def test_the_first_a_is_one_vector_and_lights_what_no_word_names(model):
     assert 0.3 < shares["BOS EOS PAD"] < 0.6 and sum(shares.values()) == pytest.approx(1, abs=1e-5)  # float32
 
 
-def test_readme_images_are_there_wide_and_described():
-    images = re.findall(r"!\[(.*?)\]\((\S+?)\)", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert {path for _, path in images} >= {"docs/targets.png", "docs/demo.png", "docs/gallery.png"}
-    for text, path in images:
-        with Image.open(ROOT / path) as image:
-            assert image.width >= 850, path  # what a page gives a README
-        assert len(text.split()) > 8, path
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
-def test_readme_examples_run(tmp_path, monkeypatch):
+def test_images_of_the_pages_are_there_wide_and_described():
+    image = re.compile(r"!\[(.*?)\]\((\S+?)\)", re.DOTALL)
+    found = [(page, *match) for page in PAGES for match in image.findall(page.read_text(encoding="utf-8"))]
+    paths = {(page.parent / path).resolve() for page, _, path in found}
+    assert paths >= {ROOT / "docs" / name for name in ("targets.png", "demo.png", "gallery.png", "plane.png")}
+    for path in paths:
+        with Image.open(path) as image:
+            assert image.width >= 850, path  # what a page gives it
+    for page, text, path in found:
+        assert len(text.split()) > 8, (page, path)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "which-edit"], ids=lambda page: page.stem)
+def test_links_of_the_pages_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+def test_trees_name_files_that_exist_and_all_of_the_ground_floor():
+    named = set()
+    for page in (ROOT / "README.md", ROOT / "docs/files.md"):
+        for tree in re.findall(r"```\n(\w+/.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            folders: list[str] = []
+            for indent, name in re.findall(r"^( *)(\S+)(?:  |$)", tree, re.MULTILINE):
+                folders[len(indent) // 2 :] = [name]
+                assert (ROOT / "".join(folders)).exists(), "".join(folders)
+                named.add("".join(folders))
+    ground = {str(path.relative_to(ROOT)) for package in ("ldm", "p2p") for path in (ROOT / package).glob("[!_]*.py")}
+    assert ground <= named
+
+
+@pytest.mark.parametrize("name, count", [("README.md", 1), ("docs/editing.md", 3)])
+def test_examples_of_the_pages_run(name, count, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 3
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == count
     names: dict = {}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
-    with Image.open("dog.png") as picture:
-        assert np.asarray(picture).shape == (128, 128, 3)
+        exec(compile(block, name, "exec"), names)
+    for path in tmp_path.iterdir():
+        with Image.open(path) as image:
+            assert np.asarray(image).shape == (128, 128, 3)
 
 
 def test_demo_draws_its_picture(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from test_tokenizer import ODD, pieces
 from ldm.config import PRESETS, TextConfig
 from ldm.tokenizer import CLIPTokenizer
 from p2p.words import words
-from weights.tokenizers import tokenizer as tokenizer_in
+from weights.files.tokenizers import tokenizer as tokenizer_in
 
 ROOT = Path(__file__).parents[1]
 
@@ -81,7 +81,7 @@ def test_a_word_that_cannot_be_left_in_so_many_pieces_is_refused(word, number, w
 
 @pytest.mark.parametrize("off", [-1, 1])
 def test_another_vocabulary_size_than_the_configs_is_refused(off):
-    with pytest.raises(ValueError, match=f"give {SMALL_SIZE} entries, the config says {SMALL_SIZE + off}"):
+    with pytest.raises(ValueError, match=f"give {SMALL_SIZE} entries, the config has {SMALL_SIZE + off}"):
         CLIPTokenizer.train(SMALL, small(SMALL_SIZE + off), {})
 
 

@@ -152,8 +152,8 @@ def test_prompt_to_prompt_finds_words_and_maps_one_to_the_other(bert):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        (ENTRIES[:-1], f"has {len(ENTRIES) - 1} entries, the config says {len(ENTRIES)}"),
-        ([*ENTRIES, "more"], f"has {len(ENTRIES) + 1} entries, the config says {len(ENTRIES)}"),
+        (ENTRIES[:-1], f"has {len(ENTRIES) - 1} entries, the config has {len(ENTRIES)}"),
+        ([*ENTRIES, "more"], f"has {len(ENTRIES) + 1} entries, the config has {len(ENTRIES)}"),
         ([*ENTRIES[:-1], "cat"], "has the entry 'cat' more than once"),
         (["padding", *ENTRIES[1:]], r"lacks the special tokens \[PAD\]"),
         (["x1", "x2", "x3", "x4", "x5", *ENTRIES[5:]], r"\[CLS\], \[SEP\], \[PAD\], \[UNK\], \[MASK\]"),

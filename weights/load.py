@@ -21,13 +21,10 @@ from ldm.helpers.vocabulary import Vocabulary
 from ldm.pipeline import LatentDiffusion
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from ldm.zoo.clip import CLIP
-from weights import folders
 from weights.build import empty, shapes
 from weights.checkpoints import CHECKPOINTS, fetched, files_of, names_of
-from weights.fit import Piece, fill
-from weights.kinds import AUTOENCODER, OURS, by_tensors, refuse_file, refuse_folder, wrong
-from weights.layouts import in_compvis, in_diffusers
-from weights.recognise import (
+from weights.contract import Piece, fill
+from weights.detect import (
     Opened,
     compvis_file,
     diffusers_folder,
@@ -36,9 +33,12 @@ from weights.recognise import (
     own_folder,
     tensor_file,
 )
-from weights.settings import shown
-from weights.tensors import open_tensors
-from weights.tokenizers import tokenizer, tokenizer_beside
+from weights.files import diffusers_json
+from weights.files.json_settings import shown
+from weights.files.tensors import open_tensors
+from weights.files.tokenizers import tokenizer, tokenizer_beside
+from weights.key_names import in_compvis, in_diffusers
+from weights.not_models import AUTOENCODER, OURS, by_tensors, refuse_file, refuse_folder, wrong
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def load(
             opened, config = compvis_file(path, preset, ema, parameterisation)
             reader = lambda: config.text and tokenizer_beside(path, config.text)
         elif (path / "model_index.json").is_file():
-            config = folders.model_config(path, str(name))
+            config = diffusers_json.model_config(path, str(name))
             opened = diffusers_folder(path, config, precision, ema, files)
             reader = lambda: config.text and tokenizer(path / "tokenizer", config.text, files)
         else:
@@ -238,7 +238,7 @@ def load_autoencoder(name: str | Path, device: str = "cpu", dtype: str = "float3
         path, _, files = find(name, "autoencoder")
         if path.is_dir():
             refuse_folder(path, but=(AUTOENCODER,))
-            config = folders.autoencoder_config(path / "config.json")
+            config = diffusers_json.autoencoder_config(path / "config.json")
             piece = diffusers_piece("autoencoder", config, open_tensors(tensor_file(path, precision, among=files)))
             opened = Opened("an autoencoder in a diffusers folder", {"autoencoder": config}, [piece])
         else:
@@ -272,7 +272,7 @@ def load_clip(
     config = CLIP_PRESETS["clip-vit-l"]
     with looking(name):
         path, _, files = find(name, "clip")
-        folders.refuse_other_clip(path / "config.json", config)
+        diffusers_json.refuse_other_clip(path / "config.json", config)
         file = open_tensors(tensor_file(path, precision, among=files))
         opened = Opened("CLIP", {"clip": config}, [diffusers_piece("clip", config, file)])
         refuse_misfit(opened, path)

@@ -1,7 +1,7 @@
 """Each formula in numbers small enough to check by hand; `p2p equations ID` shows them.
 
-An example takes nothing and returns what it found, by what it is. Latents are single numbers, T is 1000 and the
-schedule Stable Diffusion's unless it says otherwise.
+An example takes no arguments and returns labelled values. Latents are single numbers, T is 1000 and the schedule is
+Stable Diffusion's, unless stated otherwise.
 """
 
 import itertools
@@ -121,9 +121,9 @@ def d11() -> Example:
     mean, variance = reverse_step(SCHEDULE, z_t, z(0.9), 500)
     return {
         "mu~ of z_0 = 1": SCHEDULE.posterior(z_t, z(1.0), 500, 499)[0].item(),
-        "mu_theta of a network that takes it for 0.9": mean.item(),
+        "mu_theta of a network that predicts z_0 = 0.9": mean.item(),
         "sigma_500^2": variance,
-        "L_499, what the mistake costs in nats": step_term(SCHEDULE, z_t, z(1.0), z(0.9), 500).item(),
+        "L_499, the cost of the error in nats": step_term(SCHEDULE, z_t, z(1.0), z(0.9), 500).item(),
     }
 
 
@@ -158,7 +158,7 @@ def d14() -> Example:
     return {
         "z_0 ~ N(0, 1), t = 500: loss of the ideal eps_theta": loss(IdealDenoiser(SCHEDULE, UNIT)),
         "its closed form, alpha_bar_500": ABAR[500].item(),
-        "loss of one that knows another world, N(1, 1)": loss(
+        "loss of the ideal one for other data, N(1, 1)": loss(
             IdealDenoiser(SCHEDULE, gaussian(torch.ones(1, dtype=torch.float64), UNIT.covariances[0]))
         ),
     }
@@ -186,7 +186,7 @@ def d15() -> Example:
     return {
         "eps_theta = theta z_t: losses of three gradient steps from theta = 0": losses,
         "theta then": unet.theta.item(),
-        "where it is going, sqrt(1 - alpha_bar_500)": (1 - ABAR[500]).sqrt().item(),
+        "its limit, sqrt(1 - alpha_bar_500)": (1 - ABAR[500]).sqrt().item(),
     }
 
 
@@ -217,8 +217,8 @@ def d18() -> Example:
 def b1() -> Example:
     config = PRESETS["sd15"].autoencoder
     return {
-        "numbers of a 512 x 512 picture": 3 * 512**2,
-        "numbers of its latent, 4 x 64 x 64": config.latent_channels * (512 // config.factor) ** 2,
+        "values in a 512 x 512 image": 3 * 512**2,
+        "values in its latent, 4 x 64 x 64": config.latent_channels * (512 // config.factor) ** 2,
         "compression": config.compression,
     }
 

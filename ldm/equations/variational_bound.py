@@ -5,7 +5,7 @@ In expectation over the forward process,
     -log p_theta(z_0) <= L_T + sum_{t = 2..T} L_{t-1} + L_0
 
 with L_T the `prior_term`, L_{t-1} the `step_term` and L_0 the `last_term`; L_LDM [D14] is this sum in eps, with every
-weight set to 1. sigma_1 is 0 [D8], and no density has that spread: here the last step has variance 1 - alpha_1.
+weight set to 1. sigma_1 is 0 [D8], which gives no density: here the last step has variance 1 - alpha_1.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from ldm.autoencoder import Gaussian
 from ldm.helpers.checks import check_latents, checked
 from ldm.schedule import Prediction, Schedule
 
-Denoiser = Callable[[Tensor, int], Prediction]  # (z_t, t) -> what it believes of eps and z_0
+Denoiser = Callable[[Tensor, int], Prediction]  # (z_t, t) -> the predicted eps and z_0
 
 
 def log_normal(
     z: Float[Tensor, "b c h w"], mean: Float[Tensor, "b c h w"], variance: float
 ) -> Float[Tensor, "b c h w"]:
-    """log N(z; mean, variance), of each number."""
+    """log N(z; mean, variance), elementwise."""
     check_latents(z=z, mean=mean)
     return Normal(mean, variance**0.5).log_prob(z)
 
@@ -51,7 +51,7 @@ def log_p(schedule: Schedule, z: Float[Tensor, "T1 b c h w"], denoiser: Denoiser
     Args:
         schedule: of T steps.
         z: z_0, z_1, ..., z_T.
-        denoiser: knows the prompt.
+        denoiser: conditioned on the prompt.
     """
     z_T = z[schedule.T]
     total = log_normal(z_T, torch.zeros_like(z_T), 1.0).sum(dim=(1, 2, 3))
@@ -71,7 +71,7 @@ def reverse_step(
 
 
 def prior_term(schedule: Schedule, z_0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """[D4] L_T = KL(q(z_T given z_0) || N(0, I)) of each number, in nats: what the schedule leaves of the signal."""
+    """[D4] L_T = KL(q(z_T given z_0) || N(0, I)) elementwise, in nats: the signal left at t = T."""
     log_var = torch.log1p(-schedule.alpha_bar[-1]).to(z_0)
     return Gaussian(schedule.signal(schedule.T, z_0) * z_0, log_var.expand_as(z_0)).kl()
 
@@ -83,15 +83,15 @@ def step_term(
     predicted: Float[Tensor, "b c h w"],
     t: int,
 ) -> Float[Tensor, "b c h w"]:
-    """[D11] L_{t-1} = (mu~ - mu_theta)^2 / (2 sigma_t^2) of each number, in nats.
+    """[D11] L_{t-1} = (mu~ - mu_theta)^2 / (2 sigma_t^2), elementwise, in nats.
 
-    It is KL(q(z_{t-1} given z_t, z_0) || p_theta(z_{t-1} given z_t)), two Gaussians of one variance.
+    It is KL(q(z_{t-1} given z_t, z_0) || p_theta(z_{t-1} given z_t)), between two Gaussians of equal variance.
 
     Args:
         schedule: of T steps.
         z_t: the noisy latent.
         z_0: the clean latent.
-        predicted: what the network takes it for.
+        predicted: the network's prediction of z_0.
         t: 2..T.
 
     Raises:
@@ -110,5 +110,5 @@ def last_term(
     z_0: Float[Tensor, "b c h w"],
     predicted: Float[Tensor, "b c h w"],
 ) -> Float[Tensor, "b c h w"]:
-    """L_0 = -log p_theta(z_0 given z_1) of each number, in nats."""
+    """L_0 = -log p_theta(z_0 given z_1), elementwise, in nats."""
     return -log_normal(z_0, *reverse_step(schedule, z_1, predicted, 1))

@@ -1,7 +1,7 @@
-"""What a function was given, refused in one sentence that names the fix.
+"""Argument checks whose errors are one sentence that names the fix.
 
-Annotations say the same, but outside the test run nothing looks at them. A check here looks at types and shapes alone,
-never at a tensor's numbers: those may be on another device, and reading them would wait for it.
+Annotations state the same, but are only enforced in the test run. The checks look at types and shapes only, never at a
+tensor's values: those may be on another device, and reading them would synchronise with it.
 """
 
 import dataclasses
@@ -15,17 +15,17 @@ adapter, hints = cache(pydantic.TypeAdapter), cache(get_type_hints)
 
 
 def plain(value: Any) -> Any:
-    """A number of numpy's or torch's as Python's own, and a list as a tuple."""
+    """Convert numpy and torch scalars to Python numbers, and lists to tuples."""
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         return tuple(map(plain, value))
     return value.item() if getattr(value, "shape", None) == () else value
 
 
 def checked(name: str, value: Any, hint: Any) -> Any:
-    """The value, made `plain`, if it is of the annotated type.
+    """Return the value, made `plain`, if it is of the annotated type.
 
     Raises:
-        ValueError: it is not; the error says under this name what it must be.
+        ValueError: it is not; the error gives this name and the required type.
     """
     value = plain(value)
     try:
@@ -39,7 +39,7 @@ def checked(name: str, value: Any, hint: Any) -> Any:
 
 
 def _fix(errors: list[dict[str, Any]]) -> str:
-    """What to write instead, where one thing alone was wanted."""
+    """The correction to suggest, if there is only one."""
     kind, given = errors[0]["type"], errors[0]["input"]
     if kind == "tuple_type" and isinstance(given, str):
         return f": write ({given!r},)"
@@ -49,14 +49,14 @@ def _fix(errors: list[dict[str, Any]]) -> str:
 
 
 def check_fields(config: Any) -> None:
-    """Make the fields of a dataclass `plain`; raises ValueError unless each is of its annotated type."""
+    """Make the fields of a dataclass `plain`. Raises ValueError unless each is of its annotated type."""
     for field in dataclasses.fields(config):
         value = checked(field.name, getattr(config, field.name), hints(type(config))[field.name])
-        object.__setattr__(config, field.name, value)  # of a frozen one, too
+        object.__setattr__(config, field.name, value)  # works on frozen dataclasses too
 
 
 def check_prompts(name: str, prompts: Any) -> None:
-    """Raises ValueError unless these are several strings, not a single one."""
+    """Raises ValueError unless the prompts are a list of strings; a single string is refused."""
     if isinstance(prompts, str):
         raise ValueError(f"{name} must be a list of strings, got one string: write [{prompts!r}]")
     if not isinstance(prompts, list | tuple) or not all(isinstance(prompt, str) for prompt in prompts):
@@ -64,7 +64,7 @@ def check_prompts(name: str, prompts: Any) -> None:
 
 
 def check_latents(**latents: Any) -> None:
-    """Raises ValueError unless all are tensors (b, c, h, w) of one shape: a product of others would broadcast."""
+    """Raises ValueError unless all are tensors (b, c, h, w) of one shape; other shapes would silently broadcast."""
     for name, z in latents.items():
         if not isinstance(z, Tensor):
             raise ValueError(f"{name} must be latents, a tensor (b, c, h, w), got {type(z).__name__}")
@@ -76,7 +76,7 @@ def check_latents(**latents: Any) -> None:
 
 
 def check_alike(**tensors: Tensor) -> None:
-    """Raises ValueError unless all tensors have one shape."""
+    """Raises ValueError unless all tensors have the same shape."""
     (first, one), *others = tensors.items()
     for name, other in others:
         if other.shape != one.shape:
@@ -96,12 +96,12 @@ def check_context(context: Any) -> None:
 
 
 def check_rows(latents: Tensor, what: str, count: int) -> None:
-    """Raises ValueError unless so many of something are one for all latents or one for each."""
+    """Raises ValueError unless `count` is 1 or the number of latents."""
     if count not in (1, len(latents)):
         raise ValueError(f"there are {len(latents)} latents and {count} {what}: give one for all, or one for each")
 
 
 def check_heads(width: int, heads: int) -> None:
-    """Raises ValueError unless a width can be cut into so many heads."""
+    """Raises ValueError unless the number of heads divides the width."""
     if heads < 1 or width % heads:
         raise ValueError(f"a width of {width} cannot be cut into {heads} heads: give a number that divides {width}")

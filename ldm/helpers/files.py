@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Atomic file writing: whole or not at all."""
 
 import contextlib
 import os
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def save_atomically(write: Callable[[Path], object], path: Path) -> None:
-    """Let `write` fill a file beside `path`, then put it in place whole: a crash leaves the old file or the new.
+    """Let `write` fill a temporary file beside `path`, then move it into place: a crash leaves the old file or the new.
 
-    What `write` raises is raised again, once its half-written file is gone.
+    If `write` raises, the temporary file is deleted and the exception is raised again.
 
     Raises:
-        OSError: it can't be written; the message names the path.
+        OSError: the file can't be written; the message names the path.
     """
     part = _part(path)
     try:
@@ -22,12 +22,12 @@ def save_atomically(write: Callable[[Path], object], path: Path) -> None:
     except OSError as e:
         raise OSError(e.errno, f"could not write {path}: {e.strerror or e}") from e
     finally:
-        with contextlib.suppress(OSError):  # also where there can be none
+        with contextlib.suppress(OSError):  # it may not exist
             part.unlink()
 
 
 def check_writable(path: Path) -> None:
-    """Try whether `save_atomically` could write there, before the work that it is to keep; nothing is changed.
+    """Check before a long computation that `save_atomically` could write its result there; changes nothing.
 
     Raises:
         OSError: it could not; the message names the path.
@@ -35,9 +35,9 @@ def check_writable(path: Path) -> None:
     part = _part(path)
     try:
         with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISDIR(path.stat().st_mode):  # which fails for too long a name
+            if stat.S_ISDIR(path.stat().st_mode):  # fails for a name that is too long
                 raise IsADirectoryError("it is a folder")
-            if not os.access(path, os.W_OK):  # replacing a file does not ask for this
+            if not os.access(path, os.W_OK):  # replacing a file does not require this
                 raise PermissionError("it is write-protected")
         part.touch()
         part.unlink()
@@ -46,6 +46,6 @@ def check_writable(path: Path) -> None:
 
 
 def _part(path: Path) -> Path:
-    """The file that is filled: of this process, and with a name that is no longer than `path` may have."""
+    """The temporary file: unique to this process, with a name no longer than `path` may have."""
     start = os.fsencode(path.name)[:200].decode(errors="ignore")
     return path.with_name(f"{start}.{os.getpid()}.part")

@@ -1,4 +1,4 @@
-"""Pictures as bytes, (b, H, W, 3), and as the networks have them, (b, 3, H, W) in [-1, 1]."""
+"""Conversion between images as bytes, (b, H, W, 3), and as tensors for the networks, (b, 3, H, W) in [-1, 1]."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ BYTES = "must be an array of bytes (uint8)"
 
 
 def check_pictures(name: str, pictures: Any) -> None:
-    """Raises ValueError unless these are pictures as bytes, (b, H, W, 3)."""
+    """Raises ValueError unless `pictures` are images as bytes, (b, H, W, 3)."""
     if isinstance(pictures, list | tuple):
         each = "np.asarray(picture.convert('RGB'))" if any(hasattr(p, "convert") for p in pictures) else "picture"
         raise ValueError(f"{name} {BYTES}, got a list: write np.stack([{each} for picture in {name}])")
@@ -28,7 +28,7 @@ def check_pictures(name: str, pictures: Any) -> None:
 
 
 def check_picture(name: str, picture: Any) -> None:
-    """Raises ValueError unless this is one picture as bytes, (H, W, 3)."""
+    """Raises ValueError unless `picture` is one image as bytes, (H, W, 3)."""
     if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
         _refuse(name, picture)
     if picture.ndim != 3 or picture.shape[2] != 3:
@@ -37,7 +37,7 @@ def check_picture(name: str, picture: Any) -> None:
 
 
 def _refuse(name: str, given: Any) -> None:
-    """Raises ValueError for what is no array of bytes."""
+    """Raises ValueError for anything but an array of bytes."""
     if isinstance(given, Tensor):
         got, how = "a tensor", f"{name}.numpy() of one of bytes, or ldm.helpers.images.to_bytes of one in [-1, 1]"
     elif isinstance(given, np.ndarray):
@@ -50,21 +50,21 @@ def _refuse(name: str, given: Any) -> None:
 
 
 def to_tensor(pictures: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b 3 H W"]:
-    """Bytes to [-1, 1], in float32.
+    """Convert bytes to float32 in [-1, 1].
 
     Raises:
-        ValueError: they are not bytes, or not of this shape.
+        ValueError: not bytes, or of another shape.
     """
     check_pictures("pictures", pictures)
     return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_bytes(x: Float[Tensor, "b 3 H W"]) -> UInt8[np.ndarray, "b H W 3"]:
-    """[-1, 1] to bytes; what lies outside is clipped.
+    """Convert [-1, 1] to bytes; values outside are clipped.
 
     Raises:
-        ValueError: x is of another shape, or has whole numbers.
+        ValueError: x has another shape, or an integer dtype.
     """
     if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
-        raise ValueError(f"x must be pictures in [-1, 1], (b, 3, H, W), got {x.dtype} of the shape {tuple(x.shape)}")
+        raise ValueError(f"x must be images in [-1, 1], (b, 3, H, W), got {x.dtype} of shape {tuple(x.shape)}")
     return ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

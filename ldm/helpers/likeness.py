@@ -1,4 +1,4 @@
-"""How alike two pictures are: in every pixel, and in their structure alone."""
+"""Image similarity: pixel by pixel, and in structure only."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -8,10 +8,10 @@ from ldm.helpers.images import check_picture
 
 
 def psnr(picture: UInt8[np.ndarray, "H W 3"], other: UInt8[np.ndarray, "H W 3"]) -> float:
-    """10 log10(255^2 / mean squared difference), in dB; inf if the pictures are equal.
+    """10 log10(255^2 / mean squared difference), in dB; inf if the images are equal.
 
     Raises:
-        ValueError: they are not bytes, or of two sizes.
+        ValueError: not bytes, or of different sizes.
     """
     check_picture("picture", picture)
     check_picture("other", other)
@@ -22,13 +22,13 @@ def psnr(picture: UInt8[np.ndarray, "H W 3"], other: UInt8[np.ndarray, "H W 3"])
 
 
 def structure(picture: UInt8[np.ndarray, "H W 3"], other: UInt8[np.ndarray, "H W 3"]) -> float:
-    """The correlation of where the two pictures have edges, at 32 x 32: 1 is one layout, whatever its colours.
+    """The correlation of the two images' edge maps, at 32 x 32: 1 for the same layout, whatever the colours.
 
-    Edges are the slopes of the grey levels, after averaging has removed what is finer. A picture without edges
+    Edges are the gradients of the grey levels, after averaging has removed finer detail. An image without edges
     correlates with none: 0.
 
     Raises:
-        ValueError: they are not bytes.
+        ValueError: not bytes.
     """
     check_picture("picture", picture)
     check_picture("other", other)

@@ -1,5 +1,5 @@
-"""How large the numbers of a configuration may be. Files are not trusted: beyond these limits a configuration is a
-mistake, or is meant to fill memory."""
+"""Upper limits on configurations. Files are not trusted: a configuration beyond them is a mistake, or an attempt to
+exhaust memory."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ LONGEST = 10**5  # T
 
 
 def check_sizes(config: object, *but: str) -> None:
-    """Raises ValueError unless the whole numbers in a configuration's fields, but for those named, are sizes."""
+    """Raises ValueError unless the integer fields of a configuration, except those named, are valid sizes."""
     for field in dataclasses.fields(config):
         value, most = getattr(config, field.name), DEEPEST if field.name == "layers" else LARGEST
         numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if type(n) is int]
@@ -19,7 +19,7 @@ def check_sizes(config: object, *but: str) -> None:
 
 
 def check_levels(widths: tuple[int, ...], groups: int) -> None:
-    """Raises ValueError unless there are levels, and their widths can be cut into the groups of GroupNorm."""
+    """Raises ValueError unless there is at least one level, and GroupNorm's number of groups divides each width."""
     if not 1 <= len(widths) <= MOST_LEVELS:
         raise ValueError(f"a model has 1 to {MOST_LEVELS} levels, widths names {len(widths)}")
     if any(width % groups for width in widths):

@@ -1,13 +1,13 @@
-"""Running a program: what it says and how it exits when something around it fails.
+"""Running a program: its messages and exit codes when something around it fails.
 
-A program's file begins with its own start, so that what is heavy is imported inside `run`:
+A program's file begins like this, so that heavy imports happen inside `run`:
 
     if __name__ == "__main__":
         from ldm.helpers.program import run
 
         raise SystemExit(run("p2p.cli.demo"))
 
-Exit codes: 0, done; 1, an error, told in one line; 2, a wrong command line; 130, interrupted, as shells have it.
+Exit codes: 0, done; 1, an error, reported in one line; 2, a wrong command line; 130, interrupted, as in shells.
 """
 
 import contextlib
@@ -20,17 +20,17 @@ def run(module: str, name: str = "") -> None:
     """Import a program's module and call its `main`.
 
     Args:
-        module: as it is imported.
-        name: what messages begin with; by default the last part of the module's.
+        module: its full name.
+        name: the prefix of messages; by default the last part of the module's name.
 
     Raises:
-        SystemExit: it did not end well. What is no ValueError, OSError or FloatingPointError is a fault of the
-            program's own and is raised as it is.
+        SystemExit: the program failed. Exceptions other than ValueError, OSError and FloatingPointError are bugs in the
+            program and are not caught.
     """
     name = name or module.rpartition(".")[2]
     open_streams()
-    # Figures are drawn in memory, without a backend. One that a notebook's environment names may not be installed here,
-    # and matplotlib refuses to be imported then.
+    # Figures are drawn in memory, without a backend. A notebook's environment may name one that is not installed here,
+    # and matplotlib then fails to import.
     os.environ.pop("MPLBACKEND", None)
     try:
         try:
@@ -40,7 +40,7 @@ def run(module: str, name: str = "") -> None:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
-    except BrokenPipeError:  # whoever reads the output has seen enough of it: no error
+    except BrokenPipeError:  # the reader of the output has closed it, as `head` does: not an error
         discard_output()
     except OSError as e:
         said = e.strerror or str(e)
@@ -50,7 +50,7 @@ def run(module: str, name: str = "") -> None:
 
 
 class Messages:
-    """Standard error, but that a message that can't be written is dropped: what a program makes is worth more."""
+    """Standard error that drops messages it can't write, so that the program can finish its work."""
 
     def __init__(self, stream):
         self.stream = stream
@@ -69,13 +69,13 @@ class Messages:
 
 
 def open_streams() -> None:
-    """Make sure that the standard streams are there: the number of one that is closed would go to the next file that
-    is opened, and messages into that file."""
+    """Open any standard stream that is closed: otherwise the next opened file would get its number, and messages would
+    be written into that file."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
     if sys.stdout is None:
         sys.stdout = os.fdopen(1, "w")
     if not isinstance(sys.stderr, Messages):
@@ -83,10 +83,10 @@ def open_streams() -> None:
 
 
 def flush() -> None:
-    """Write out what was printed.
+    """Flush standard output.
 
     Raises:
-        OSError: it can't be written; it is discarded, or the interpreter would try again at its end.
+        OSError: it can't be written; the output is discarded, or the interpreter would try again at exit.
     """
     try:
         sys.stdout.flush()

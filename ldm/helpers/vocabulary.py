@@ -1,4 +1,4 @@
-"""The words that a model was trained on, for a model that has few enough to list."""
+"""The words that a model was trained on, if there are few enough to list."""
 
 import textwrap
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from ldm.config import STRICT
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """All words of a model's training captions, and how captions are made of them."""
+    """All words of a model's training captions, and the grammar of the captions."""
 
     __pydantic_config__ = STRICT
 
-    grammar: str  # kinds in capitals, what may be left out in brackets
+    grammar: str  # kinds in capitals, optional parts in brackets
     kinds: dict[str, tuple[str, ...]]  # words and phrases by kind, such as nouns
 
     @property
     def words(self) -> frozenset[str]:
-        """The single words, in lower case."""
+        """All individual words, in lower case."""
         return frozenset(word for entries in self.kinds.values() for entry in entries for word in entry.lower().split())
 
     def __str__(self) -> str:
@@ -35,10 +35,10 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Vocabulary":
-        """Read what `to_json` wrote.
+        """Parse the JSON that `to_json` returns.
 
         Raises:
-            ValueError: not JSON, or no such object.
+            ValueError: not JSON, or another object.
         """
         try:
             return VOCABULARY.validate_json(text)

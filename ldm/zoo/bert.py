@@ -1,9 +1,8 @@
 """The prompt model tau_theta [C9] of the latent diffusion paper, called BERT for its tokenizer.
 
-Rombach et al. 2022 (arXiv 2112.10752), section 4.3: a transformer, trained together with the UNet. What differs from
-CLIP's: a token sees the tokens after it too, and the queries, keys and values have no bias and a width of their own.
-Parameter names are those of the public file without its prefix `model.`; the file's `to_logits`, which would predict
-tokens, has no part in making pictures.
+Rombach et al. 2022 (arXiv 2112.10752), section 4.3: a transformer, trained together with the UNet. Unlike CLIP's, it
+attends to later tokens too, and the queries, keys and values have no bias and a width of their own. Parameter names are
+those of the public file without its prefix `model.`; the file's `to_logits`, which predicts tokens, is not used.
 """
 
 import torch.nn.functional as F
@@ -15,8 +14,8 @@ from ldm.text_encoder import SelfAttention, table
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each normalised first and added back. The norm before the feed-forward is named
-    final in the public file."""
+    """Attention and feed-forward, each pre-normalised and residual. The public file calls the norm before the
+    feed-forward final."""
 
     def __init__(self, config: BertConfig):
         super().__init__()

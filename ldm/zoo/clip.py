@@ -1,4 +1,4 @@
-"""CLIP, whole: an image tower beside the prompt model [C9], and the scores by which pictures and edits are judged.
+"""The whole CLIP model: an image tower beside the text encoder [C9], and the scores that rate images and edits.
 
 After Radford et al. 2021 (arXiv 2103.00020); the image tower is the vision transformer of Dosovitskiy et al. 2020
 (arXiv 2010.11929). Parameter names are those of the public files.
@@ -19,19 +19,19 @@ from ldm.contrastive import similarity
 from ldm.helpers.images import check_pictures
 from ldm.text_encoder import Encoder, TextEncoder, table
 
-# of red, green and blue, 0 to 1, in the pictures that CLIP was trained on
+# of red, green and blue, in [0, 1], over CLIP's training images
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def prepare(pictures: UInt8[np.ndarray, "b H W 3"], side: int) -> Float[Tensor, "b 3 s s"]:
-    """Pictures of any size as CLIP was trained to see them, on the CPU.
+    """Preprocess images of any size as in CLIP's training, on the CPU.
 
-    The shorter side is resized to `side`, the middle square cut out, and each colour brought to mean 0 and variance 1.
-    The filter is Pillow's bicubic, which averages where it shrinks; another gives other scores.
+    Resizes the shorter side to `side`, crops the central square, and normalises each colour channel. The filter is
+    Pillow's bicubic, which averages when it shrinks; other filters give other scores.
 
     Raises:
-        ValueError: no pictures, or not as bytes.
+        ValueError: no images, or not as bytes.
     """
     check_pictures("pictures", pictures)
     if not pictures.size:
@@ -45,11 +45,11 @@ def prepare(pictures: UInt8[np.ndarray, "b H W 3"], side: int) -> Float[Tensor, 
 
 
 class PatchEmbeddings(nn.Module):
-    """The class token, then the patches row by row; plus position."""
+    """The class token, then the patches row by row; plus the position embedding."""
 
     def __init__(self, config: VisionConfig):
         super().__init__()
-        self.class_embedding = nn.Parameter(torch.empty(config.width))  # like a table, for a file or training to fill
+        self.class_embedding = nn.Parameter(torch.empty(config.width))  # uninitialised, as in `table`
         self.patch_embedding = nn.Conv2d(3, config.width, config.patch, stride=config.patch, bias=False)
         self.position_embedding = table(config.positions, config.width)
 
@@ -60,13 +60,13 @@ class PatchEmbeddings(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """Prepared pictures to a vector each: the class token after the last layer, which has looked at all patches."""
+    """Maps each prepared image to a vector: the class token after the last layer, which attends to all patches."""
 
     def __init__(self, config: VisionConfig):
         super().__init__()
         self.config = config
         self.embeddings = PatchEmbeddings(config)
-        self.pre_layrnorm = nn.LayerNorm(config.width)  # so spelt in the public files
+        self.pre_layrnorm = nn.LayerNorm(config.width)  # spelled like this in the public files
         self.encoder = Encoder(config, causal=False)
         self.post_layernorm = nn.LayerNorm(config.width)
 
@@ -76,7 +76,7 @@ class ImageEncoder(nn.Module):
 
 
 class CLIP(nn.Module):
-    """Pictures and texts as unit vectors in one space, where those that belong together point the same way.
+    """Embeds images and texts as unit vectors in one space, where matching ones point in similar directions.
 
     `logit_scale` is the logarithm of the scale that `similarity` and `zero_shot` take.
     """
@@ -92,30 +92,30 @@ class CLIP(nn.Module):
 
     @torch.no_grad()
     def embed_text(self, ids: Int[Tensor, "b m"]) -> Float[Tensor, "b e"]:
-        """Unit vectors of texts, from the first EOS: there the causal tower has seen every word and no padding."""
+        """Embed texts as unit vectors, from the first EOS: there it has seen every word and no padding."""
         ids = ids.to(self.logit_scale.device)
         tokens = self.text_model(ids)
-        eos = ids.argmax(dim=-1)  # it has the largest id of CLIP's vocabulary, and argmax takes the first of equals
+        eos = ids.argmax(dim=-1)  # EOS has the largest id of CLIP's vocabulary, and argmax returns the first of equals
         pooled = tokens[torch.arange(len(ids), device=ids.device), eos]
         return F.normalize(self.text_projection(pooled), dim=-1)
 
     @torch.no_grad()
     def embed_pictures(self, pictures: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b e"]:
-        """Unit vectors of pictures.
+        """Embed images as unit vectors.
 
         Raises:
-            ValueError: no pictures.
+            ValueError: no images.
         """
         x = prepare(pictures, self.config.vision.image_size).to(self.logit_scale)  # its device and dtype
         return F.normalize(self.visual_projection(self.vision_model(x)), dim=-1)
 
     def score(self, pictures: UInt8[np.ndarray, "n H W 3"], ids: Int[Tensor, "m k"]) -> Float[Tensor, "n m"]:
-        """The CLIP score of each picture with each text: their cosine, from -1 to 1.
+        """The CLIP score of each image with each text: their cosine, from -1 to 1.
 
-        CLIPScore (Hessel et al. 2021, arXiv 2104.08718) is 2.5 times this where it is positive, else 0.
+        CLIPScore (Hessel et al. 2021, arXiv 2104.08718) is 2.5 times this if positive, else 0.
 
         Raises:
-            ValueError: no pictures.
+            ValueError: no images.
         """
         return similarity(self.embed_pictures(pictures), self.embed_text(ids), 1.0)
 
@@ -126,9 +126,9 @@ def directional_similarity(
     source_texts: Float[Tensor, "b e"],
     target_texts: Float[Tensor, "b e"],
 ) -> Float[Tensor, " b"]:
-    """Whether an edit changed the picture as it changed the prompt: the cosine of the two changes.
+    """How well the change of the image matches that of the prompt: the cosine of the two changes.
 
-    All four are unit vectors of one CLIP. 1 is the change asked for and no other; 0 an unrelated one, or none. After
-    Gal et al. 2021 (arXiv 2108.00946), as Brooks et al. 2022 (arXiv 2211.09800) judge edits.
+    All four are unit vectors of one CLIP model. 1 is exactly the requested change; 0 an unrelated one, or none. After
+    Gal et al. 2021 (arXiv 2108.00946), as used for edits by Brooks et al. 2022 (arXiv 2211.09800).
     """
     return F.cosine_similarity(edited - sources, target_texts - source_texts, dim=-1)

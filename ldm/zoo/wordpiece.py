@@ -1,9 +1,8 @@
-"""BERT's tokenizer: words in the longest pieces that a fixed vocabulary has (WordPiece, Devlin et al. 2019).
+"""BERT's tokenizer: splits words into the longest pieces of a fixed vocabulary (WordPiece, Devlin et al. 2019).
 
-The text-to-image model of the latent diffusion paper reads its prompts with it. Lower case and without accents; a
-Chinese character is a word, and so is a punctuation mark; control characters are left out. A word begins with the
-longest piece that the vocabulary has, goes on with the longest `##` piece, and so on; one that cannot be spelled like
-that is a single `[UNK]`.
+Used by the text-to-image model of the latent diffusion paper. Text is lower-cased and stripped of accents; each Chinese
+character and each punctuation mark is a word; control characters are dropped. A word is matched greedily: the longest
+piece in the vocabulary, then the longest `##` piece, and so on; a word that cannot be split like that is one `[UNK]`.
 """
 
 from pathlib import Path
@@ -14,7 +13,7 @@ from tokenizers.models import WordPiece
 from ldm.config import BertConfig
 from ldm.tokenizer import PromptTokenizer, read_text
 
-UNKNOWN, MASK = "[UNK]", "[MASK]"  # special tokens that every vocabulary of BERT has, besides the config's
+UNKNOWN, MASK = "[UNK]", "[MASK]"  # special tokens of every BERT vocabulary, besides the config's
 LONGEST = 100  # characters of a word; a longer one is unknown
 
 
@@ -23,15 +22,15 @@ class BertTokenizer(PromptTokenizer):
 
     @classmethod
     def from_vocabulary_file(cls, path: Path, config: BertConfig):
-        """From the public `vocab.txt`, an entry a line; the first is 0.
+        """Load the public `vocab.txt`, one entry per line; the first has id 0.
 
         Raises:
-            ValueError: the file cannot be read, or its entries are not as many as the config's, not all different, or
-                without the special tokens.
+            ValueError: the file cannot be read, or its entries differ in number from the config's, repeat, or lack the
+                special tokens.
         """
         entries = read_text(path).removesuffix("\n").split("\n")
         if len(entries) != config.vocabulary:
-            raise ValueError(f"{path} has {len(entries)} entries, the config says {config.vocabulary}")
+            raise ValueError(f"{path} has {len(entries)} entries, the config has {config.vocabulary}")
         vocab = {entry: i for i, entry in enumerate(entries)}
         if len(vocab) != len(entries):
             twice = next(entry for i, entry in enumerate(entries) if vocab[entry] != i)
@@ -49,5 +48,5 @@ class BertTokenizer(PromptTokenizer):
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         ends = [(token, vocab[token]) for token in (config.eos, config.bos)]
         backend.post_processor = processors.BertProcessing(*ends)
-        backend.add_special_tokens(special)  # typed in a prompt, too, each stands for itself
+        backend.add_special_tokens(special)  # each also stands for itself when typed in a prompt
         return cls(backend, config)

@@ -1,7 +1,7 @@
-"""The main job in one figure: `python -m p2p.cli.demo` writes out/demo.png, as `p2p edit --compare` would.
+"""Prompt-to-Prompt in one figure: `python -m p2p.cli.demo` writes out/demo.png, as `p2p edit --compare` would.
 
 An image; the same seed with one word of the prompt changed, which moves everything; and the Prompt-to-Prompt edit,
-which keeps the composition. Under each, where every word of its prompt is looked at.
+which preserves the composition. Under each, the attention map of every word of its prompt.
 """
 
 if __name__ == "__main__":

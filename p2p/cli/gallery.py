@@ -1,8 +1,8 @@
 """Every kind of edit, and one source edited in ten ways: `python -m p2p.cli.gallery` writes docs/gallery.png and
 docs/targets.png.
 
-Each example is a call as the command line would save it, and is shown as the source, the same seed with the prompt
-changed, and the edit. Seeds were chosen by eye.
+Each example is a call as the command line would save it, shown as the source, the same seed with the new prompt, and
+the edit. Seeds were chosen by eye.
 """
 
 if __name__ == "__main__":
@@ -38,7 +38,7 @@ STEPS = 30
 
 
 class Example(NamedTuple):
-    """One edit, and what to look for."""
+    """One edit, and its title."""
 
     title: str
     source: str
@@ -146,7 +146,7 @@ EXAMPLES = (
     ),
 )
 HOUSE, HOUSE_SEED = "a photo of a house on the grass", 5
-HOUSES = (  # targets of the one source, and what each is called in the figure
+HOUSES = (  # targets of the one source, and their captions
     ("a photo of a castle on the grass", "castle"),
     ("a photo of a mushroom on the grass", "mushroom"),
     ("a photo of a blue house on the grass", "blue house"),
@@ -168,7 +168,7 @@ def houses(model: LatentDiffusion) -> Call:
 
 
 def draw_houses(images: UInt8[np.ndarray, "b H W 3"]) -> Figure:
-    """The source, large, beside its targets in two rows."""
+    """Draw the source, large, beside its targets in two rows."""
     side, across = 1.2, 5
     line = height_of("word", CAPTION)
     large = 2 * side + line + GAP  # as high as two rows with a caption between them
@@ -186,7 +186,7 @@ def _prompts(example: Example) -> str:
 
 
 def draw_examples(shown: Sequence[tuple[Example, UInt8[np.ndarray, "3 H W 3"]]]) -> Figure:
-    """Two examples in a row, each of three images under its title and its prompts."""
+    """Draw two examples per row, each as three images under its title and its prompts."""
     side, gap = 1.32, 0.04
     block = 3 * side + 2 * gap
     sheet = Sheet(2 * MARGIN + 2 * block + 2 * GAP)

@@ -1,4 +1,4 @@
-"""An argument parser whose errors are one line that names the fix."""
+"""An argument parser with one-line errors that name the fix."""
 
 import argparse
 import difflib
@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 
 class Parser(argparse.ArgumentParser):
-    """As argparse's; its subparsers are of this kind too."""
+    """argparse's parser with one-line errors; its subparsers are of this class too."""
 
-    given: list[str]  # the arguments, as they came
+    given: list[str]  # the raw arguments
 
     def parse_known_args(self, args=None, namespace=None):
         self.given = list(sys.argv[1:] if args is None else args)
@@ -20,8 +20,8 @@ class Parser(argparse.ArgumentParser):
         return found, left
 
     def error(self, message: str) -> None:
-        """Raises SystemExit, code 2, with the message on one line: the usage that argparse puts above it is longer than
-        a screen."""
+        """Print the message on one line, without the usage, which is longer than a screen. Raises SystemExit with code
+        2."""
         self.exit(2, f"{self.prog}: error: {message}{self._dashed(message)}; see `{self.prog} --help`\n")
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
         return text
 
     def _dashed(self, message: str) -> str:
-        """What to do about a value that argparse took for an option."""
+        """The hint for a value that argparse took for an option."""
         missing = re.fullmatch(r"argument (\S+): expected one argument", message)
         for option, value in zip(self.given, self.given[1:]):
             if missing and option in missing[1].split("/") and value.startswith("-"):
@@ -50,6 +50,6 @@ class Parser(argparse.ArgumentParser):
 
 
 def meant(word: str, known: Iterable[str]) -> str:
-    """A question after a word that is not known: `: did you mean ...?`, or a full stop if nothing is near it."""
+    """The ending of a message about an unknown word: `: did you mean ...?`, or a full stop if none is similar."""
     near = difflib.get_close_matches(word, list(map(str, known)), n=1)
     return f": did you mean {near[0]!r}?" if near else "."

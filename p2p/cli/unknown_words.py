@@ -1,4 +1,4 @@
-"""Words of a prompt that the model was never trained on."""
+"""Words of a prompt that the model was not trained on."""
 
 import difflib
 import logging
@@ -9,11 +9,11 @@ from p2p.words import words
 
 log = logging.getLogger(__name__)
 
-NEAR = 0.75  # likeness, as difflib has it, from which a known word is suggested: "cats" and "cat" have 0.86
+NEAR = 0.75  # difflib's ratio from which a known word is suggested: "cats" and "cat" have 0.86
 
 
 def unknown_words(model: LatentDiffusion, prompts: Sequence[str]) -> list[str]:
-    """The words that are not in the model's vocabulary, in lower case, each once; none for a model without a list.
+    """The words that are not in the model's vocabulary, in lower case, each once; none if the vocabulary is not known.
 
     Raises:
         ValueError: a prompt is longer than the model's context.
@@ -26,7 +26,7 @@ def unknown_words(model: LatentDiffusion, prompts: Sequence[str]) -> list[str]:
 
 
 def warn_of_unknown_words(model: LatentDiffusion, prompts: Sequence[str]) -> None:
-    """Log one warning that names the unknown words of the prompts, if there are any. Raises as `unknown_words`."""
+    """Log one warning with the unknown words of the prompts, if any. Raises as `unknown_words`."""
     if unknown := unknown_words(model, prompts):
         known = sorted(word for word in model.vocabulary.words if len(word) > 2)
         near = {word: difflib.get_close_matches(word, known, n=1, cutoff=NEAR) for word in unknown}

@@ -1,7 +1,7 @@
 """Prompt-to-Prompt in numbers small enough to check by hand; `p2p equations ID` shows them.
 
-Prompts here have a token per word unless a bar splits one, and no padding. The attention is that of one position, or of
-a few. T is 1000.
+Prompts here have one token per word, unless a bar splits it, and no padding. The attention is that of one or a few
+positions. T is 1000.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ PRINTED = torch.arange(1.0, 16.0, dtype=torch.float64).reshape(3, 5).mT
 
 
 def written(prompt: str) -> Tokens:
-    """A prompt as tokens; `ele|phant` is one word of two."""
+    """Tokenize a prompt; `ele|phant` is one word of two tokens."""
     text, pieces, spans = prompt.replace("|", ""), [], []
     for word in prompt.split():
         for piece in word.split("|"):
@@ -48,7 +48,7 @@ def matrix(source: str, target: str, pair: tuple[str, str], merge: Merge = "sum"
 
 
 def pair_at(edit: Edit, t: int, source: str, target: str) -> Matrices:
-    """P_t and Q_t between two prompts of as many tokens."""
+    """P_t and Q_t between two prompts with equally many tokens."""
     return edit.compile(written(source), written(target), T)(t)
 
 
@@ -73,7 +73,7 @@ def p2() -> Example:
 
 
 def p3() -> Example:
-    """One head, one position, two words; the source looks at the first, the target at the second."""
+    """One head, one position, two words; the source attends to the first, the target to the second."""
     Q = torch.tensor([[3.0, 0.0], [0.0, 3.0]]).double().reshape(2, 1, 1, 2)
     K, V = torch.eye(2, dtype=torch.float64).expand(2, 1, 2, 2), torch.tensor([[1.0, 2.0], [10.0, 20.0]]).double()
     V = V.reshape(2, 1, 2, 1)
@@ -138,7 +138,7 @@ def p9() -> Example:
 
 
 def p10() -> Example:
-    # yawns takes the place of sleeps, and is new
+    # yawns replaces sleeps, as a new word
     refined = pair_at(Refine(Alpha(0)), 500, "a cat sleeps", "a cat yawns")
     weighed = pair_at(Refine(Alpha(0)) + Reweight("cat", 2.0), 500, "a cat sleeps", "a cat yawns")
     A, A_own = attention(0.1, 0.1, 0.4, 0.3, 0.1), attention(0.2, 0.1, 0.1, 0.5, 0.1)

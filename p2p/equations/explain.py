@@ -11,7 +11,7 @@ EXAMPLES = examples.EXAMPLES | edits.EXAMPLES  # of the model, and of what Promp
 
 
 def explanation(id: str) -> str:
-    """Everything there is to say about an id.
+    """Describe a formula in full, as `p2p equations ID` prints it.
 
     Raises:
         ValueError: there is no such formula.

@@ -1,8 +1,8 @@
-r"""The register: every formula of the lecture under its id, as its slide prints it, and what is to be said of it.
+r"""The register: every formula of the lecture under its id, as its slide prints it, with a correction and a note.
 
 CMU 10-423/623 Generative AI, Lecture 13 (Oct. 9, 2024). D is diffusion in latent space, B the first stage, C attention,
-P Prompt-to-Prompt. This is the formulas' one home in LaTeX; all else refers to them by id. A docstring that begins with
-`[D7]` is that of a function that belongs to D7, and a test that proves D7 has the mark `equation("D7")`.
+P Prompt-to-Prompt. This is the only place that has the formulas in LaTeX; everything else refers to them by id. The
+docstring of a function that implements D7 begins with `[D7]`, and a test that proves D7 has the mark `equation("D7")`.
 """
 
 from typing import NamedTuple
@@ -11,8 +11,8 @@ from typing import NamedTuple
 class Formula(NamedTuple):
     """One row.
 
-    `home` is the function that states the formula in code; by name, since `ldm` imports no other package of ours. Where
-    `corrected` is given the slide has a slip, and `note` says why; else `note` is what to know of the formula.
+    `home` is the full name of the function that states the formula in code. If `corrected` is given, the slide has a
+    slip, which `note` explains; otherwise `note` is a remark on the formula.
     """
 
     id: str
@@ -30,7 +30,7 @@ DIFFUSION = (
         r"q(z_{1:T}) = q(z_0) \prod_{t=1}^T q(z_t \mid z_{t-1})",
         "ldm.equations.variational_bound.log_q",
         r"q(z_{0:T}) = q(z_0) \prod_{t=1}^T q(z_t \mid z_{t-1})",
-        r"The right side depends on $z_0$: it is the joint density of $z_0$ and all that follows.",
+        r"The right side depends on $z_0$: it is the joint density of $z_0, \dots, z_T$.",
     ),
     Formula(
         "D2",
@@ -54,7 +54,7 @@ DIFFUSION = (
         r"q(z_T) \sim \mathcal{N}(0, I)",
         "ldm.equations.variational_bound.prior_term",
         r"q(z_T \mid z_0) = \mathcal{N}(\sqrt{\bar\alpha_T} z_0, (1 - \bar\alpha_T) I) \approx \mathcal{N}(0, I)",
-        r"Only nearly: Stable Diffusion's schedule has $\bar\alpha_{1000} = 0.00466$: $0.068$ of the signal is left.",
+        r"Only approximately: Stable Diffusion's $\bar\alpha_{1000}$ is $0.00466$; $0.068$ of the signal is left.",
     ),
     Formula(
         "D5",
@@ -69,7 +69,7 @@ DIFFUSION = (
         r"x_t = \sqrt{\bar\alpha_t} x_0 + (1 - \bar\alpha_t) \epsilon",
         "ldm.schedule.Schedule.add_noise",
         r"x_t = \sqrt{\bar\alpha_t} x_0 + \sqrt{1 - \bar\alpha_t} \epsilon",
-        r"The variance is $1 - \bar\alpha_t$ (D5), so noise is scaled by its root. D15 has it right.",
+        r"The variance is $1 - \bar\alpha_t$ (D5), so the noise is scaled by its root. D15 is correct.",
     ),
     Formula(
         "D7",
@@ -95,7 +95,7 @@ DIFFUSION = (
         r"x_0 = (x_t + (1 - \bar\alpha_t) \epsilon) / \sqrt{\bar\alpha_t}",
         "ldm.schedule.Schedule.z_0_from_eps",
         r"x_0 = (x_t - \sqrt{1 - \bar\alpha_t} \epsilon) / \sqrt{\bar\alpha_t}",
-        r"It is D6 solved for $x_0$: the noise is taken away, at D6's own scale. (The slide's second version prints "
+        r"It is D6 solved for $x_0$: the noise is subtracted, at D6's scale. (The slide's second version prints "
         r"$x_0$ on both sides.)",
     ),
     Formula(
@@ -104,15 +104,15 @@ DIFFUSION = (
         r"\tilde\mu = \frac{1}{\sqrt{\alpha_t}} "
         r"\left( x_t - \frac{1 - \alpha_t}{\sqrt{1 - \bar\alpha_t}} \epsilon \right)",
         "ldm.schedule.Schedule.mean_from_eps",
-        note="Corrected D7 with corrected D9 put in; with either as printed it does not follow.",
+        note="Corrected D9 substituted into corrected D7; with either as printed it does not follow.",
     ),
     Formula(
         "D11",
         "The reverse step",
         r"\Sigma_\theta = \sigma_t^2 I, \quad \mu_\theta \approx \tilde\mu",
         "ldm.equations.variational_bound.step_term",
-        note=r"Two Gaussians of one variance: their KL is $\lVert \tilde\mu - \mu_\theta \rVert^2 / 2 \sigma_t^2$, "
-        r"least where the means agree.",
+        note=r"Two Gaussians of equal variance: their KL is $\lVert \tilde\mu - \mu_\theta \rVert^2 / 2 \sigma_t^2$, "
+        r"minimal where the means agree.",
     ),
     Formula(
         "D12",
@@ -121,7 +121,7 @@ DIFFUSION = (
         r"\quad x_\theta^{(0)} = (x_0 + (1 - \bar\alpha_t) \epsilon_\theta) / \sqrt{\bar\alpha_t}",
         "ldm.schedule.Schedule.predict",
         r"x_\theta^{(0)} = (x_t - \sqrt{1 - \bar\alpha_t} \epsilon_\theta) / \sqrt{\bar\alpha_t}",
-        r"Option C inherits D9's slip, and prints $x_0$ where $x_t$ is what is known. A is the mean, B $x_0$, C the "
+        r"Option C inherits D9's slip, and prints $x_0$ for the known $x_t$. A is the mean, B $x_0$, C the "
         r"noise; $v = \sqrt{\bar\alpha_t} \epsilon - \sqrt{1 - \bar\alpha_t} x_0$ is a fourth. $\alpha^{(0)}$ and "
         r"$\alpha^{(t)}$ are the factors of $x_0$ and $x_t$ in D7.",
     ),
@@ -130,8 +130,8 @@ DIFFUSION = (
         "The mean, given the prompt",
         r"\mu_\theta(z_t, t, \tau(y)) = f(\mathrm{UNet}(z_t, t, \tau(y)))",
         "ldm.schedule.Schedule.predict",
-        note=r"$f$ is D12's option C, which one slide leaves out: the network says $\epsilon$, $f$ makes it a mean. "
-        r"The shipped model's says $v$, and counts from $t - 1$: `LatentDiffusion.predict` gives $\epsilon$ of any.",
+        note=r"$f$ is D12's option C, which one slide omits: the network predicts $\epsilon$, $f$ makes it a mean. "
+        r"The included model predicts $v$ at $t - 1$: `LatentDiffusion.predict` gives $\epsilon$ for any model.",
     ),
     Formula(
         "D14",
@@ -146,7 +146,7 @@ DIFFUSION = (
         r"z_t = \sqrt{\bar\alpha_t} z_0 + \sqrt{1 - \bar\alpha_t} \epsilon, \quad "
         r"\theta \leftarrow \theta - \eta \nabla_\theta L_\mathrm{LDM}",
         "ldm.train.ldm_loss",
-        note="Prompt model and UNet are trained together.",
+        note="Text encoder and UNet are trained together.",
     ),
     Formula(
         "D16",
@@ -159,8 +159,8 @@ DIFFUSION = (
         "DDIM sampling",
         r"z_{t'} = \sqrt{\bar\alpha_{t'}} \hat z_0 + \sqrt{1 - \bar\alpha_{t'} - \sigma^2} \hat\epsilon + \sigma n",
         "ldm.samplers.ddim_step",
-        note=r"$\sigma = \eta \sigma_t$ (D8 for the stride). $\eta = 1$ is D16. Trailing spacing gives exactly as "
-        r"many steps as asked for, from 1 to $T$.",
+        note=r"$\sigma = \eta \sigma_t$ (D8 for the stride). $\eta = 1$ is D16. Trailing spacing gives exactly the "
+        r"requested number of steps, from 1 to $T$.",
     ),
     Formula(
         "D18",
@@ -177,7 +177,7 @@ FIRST_STAGE = (
         "Encoder and decoder",
         r"z = \mathrm{encoder}(x), \quad x' = \mathrm{decoder}(z)",
         "ldm.autoencoder.Autoencoder",
-        note="The latent is smaller than the picture, and the picture comes back.",
+        note="The latent is smaller than the image, and the decoder reconstructs the image.",
     ),
     Formula(
         "B2",
@@ -222,8 +222,8 @@ ATTENTION = (
         r"W_V \in \mathbb{R}^{d \times d_\epsilon}, \quad W_Q, W_K \in \mathbb{R}^{d \times d_\tau}",
         "ldm.attention.Attention",
         r"W_Q \in \mathbb{R}^{d \times d_\epsilon}, \quad W_K, W_V \in \mathbb{R}^{d \times d_\tau}",
-        r"$Q$ is made of the latent and $V$ of the prompt; the slide, after the paper, exchanges their shapes. Its $Y$ "
-        r"that goes in and its $Y$ that comes out are different things.",
+        r"$Q$ is computed from the latent, $V$ from the prompt; the slide, after the paper, exchanges their shapes. "
+        r"Its $Y$ stands for both the input and the output.",
     ),
     Formula(
         "C5",
@@ -247,7 +247,7 @@ ATTENTION = (
         "Many heads",
         r"Y = W_O [A_1 V_1, \dots, A_H V_H]",
         "ldm.attention.Attention",
-        note="The slides say that blocks are multi-head; each head is C3 on its own slice of the features.",
+        note="The slides only mention that blocks are multi-head; each head is C3 on its own slice of the features.",
     ),
     Formula(
         "C8",
@@ -261,7 +261,7 @@ ATTENTION = (
         r"\tau_\theta(y) = \mathrm{Transformer}(\mathrm{BOS}, y_1, \dots, \mathrm{EOS}, \mathrm{PAD}, \dots) "
         r"\in \mathbb{R}^{77 \times d_\tau}",
         "ldm.text_encoder.TextEncoder",
-        note="CLIP's text encoder: causal, of fixed length, pre-trained by contrast with pictures.",
+        note="CLIP's text encoder: causal, of fixed length, pre-trained contrastively with images.",
     ),
 )
 
@@ -289,7 +289,7 @@ PROMPT_TO_PROMPT = (
         r"z^\ast_{t-1} \leftarrow DM(z^\ast_t, y^\ast)\lbrace A \leftarrow \hat A_t\rbrace",
         "p2p.algorithm.PromptToPrompt.denoise",
         r"z^\ast_T \leftarrow z_T",
-        r"The latent that the loop goes on with is $z^\ast$. Its two calls for $y^\ast$ are one where the edit happens "
+        r"The loop's latent is $z^\ast$, not $z'$. Its two calls for $y^\ast$ are a single one if the edit happens "
         r"inside attention.",
     ),
     Formula(
@@ -324,14 +324,14 @@ PROMPT_TO_PROMPT = (
         "One word, several tokens",
         r"\sum_j M_{ij} = 1",
         "p2p.mapper.mapper",
-        note="Words behind a swapped one map to themselves; padding never receives a word's attention.",
+        note="Words after a swapped one map to themselves; padding never receives a word's attention.",
     ),
     Formula(
         "P9",
         "Alpha-blending",
         r"\alpha_t \odot \hat A_t + (1 - \alpha_t) \odot A^\ast_t",
         "p2p.alpha.Alpha",
-        note=r"One switch time for all words is $\tau$.",
+        note=r"With one switch time for all words, this is $\tau$ (P4).",
     ),
     Formula(
         "P10",
@@ -357,8 +357,8 @@ PROMPT_TO_PROMPT = (
         "Why the source's attention first?",
         r"\text{why the source's attention first, and the own later?}",
         "p2p.experiments.sweeps.sweep",
-        note="The slide's open question. Measured on the shipped model, injection in the first half of the steps keeps "
-        "more of the source's layout than injection in the second.",
+        note="The slide's open question. In the included model, injection in the first half of the steps preserves "
+        "more of the source's layout than injection in the second half.",
     ),
 )
 
@@ -366,10 +366,10 @@ FORMULAS = {formula.id: formula for formula in (*DIFFUSION, *FIRST_STAGE, *ATTEN
 
 
 def formula(id: str) -> Formula:
-    """The row of an id.
+    """Look up a formula by its id.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such formula.
     """
     if id not in FORMULAS:
         raise ValueError(f"there is no formula {id!r}; the ids are {', '.join(FORMULAS)}")

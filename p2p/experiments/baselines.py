@@ -1,7 +1,7 @@
-"""What one would try without Prompt-to-Prompt, and its reference implementation.
+"""Baselines for Prompt-to-Prompt, and its reference implementation.
 
-Every call takes the model, the prompts (one row of the batch each), what is special to it, the seed, and `sampling` as
-for `LatentDiffusion.denoise`; every call yields the states of the run.
+Every function takes the model, the prompts (one row of the batch each), its own arguments, the seed, and `sampling` as
+for `LatentDiffusion.denoise`, and yields the states of the run.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from p2p.masks import Box, box_pixels, check_mask, composite, share
 
 
 def fixed_seed(model: LatentDiffusion, prompts: list[str], seed: int, **sampling) -> Iterator[State]:
-    """[P1] Every prompt from the same z_T: keeps the noise and hopes that it keeps the composition.
+    """[P1] Sample every prompt from the same z_T, hoping that the noise alone preserves the composition.
 
     Args:
         model: the latent diffusion model.
@@ -36,8 +36,8 @@ def fixed_seed(model: LatentDiffusion, prompts: list[str], seed: int, **sampling
 def blended(
     model: LatentDiffusion, prompts: list[str], mask: Bool[Tensor, "h w"], seed: int, **sampling
 ) -> Iterator[State]:
-    """[P2] The mask-based baseline (Avrahami et al. 2022, arXiv 2206.02779): inside the mask every prompt has its way,
-    outside it the first prompt's latent is put back after every step.
+    """[P2] The mask-based baseline (Avrahami et al. 2022, arXiv 2206.02779): inside the mask every prompt is sampled
+    freely, outside it the latent is replaced by the first prompt's after every step.
 
     Args:
         prompts: the source, then its targets.
@@ -58,14 +58,14 @@ def inpaint(
     seed: int,
     **sampling,
 ) -> Iterator[State]:
-    """[P2] for a given picture: inside the mask every prompt has its way, outside it the picture's own z_t is put back
-    at every step, and at the end the picture's z_0, whether sampling ends at t = 0 or at 1.
+    """[P2] for a given image: inside the mask every prompt is sampled freely, outside it the latent is replaced by the
+    image's z_t after every step, and at the end by its z_0, whether sampling ends at t = 0 or at 1.
 
-    The picture's z_t is [D6] of its z_0 with one noise throughout, that of z_T. So what is put back moves along one
-    path, as what a deterministic sampler paints beside it does; with fresh noise it would jump at every step.
+    The image's z_t is [D6] of its z_0 with the same noise throughout, that of z_T. So it moves along one path, like the
+    samples of a deterministic sampler inside the mask; with fresh noise it would jump at every step.
 
     Args:
-        z_0: the picture's latent, from `encode_pictures` or a run's end.
+        z_0: the image's latent, from `encode_pictures` or the end of a run.
         mask: where to paint, at the latent's size; see `box_mask` and `read_mask`.
 
     Raises:
@@ -75,7 +75,7 @@ def inpaint(
     check_mask(mask, z_0.shape[2:])
     eps, T = first_noise(model, z_0, seed), model.schedule.T
     picture = lambda t: model.schedule.add_noise(z_0, eps, t)
-    end = model.schedule.config.last  # what is reached there is decoded as z_0, and the picture's has no noise left
+    end = model.schedule.config.last  # the latent there is decoded as z_0, and the image's has no noise left
     return fixed_seed(
         model,
         prompts,
@@ -89,17 +89,17 @@ def inpaint(
 def uncrop(
     model: LatentDiffusion, prompts: list[str], picture: UInt8[np.ndarray, "H W 3"], box: Box, seed: int, **sampling
 ) -> Iterator[State]:
-    """The picture in a box of a larger canvas, the rest painted by `inpaint`.
+    """Place an image in a box of a larger canvas, and paint the rest by `inpaint`.
 
-    Latent positions that are not wholly inside the box are painted. The encoder, which sees over the box's edge, is
-    shown the picture's border there, repeated.
+    Latent positions that are not entirely inside the box are painted. Beyond the edge of the box, which is within the
+    encoder's receptive field, the image's border is repeated.
 
     Args:
-        picture: scaled to the box.
-        box: in pixels of the canvas, which has the model's own size.
+        picture: the image, which is scaled to the box.
+        box: in pixels of the canvas, which has the model's image size.
 
     Raises:
-        ValueError: the box is empty, reaches beyond the canvas, or leaves nothing to paint.
+        ValueError: the box is empty, extends beyond the canvas, or leaves nothing to paint.
     """
     check_picture("picture", picture)
     side, size = model.config.image_size, model.latent_shape[1:]
@@ -120,17 +120,16 @@ def sdedit(
     seed: int,
     **sampling,
 ) -> Iterator[State]:
-    """SDEdit (Meng et al. 2021, arXiv 2108.01073): a picture is noised to t_0 [D6] and denoised with other prompts.
+    """SDEdit (Meng et al. 2021, arXiv 2108.01073): noise an image to t_0 [D6] and denoise it with other prompts.
 
-    A small t_0 keeps the picture and ignores the prompt, a large one the other way round.
+    A small t_0 preserves the image and ignores the prompt; a large t_0 does the opposite.
 
     Args:
-        z_0: the picture's latent, from `encode_pictures` or a run's end.
-        t_0: a fraction of T, or a time step. All the steps are taken between it and where the
-            sampler ends, at 0 or 1.
+        z_0: the image's latent, from `encode_pictures` or the end of a run.
+        t_0: a fraction of T, or a timestep. All the steps are taken between it and the sampler's last timestep, 0 or 1.
 
     Raises:
-        ValueError: t_0 is no time step above the schedule's last, up to T, nor a fraction of T that gives one.
+        ValueError: t_0 is neither a timestep above the schedule's last, up to T, nor a fraction of T that gives one.
     """
     check_latents(z_0=z_0)
     T, least = model.schedule.T, model.schedule.config.last + 1
@@ -153,14 +152,14 @@ def reference(
     self_replace_steps: Fraction = 0.4,
     **sampling,
 ) -> Iterator[State]:
-    """Prompt-to-Prompt as google/prompt-to-prompt does it, its defects included: see `p2p.experiments.reference`.
+    """Prompt-to-Prompt as in google/prompt-to-prompt, including its defects: see `p2p.experiments.reference`.
 
     Args:
         prompts: the source, then its targets.
         mapper: "replace" or "refine".
         steps, sampler: of the run; the windows are fractions of the steps, counted in network calls.
-        cross_replace_steps: when cross-attention is injected, from the first step to this fraction, or (from, to).
-        self_replace_steps: when self-attention is.
+        cross_replace_steps: when cross-attention is injected: from the first step to this fraction, or (from, to).
+        self_replace_steps: the same for self-attention.
 
     Raises:
         ValueError: the prompts do not fit the mapper, or a fraction lies outside [0, 1].
@@ -174,5 +173,5 @@ def reference(
 
 
 def first_noise(model: LatentDiffusion, z_0: Float[Tensor, "1 c h w"], seed: int) -> Float[Tensor, "1 c h w"]:
-    """The z_T of a run with this seed, in the size of z_0."""
+    """The z_T of a run with this seed, at the size of z_0."""
     return Noise([seed], z_0.shape[1:])().to(model.device, model.latent_dtype)

@@ -1,7 +1,7 @@
 """A Gaussian [B2] or a codebook [B3] between encoder and decoder: `python -m p2p.experiments.compare_bottlenecks`.
 
-Measures both shipped autoencoders on held-out scenes [B1], prints a table, and writes out/bottlenecks.png: scenes and
-what each makes of them. (The scenes are drawn with art that npm fetches once.)
+Measures both included autoencoders on held-out scenes [B1], prints a table, and writes out/bottlenecks.png: scenes and
+their reconstructions. (The scenes are rendered from art that npm downloads once.)
 """
 
 if __name__ == "__main__":
@@ -26,14 +26,14 @@ from weights.load import load, load_autoencoder
 from weights.training.data import held_out_scenes, render_all
 from weights.training.train_autoencoder import mean_psnr, reconstructions
 
-SHOWN = 6  # scenes in the picture
+SHOWN = 6  # scenes in the figure
 OUTPUT = Path("out/bottlenecks.png")
 
 
 @torch.no_grad()
 def figures(model: Autoencoder, pictures: UInt8[np.ndarray, "n H W 3"]) -> dict[str, str]:
-    """What the table says of an autoencoder."""
-    config, size = model.config, pictures[0].size  # numbers, each of a byte
+    """An autoencoder's column of the table."""
+    config, size = model.config, pictures[0].size  # values, one byte each
     positions = size / 3 / config.factor**2
     batches = [to_tensor(pictures[i : i + 20]) for i in range(0, len(pictures), 20)]
     if config.codebook:
@@ -43,9 +43,9 @@ def figures(model: Autoencoder, pictures: UInt8[np.ndarray, "n H W 3"]) -> dict[
         information = sum(model.posterior(x).kl().sum().item() for x in batches) / len(pictures) / math.log(2)
     rows = {
         "PSNR": f"{mean_psnr(model, pictures):.2f} dB",
-        "numbers in a picture per number in its latent": f"{config.compression:.0f}",
+        "values in an image per value in its latent": f"{config.compression:.0f}",
         "bits to store a latent in": f"{positions * config.bits:.0f}",
-        "bits in a picture per bit in its latent": f"{8 * size / (positions * config.bits):.0f}",
+        "bits in an image per bit in its latent": f"{8 * size / (positions * config.bits):.0f}",
         "bits of information in a latent (KL; entropy)": f"{information:.0f}",
     }
     if config.codebook:

@@ -1,7 +1,7 @@
-"""What the shipped model can do, to be looked at: `python -m p2p.experiments.contact_sheet`.
+"""Contact sheets of the included model, for inspection: `python -m p2p.experiments.contact_sheet`.
 
-Writes `contact_sheet.png` (a picture for each of 100 captions that no training scene has, none of them chosen) and
-`contact_edits.png` (ten swaps: source, the same seed with the prompt changed, Prompt-to-Prompt) beside the model.
+Writes `contact_sheet.png` (an image for each of 100 captions that no training scene has, not hand-picked) and
+`contact_edits.png` (ten swaps: source, the same seed with the new prompt, Prompt-to-Prompt) next to the model.
 """
 
 if __name__ == "__main__":
@@ -29,7 +29,7 @@ from weights.training.world import caption
 FOLDER = Path(weights.stickers.__file__).parent
 SHEET, SHEET_OF_EDITS = "contact_sheet.png", "contact_edits.png"
 STEPS, COLUMNS = 30, 10
-DPI, SIDE = 60, 128 / 60  # images come out at their own size
+DPI, SIDE = 60, 128 / 60  # images keep their size in pixels
 EDITS = (  # source, target, seed
     ("a photo of a cat on the beach", "a photo of a dog on the beach", 7),
     ("a photo of a red car on the street", "a photo of a blue car on the street", 1),
@@ -45,9 +45,9 @@ EDITS = (  # source, target, seed
 
 
 def held_out_captions(number: int) -> list[str]:
-    """The captions of held-out scenes, in their order, but for those that a scene trained on has too."""
+    """The captions of held-out scenes, in order, without those that a training scene has too."""
     trained = {caption(scene) for scene in training_scenes(LATENTS)}
-    captions = dict.fromkeys(caption(scene) for scene in held_out_scenes(4 * number))  # about three in five remain
+    captions = dict.fromkeys(caption(scene) for scene in held_out_scenes(4 * number))  # about three in five are left
     return [caption for caption in captions if caption not in trained][:number]
 
 

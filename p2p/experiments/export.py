@@ -1,4 +1,4 @@
-"""Numbers for other programs: word maps and latents as `.npz`, what sweeps measured as CSV or JSON."""
+"""Export for other programs: word maps and latents as `.npz`, the measurements of sweeps as CSV or JSON."""
 
 import csv
 import json
@@ -16,22 +16,22 @@ from p2p.maps import MapHistory
 
 
 def save_maps(path: Path, histories: Sequence[MapHistory], states: Sequence[State], side: int) -> None:
-    """Write word maps and latents, as `numpy.load(path)` reads them without pickle.
+    """Write word maps and latents for `numpy.load(path)`, which needs no pickle for them.
 
     - prompts (b,): the source, then its targets.
-    - latents (s, b, c, h, w): z_t after each step; the last one is what the image was decoded from.
+    - latents (s, b, c, h, w): z_t after each step; the image was decoded from the last.
     - latent_times (s,): their t.
     - map_times (k,): t of the network calls.
-    - words_0, words_1, ... (n,): of each prompt, its words as `p2p.words.names` has them, then "other tokens", such as
-      punctuation, if there are any, then "BOS EOS PAD".
-    - maps_0, maps_1, ... (k, n, h, w): the attention to each of them, averaged over heads and layers; over n it sums to
-      1, but where an edit re-weights or drops some.
+    - words_0, words_1, ... (n,): the words of each prompt, named as by `p2p.words.names`, then "other tokens", such as
+      punctuation, if any, then "BOS EOS PAD".
+    - maps_0, maps_1, ... (k, n, h, w): the attention to each of them, averaged over heads and layers; sums to 1 over n,
+      unless an edit re-weights or drops some.
 
     Args:
-        path: of the file; nothing is added to its name.
-        histories: of each row of the batch.
+        path: of the file, used as it is.
+        histories: one per row of the batch.
         states: of the run.
-        side: positions on the shorter side of the layers that are averaged.
+        side: positions on the shorter side of the averaged layers.
 
     Raises:
         ValueError: no layer has this resolution.
@@ -47,14 +47,14 @@ def save_maps(path: Path, histories: Sequence[MapHistory], states: Sequence[Stat
         steps = [history.mean(groups, [t]) for t in history.times]
         arrays[f"words_{i}"] = np.array(list(history.words))
         arrays[f"maps_{i}"] = np.stack([np.stack([m.numpy() for m in maps.values()]) for maps in steps])
-    with path.open("wb") as file:  # given a path, numpy would add an ending
+    with path.open("wb") as file:  # given a path, numpy would add an extension
         np.savez_compressed(file, **arrays)
 
 
 def measurements(sweeps: Sequence[Sweep]) -> list[dict[str, str | int | float]]:
-    """What sweeps measured: a row per target, seed and setting, and before these the fidelity of the source's image.
+    """The measurements of sweeps: a row per target, seed and setting, preceded by the fidelity of the source's image.
 
-    `start` and `end` say when the source's attention was used, while start >= t >= end, as `--alpha` takes them.
+    The source's attention was used while start >= t >= end; `start` and `end` have the form of `--alpha`.
     """
     rows = []
     for sweep in sweeps:
@@ -76,8 +76,8 @@ def measurements(sweeps: Sequence[Sweep]) -> list[dict[str, str | int | float]]:
 
 
 def save_numbers(path: Path, rows: Sequence[dict[str, str | int | float]], ending: str) -> None:
-    """Write rows of numbers as `.csv` or `.json`. The PSNR of equal images, infinite, is `inf` in CSV and null in JSON,
-    which has no such number."""
+    """Write rows as `.csv` or `.json`. The infinite PSNR of equal images is `inf` in CSV, but null in JSON, which has
+    no infinity."""
     if ending == ".csv":
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, rows[0])

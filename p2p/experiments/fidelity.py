@@ -1,11 +1,11 @@
-"""How well a picture fits a prompt by the model's own account: a diffusion classifier (Li et al., arXiv 2303.16203).
+"""Fidelity of an image to a prompt, measured by the model itself: a diffusion classifier (Li et al., arXiv 2303.16203).
 
-The training loss [D14] of one picture under a prompt is, up to constants, a bound on how unlikely the model finds the
-picture under it. Of two prompts, the one with the smaller loss describes the picture better.
+The training loss [D14] of an image under a prompt is, up to constants, a bound on its negative log-likelihood given the
+prompt. Of two prompts, the one with the smaller loss describes the image better.
 
-Limits: it is the judgement of the model that made the picture, not of a person or of another model, so it can rank
-edits of one model and not one model against another. It sees what the model was taught to see: a weak model's fidelity
-is weak too. And it is a difference of nearly equal numbers; average over pictures before believing a second digit.
+Limits: this is the judgement of the model that made the image, not of a person or another model, so it can rank the
+edits of one model, but not one model against another. A weak model's fidelity is weak too. And it is a difference of
+nearly equal values: average over images before trusting a second digit.
 """
 
 import numpy as np
@@ -25,16 +25,16 @@ def fidelity(
     target: str,
     draws: int = 16,
 ) -> Float[Tensor, " b"]:
-    """ln(L_source / L_target), the losses of each picture under the two prompts: above 0 it fits the target better.
+    """ln(L_source / L_target), of the losses of each image under the two prompts: above 0 it fits the target better.
 
-    The draws are fixed: t at the middles of `draws` equal stretches of 1..T, each with its own noise. Both prompts and
-    all pictures get the same ones, so that what is left to differ is how the prompt fits.
+    The draws are fixed: t at the midpoints of `draws` equal intervals of 1..T, each with its own noise. They are the
+    same for both prompts and all images, so that only the fit of the prompt differs.
 
     Args:
-        model: whose judgement it is.
-        pictures: to judge.
+        model: computes the losses.
+        pictures: the images.
         source, target: the two prompts.
-        draws: pairs of t and noise to average over; each costs one network call per prompt.
+        draws: the number of pairs of t and noise to average over; each costs one network call per prompt.
     """
     T = model.schedule.T
     t = torch.tensor([round(T * (i + 0.5) / draws) for i in range(draws)]).clamp(1, T).to(model.device)

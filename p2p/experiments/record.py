@@ -1,7 +1,7 @@
-"""Algorithm 1 in two phases, as the slides draw it: run the source and store its attention, then edit from the store.
+"""Algorithm 1 in two phases, as the slides draw it: run the source and record its attention, then edit the recording.
 
-A map A is stored as the queries and keys that make it, n d + m d numbers instead of n m. The source is then not run
-again, however often it is edited. How it was sampled is stored too, so that its targets are sampled in the same way.
+A map A is stored as its queries and keys, n d + m d values instead of n m. The source is run once, however often it is
+edited. Its sampling settings are stored too, so that the targets are sampled in the same way.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,25 +29,25 @@ from p2p.inject import Layers, Recorded, Watch
 
 @dataclass(frozen=True)
 class About:
-    """How a source was run, and for which edits its attention was kept."""
+    """The settings of a source run, and the extent of the recorded attention."""
 
     __pydantic_config__ = STRICT
 
     model: str
     source: str
     sampling: Sampling
-    visited: tuple[int, ...]  # the time steps of the network calls, then the one at which the run ended
-    cross_end: int  # the smallest t whose cross-attention was kept
+    visited: tuple[int, ...]  # the timesteps of the network calls, then the last one of the run
+    cross_end: int  # the smallest t whose cross-attention was recorded
     self_end: int  # ... and self-attention
-    layers: Layers  # whose self-attention was kept
-    sites: tuple[Site, ...]  # all attention layers of the model, kept or not
+    layers: Layers  # whose self-attention was recorded
+    sites: tuple[Site, ...]  # all attention layers of the model, recorded or not
 
     def keeps(self, site: Site, t: int) -> bool:
-        """Whether the attention of this layer at step t was kept."""
+        """True if the attention of this layer at step t was recorded."""
         return t >= self.cross_end if site.kind == "cross" else t >= self.self_end and site in self.layers
 
     def names(self) -> set[str]:
-        """Of all the tensors that the recording holds."""
+        """The names of all tensors in the recording."""
         states = {f"{kind}/{call}" for kind in ("z_t", "eps", "z_0") for call in range(len(self.visited) - 1)}
         return states.union(
             _name(site, call, kind)
@@ -60,10 +60,10 @@ class About:
 
 @dataclass(frozen=True)
 class Recording:
-    """A source run: where it stood after each network call, and the queries and keys of its attention.
+    """A recorded source run: the state after each network call, and the queries and keys of its attention.
 
-    Calls are counted from 0, since a sampler may make two at one t. Where the call led is `z_t/{call}`, what it
-    predicted `eps/{call}` and `z_0/{call}`; queries and keys are `{kind}/{layer}/{call}/Q` and `/K`.
+    Calls are counted from 0, since a sampler may make two at one t. `z_t/{call}` is the latent after a call,
+    `eps/{call}` and `z_0/{call}` are its prediction; queries and keys are `{kind}/{layer}/{call}/Q` and `/K`.
 
     Raises:
         ValueError: a tensor is missing.
@@ -77,17 +77,17 @@ class Recording:
             raise ValueError(f"{len(missing)} of its tensors are missing, {missing[0]} among them: record it again")
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file, whole or not at all."""
+        """Write the recording as a safetensors file, whole or not at all."""
         metadata = {"recording": TypeAdapter(About).dump_json(self.about).decode()}
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
         save_atomically(lambda part: save_file(tensors, part, metadata), path)
 
     @classmethod
     def open(cls, path: Path, device: torch.device | str = "cpu") -> "Recording":
-        """Read what `save` wrote.
+        """Open a file written by `save`.
 
         Raises:
-            ValueError: the file is missing, damaged, or not a recording.
+            ValueError: the file is missing, damaged or not a recording.
         """
         try:
             with safe_open(path, "pt", str(device)) as file:
@@ -97,12 +97,12 @@ class Recording:
             raise ValueError(f"{path} is no recording: {e}") from e
 
     def state(self, call: int) -> State:
-        """Where the source stood after a call: one row."""
+        """The source's state after a call: one row."""
         z_t, eps, z_0 = (self.tensors[f"{kind}/{call}"] for kind in ("z_t", "eps", "z_0"))
         return State(self.about.visited[call + 1], z_t, Prediction(eps, z_0))
 
     def attention(self, call: int, like: Tensor) -> Recorded:
-        """The source's queries and keys in a call, in the device and dtype of `like`."""
+        """The source's queries and keys in a call, on the device and in the dtype of `like`."""
 
         def of(site: Site) -> tuple[Tensor, Tensor]:
             Q, K = (self.tensors[_name(site, call, kind)].to(like) for kind in "QK")
@@ -127,21 +127,21 @@ def record(
     self_injection: SelfInjection = SELF,
     dtype: torch.dtype | None = None,
 ) -> Recording:
-    """Phase one: run the source, and keep what edits will need.
+    """Phase one: run the source, and record the attention that edits need.
 
     Args:
-        model, source: what to run.
-        sampling: how.
-        tau: cross-attention is kept while t >= tau; edits with an earlier switch can then be made.
-        self_injection: of which self-attention is kept.
-        dtype: of the queries and keys that are kept; None is the model's own, and then edits come out as in one pass.
-            The latents are kept as they are in any case.
+        model, source: the model and the prompt to run.
+        sampling: the sampling settings.
+        tau: cross-attention is recorded while t >= tau, for edits that switch then or earlier.
+        self_injection: whose self-attention is recorded.
+        dtype: of the recorded queries and keys; None is the model's own, with which edits are the same as in one pass.
+            The latents always keep their dtype.
 
     Raises:
         ValueError: as `LatentDiffusion.denoise`, or a time is out of range.
     """
     T, until = model.schedule.T, window(self_injection.until)
-    until.compile(T)  # refuses a window that can't be
+    until.compile(T)  # raises for an invalid window
     about = About(
         model.config.name,
         source,
@@ -150,7 +150,7 @@ def record(
         cross_end=switch_time(tau, T),
         self_end=switch_time(until.end, T),
         layers=self_injection.layers,
-        sites=(),  # known once the model has run
+        sites=(),  # filled in once the model has run
     )
     tensors: dict[str, Tensor] = {}
     sites: dict[Site, None] = {}
@@ -184,12 +184,12 @@ def rerun(
     """Phase two: run the targets with the recorded source's attention; row 0 of every state is the source's.
 
     Args:
-        p2p: what to edit and how.
-        recording: of its source, by its model; the targets are sampled as it was.
+        p2p: the source, the targets and their edits.
+        recording: of the same source and model; the targets are sampled with its settings.
         watch, blend: as for `PromptToPrompt.denoise`.
 
     Raises:
-        ValueError: the recording is of another source or model, or lacks attention that the edit needs.
+        ValueError: the recording has another source or model, or lacks attention that the edit needs.
     """
     model, about = p2p.model, recording.about
     check(p2p, about, watch is not None)
@@ -213,7 +213,7 @@ def rerun(
 
 
 def check(p2p: PromptToPrompt, about: About, watched: bool) -> None:
-    """Raises ValueError unless a recording is of this source and model, and has all the attention that is needed."""
+    """Raises ValueError unless the recording has this source and model, and all the attention that the edit needs."""
     model = p2p.model
     if (about.model, about.source) != (model.config.name, p2p.source):
         raise ValueError(

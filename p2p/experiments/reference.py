@@ -1,15 +1,15 @@
-"""The edits of google/prompt-to-prompt, written from their documented behaviour, so that the difference to ours can be
-shown and measured. Nothing else in the project uses this file but the baseline of the same name.
+"""The edits of google/prompt-to-prompt, reimplemented from their documented behaviour, so that the difference from ours
+can be shown and measured. Only the baseline of the same name uses this file.
 
-What it does otherwise than ours, on purpose:
+It deliberately differs from ours:
 
-- `replace` behind the last swapped word takes source token j for target token j, whatever the token counts (the "tail
-  defect"): where a swap changes the number of tokens, every later word looks where another did, rows of M sum to 0 or
-  2, and words take padding's attention;
-- `replace` refuses prompts of different numbers of words;
-- `refine` gives a repeated word to its earliest occurrence, and padding the source token at the same position, be it a
-  word: deleted words come back through padding;
-- words are split at single blanks and found by counting their tokens' letters: a second blank shifts every later word;
+- `replace` maps source token j to target token j after the last swapped word, whatever the token counts (the "tail
+  defect"): if a swap changes the number of tokens, every later word takes another word's attention, rows of M sum to 0
+  or 2, and words take padding's attention;
+- `replace` refuses prompts with different numbers of words;
+- `refine` maps a repeated word to its earliest occurrence, and padding to the source token at the same position, even
+  if that is a word: deleted words return through padding;
+- words are split at single spaces and found by counting their tokens' letters: a double space shifts every later word;
 - cross-attention is injected for a fraction of steps + 1, self-attention for the same fraction of steps.
 """
 
@@ -26,14 +26,14 @@ from p2p.alpha import Alpha, Step, Window
 from p2p.edits import Edit, MatricesAt, claim
 
 Mapper = Literal["replace", "refine"]
-Fraction = float | tuple[float, float]  # of the steps, counted from the first: to this one, or (from, to)
-Mapping = tuple[Float[Tensor, "m m2"], Float[Tensor, " m2"]]  # M, and a: 1 for the columns that are injected
+Fraction = float | tuple[float, float]  # of the steps, from the first: up to this fraction, or (from, to)
+Mapping = tuple[Float[Tensor, "m m2"], Float[Tensor, " m2"]]  # M, and a: 1 for the injected columns
 
 
 @dataclass(frozen=True)
 class Reference(Edit):
-    """The reference's edit. Of a word that is injected its re-weight is `+ Reweight(..., injected_only=True)`; of one
-    that a refinement adds, a `Reweight` whose window is that of the injection."""
+    """The reference's edit. Its re-weight of an injected word is `+ Reweight(..., injected_only=True)`; that of a word
+    which a refinement adds is a `Reweight` with the window of the injection."""
 
     mapper: Mapper
     alpha: Alpha = Alpha()
@@ -50,14 +50,14 @@ class Reference(Edit):
 
 
 def word_tokens(tokens: Tokens) -> list[list[int]]:
-    """The columns of each word of the prompt, split at single blanks: tokens are dealt to words in order, and a word
-    has enough once their letters are as many as its own. An empty word takes a token too: that is the shift."""
+    """The columns of each word of the prompt, split at single spaces: tokens are assigned to words in order, until a
+    word has as many letters as it should. An empty word takes a token too, which causes the shift."""
     words = tokens.prompt.split(" ")
     found: list[list[int]] = [[] for _ in words]
     word, letters = 0, 0
     for column in range(1, tokens.count - 1):
         if word == len(words):
-            break  # a letter in several tokens was counted several times
+            break  # a letter in several tokens is counted several times
         found[word].append(column)
         letters += len(tokens.pieces[column])
         if letters >= len(words[word]):
@@ -68,12 +68,12 @@ def word_tokens(tokens: Tokens) -> list[list[int]]:
 def replacement(source: Tokens, target: Tokens) -> Mapping:
     """M of the reference's word swap; every column is injected.
 
-    Tokens are walked side by side, i of the source and j of the target. Up to the last word that differs M[i, j] = 1;
-    such a word's tokens map one to one if they are as many, else each is shared out equally; behind it M[j, j] = 1,
-    where M[i, j] = 1 is meant.
+    Walks through the tokens in parallel, i of the source and j of the target. Up to the last word that differs,
+    M[i, j] = 1; the tokens of such a word map one to one if equally many, else each is distributed evenly; after it
+    M[j, j] = 1, where M[i, j] = 1 is meant.
 
     Raises:
-        ValueError: the prompts have different numbers of words, or a second blank left a differing word no tokens.
+        ValueError: the prompts have different numbers of words, or a double space leaves a differing word no tokens.
     """
     ours, theirs = source.prompt.split(" "), target.prompt.split(" ")
     if len(ours) != len(theirs):
@@ -104,8 +104,8 @@ def replacement(source: Tokens, target: Tokens) -> Mapping:
 
 
 def refinement(source: Tokens, target: Tokens) -> Mapping:
-    """M and a of the reference's refinement: the longest common subsequence of tokens, BOS and EOS among them, of
-    several the one with the earliest target tokens, then the earliest source tokens; padding takes its own position."""
+    """M and a of the reference's refinement: the longest common subsequence of tokens, including BOS and EOS; among
+    several, that with the earliest target tokens, then the earliest source tokens. Padding keeps its own position."""
     x, y, length = source.ids[: source.count], target.ids[: target.count], len(source.ids)
     common = [[0] * (len(y) + 1) for _ in range(len(x) + 1)]  # of the first i and the first j tokens
     for i, token in enumerate(x, start=1):
@@ -127,14 +127,14 @@ def refinement(source: Tokens, target: Tokens) -> Mapping:
 
 
 def cross_replace(fraction: Fraction, visited: list[int], steps: int) -> Window:
-    """The reference's `cross_replace_steps` as a window: its schedule has one row more than there are steps.
+    """Convert the reference's `cross_replace_steps` to a window: its schedule has one more row than there are steps.
 
-    A row is a network call, of which PLMS makes one more than steps. It makes two of them at its second time step, and
-    a window ends behind both or before both.
+    A row is a network call, of which PLMS makes one more than steps. It makes two at its second timestep, and a window
+    ends after both or before both.
 
     Args:
         fraction: of the steps, in [0, 1].
-        visited: the time step of each of the run's network calls.
+        visited: the timestep of each of the run's network calls.
         steps: of the run.
 
     Raises:
@@ -144,12 +144,12 @@ def cross_replace(fraction: Fraction, visited: list[int], steps: int) -> Window:
 
 
 def self_replace(fraction: Fraction, visited: list[int], steps: int) -> Window:
-    """The reference's `self_replace_steps` as a window: a fraction of the steps themselves, else as `cross_replace`."""
+    """Convert the reference's `self_replace_steps` to a window: a fraction of the steps; else as `cross_replace`."""
     return _window(fraction, steps, visited)
 
 
 def _window(fraction: Fraction, rows: int, visited: list[int]) -> Window:
-    """Calls int(from * rows) to int(to * rows), the last left out, as time steps."""
+    """The window of timesteps of the calls from int(from * rows) up to, but not including, int(to * rows)."""
     start, end = fraction if isinstance(fraction, tuple) else (0.0, fraction)
     for edge in (start, end):
         if not 0 <= edge <= 1:

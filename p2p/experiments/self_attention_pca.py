@@ -1,7 +1,7 @@
-"""The principal components of self-attention: which positions of a picture look at the same places.
+"""Principal components of self-attention: which positions of an image attend to the same positions.
 
-A row of the self-attention map is a distribution over positions. Rows that are alike belong together; their principal
-components draw the picture's layout before anything was said of words.
+A row of the self-attention map is a distribution over positions. Positions with similar rows belong together; the
+principal components of the rows show the image's layout without reference to any word.
 """
 
 from typing import NamedTuple
@@ -16,11 +16,11 @@ from ldm.attention import Site, attend, attention_map
 class SelfMaps:
     """Plain attention that averages the self-attention maps of one resolution over heads, layers and steps.
 
-    It is an attention edit: `model.denoise(context, seeds, edit=lambda t: self_maps)`. What is kept is one n x n
-    matrix per row of the batch.
+    It is an attention edit: `model.denoise(context, seeds, edit=lambda t: self_maps)`. It keeps one n x n matrix per
+    row of the batch.
 
     Args:
-        side: positions a side of the layers that are averaged.
+        side: positions a side of the averaged layers.
     """
 
     def __init__(self, side: int = 16):
@@ -38,10 +38,10 @@ class SelfMaps:
         return A @ V
 
     def mean(self) -> Float[Tensor, "b n n"]:
-        """The average map; each row of it sums to 1.
+        """The average map; each of its rows sums to 1.
 
         Raises:
-            ValueError: nothing was seen at this resolution.
+            ValueError: no attention was recorded at this resolution.
         """
         if self._sum is None:
             raise ValueError(f"no self-attention layer has {self.side} positions a side")
@@ -49,23 +49,23 @@ class SelfMaps:
 
 
 class Components(NamedTuple):
-    """The first principal components of a self-attention map, as pictures."""
+    """The first principal components of a self-attention map, as images."""
 
     maps: Float[Tensor, "k h w"]  # each position's coordinate along each component
     share: Float[Tensor, " k"]  # of the variance that each component explains
 
 
 def principal_components(A: Float[Tensor, "n n"], count: int = 3) -> Components:
-    """PCA of the rows of a square picture's self-attention map: A - mean row = U S W^T; component k is column k of U S.
+    """PCA of the rows of a square image's self-attention map: A - mean row = U S W^T; component k is column k of U S.
 
-    The sign of a component means nothing; here the coordinate furthest from 0 is positive.
+    The sign of a component is arbitrary; here the coordinate of largest magnitude is positive.
 
     Raises:
         ValueError: n is not the square of a side.
     """
     side = round(len(A) ** 0.5)
     if side**2 != len(A):
-        raise ValueError(f"a self-attention map of a square picture has side * side rows, got {len(A)}")
+        raise ValueError(f"a self-attention map of a square image has side * side rows, got {len(A)}")
     A = A.cpu().double()  # not every device has float64
     U, S, _ = torch.linalg.svd(A - A.mean(dim=0), full_matrices=False)
     coordinates = (U * S)[:, :count].T

@@ -1,7 +1,7 @@
-"""Experiments with when and what to inject: the tau sweep [P12], the sliding window [P13], preserving one word [P11].
+"""Experiments on what to inject and when: the tau sweep [P12], the sliding window [P13], preserving one word [P11].
 
-Each is one call: it samples the source and all its edits from the same noise, and measures them;
-`p2p.figures.sweep_plots` draws what it returns.
+Each is one call, which samples the source and all its edits from the same noise and measures them;
+`p2p.figures.sweep_plots` draws the results.
 """
 
 import sys
@@ -25,16 +25,16 @@ from p2p.inject import Layers, layout_side
 
 CROSS_ONLY = SelfInjection("never")
 TAUS = ("never", 0.8, 0.6, 0.4, 0.2, 0.0)
-SLIDING = tuple(Window(end=k / 10, start=(k + 2) / 10) for k in range(8, -1, -1))  # a fifth of T, by tenths
+SLIDING = tuple(Window(end=k / 10, start=(k + 2) / 10) for k in range(8, -1, -1))  # of width T / 5, in steps of T / 10
 WINDOWS = ("never", *SLIDING, 0.0)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One target prompt edited in several ways, for several seeds, and what was measured.
+    """One target prompt edited in several ways, for several seeds, and the measurements.
 
-    Preservation is the PSNR of the edited picture against its source's, over the whole picture: what the edit was asked
-    to change counts as a loss too. Structure is blind to a change of colour.
+    Preservation is the PSNR of the edited image against the source's, over the whole image: the requested change counts
+    as a loss too. Structure is insensitive to changes of colour.
     """
 
     source: str
@@ -62,15 +62,15 @@ def sweep(
 ) -> Sweep:
     """[P12, P13] Edit one source with injection at different times; all edits of a seed are one batch.
 
-    With `TAUS` this is the paper's Fig. 6, with `WINDOWS` the question why the source's attention comes first.
+    With `TAUS` this is the paper's Fig. 6; with `WINDOWS` it shows why the source's attention is injected first.
 
     Args:
         model: the latent diffusion model.
         source, target: the prompts.
-        edit: the edit with a given alpha, such as `lambda alpha: Swap("cat", "dog", alpha)`.
+        edit: alpha -> the edit, such as `lambda alpha: Swap("cat", "dog", alpha)`.
         taus: when to inject; 0 is always.
-        seeds: of the noise; each gives one source.
-        self_injection: the same for all edits; none by default, so that the sweep shows cross-attention alone.
+        seeds: of the noise; one source for each.
+        self_injection: the same for all edits; none by default, so that the sweep isolates cross-attention.
         sampling: as for `LatentDiffusion.denoise`.
 
     Raises:
@@ -103,7 +103,7 @@ def sweep(
 
 @dataclass(frozen=True)
 class Preservation:
-    """The source, and its targets made in three ways."""
+    """The source, and its targets in three versions."""
 
     source: str
     targets: tuple[str, ...]
@@ -123,13 +123,13 @@ def preserve(
     seed: int = 0,
     **sampling,
 ) -> Preservation:
-    """[P11] The paper's Fig. 5: what injecting one word's attention keeps, against all words' and none's.
+    """[P11] The paper's Fig. 5: what injecting one word's attention preserves, compared with all words' and none's.
 
     Args:
         model: the latent diffusion model.
         source, targets: the prompts.
-        word: that all of them have.
-        edits: with all words injected, one per target.
+        word: a word of all prompts.
+        edits: one per target, with all words injected.
         seed: of the noise.
         sampling: as for `LatentDiffusion.denoise`.
 
@@ -139,7 +139,7 @@ def preserve(
     targets = tuple(targets)
     layout = SelfInjection(layers=Layers(side=layout_side(model)))
     full = PromptToPrompt(model, source, targets, tuple(edits), layout)
-    # self-attention knows no words: injecting it would preserve all of them
+    # self-attention is not tied to words: injecting it would preserve all of them
     one = PromptToPrompt(model, source, targets, (Preserve(word),) * len(targets), CROSS_ONLY)
     runs = {
         "all words": full.denoise(seed, **sampling),

@@ -1,7 +1,7 @@
 """Diffusion in two dimensions, without a network: `python -m p2p.experiments.two_dimensions`.
 
-Writes out/plane.png. A latent is two numbers, the denoiser is the ideal one of a known distribution, so what the paths
-do is the formulas' doing: ancestral and deterministic sampling, guidance, and Prompt-to-Prompt's tau.
+Writes out/plane.png. Latents are points in the plane and the denoiser is the optimal one for a known distribution, so
+the paths show the formulas alone: ancestral and deterministic sampling, guidance, and Prompt-to-Prompt's tau.
 """
 
 if __name__ == "__main__":
@@ -30,22 +30,22 @@ from p2p.figures import sheets
 SCHEDULE = Schedule(ScheduleConfig())
 STEPS, SEED, PATHS = 100, 0, 18
 OUTPUT = Path("out/plane.png")
-COLOURS = sheets.COLOURS[:3]  # of the modes, by their number
-# two data sets of three pictures each; the second has each of them elsewhere, a third of a turn further
+COLOURS = sheets.COLOURS[:3]  # of the modes, by index
+# two data sets of three images each; the second has each of them rotated by a third of a turn
 ANGLES = torch.tensor([0.5, 7 / 6, 11 / 6], dtype=torch.float64) * torch.pi
 SOURCE = 2 * torch.stack([ANGLES.cos(), ANGLES.sin()], dim=1)
 TARGET = 1.6 * SOURCE.roll(-1, dims=0)
 
-Paths = Float[Tensor, "s n 2"]  # of n latents, at the times that are visited
+Paths = Float[Tensor, "s n 2"]  # of n latents, at the visited times
 
 
 def walk(believe: Callable[[Tensor, int], Prediction], z_T: Float[Tensor, "n 2 1 1"], sampler: Sampler = DDIM) -> Paths:
-    """The latents from z_T to z_0.
+    """Sample from z_T to z_0, and return the latents along the way.
 
     Args:
-        believe: (z_t, t) -> what the denoiser thinks of it.
-        z_T: where they begin.
-        sampler: takes the steps; one that looks at no earlier calls.
+        believe: (z_t, t) -> the denoiser's prediction.
+        z_T: the starting points.
+        sampler: a one-step sampler.
     """
     z, path, generator = z_T, [z_T], torch.Generator().manual_seed(SEED)
     for t, t_prev in pairwise(sampler.visit(SCHEDULE, STEPS, None)):
@@ -56,12 +56,12 @@ def walk(believe: Callable[[Tensor, int], Prediction], z_T: Float[Tensor, "n 2 1
 
 
 def edited(source: IdealDenoiser, target: IdealDenoiser, z_T: Float[Tensor, "n 2 1 1"], tau: Time) -> Paths:
-    """Prompt-to-Prompt without a network: the target's latents from z_T to z_0, that use the source's attention over
-    its data for their own [P4] while t >= tau.
+    """Prompt-to-Prompt without a network: the target's latents from z_T to z_0, with the source's attention over its
+    data instead of their own [P4] while t >= tau.
 
     Args:
-        source, target: of as many data each; which of them a latent looks at is the attention.
-        z_T: where both begin.
+        source, target: with equally many data points, over which the attention is a distribution.
+        z_T: the starting points of both.
         tau: as in `Alpha`.
 
     Raises:
@@ -77,7 +77,7 @@ def edited(source: IdealDenoiser, target: IdealDenoiser, z_T: Float[Tensor, "n 2
 
 
 def nearest(z_0: Float[Tensor, "n 2"], data: Float[Tensor, "k 2"]) -> list[int]:
-    """The number of the datum that each latent is nearest to."""
+    """The index of the data point nearest to each latent."""
     return torch.cdist(z_0, data).argmin(dim=1).tolist()
 
 
@@ -89,7 +89,7 @@ def _draw(axis: Axes, path: Paths, modes: list[int]) -> None:
 
 
 def _mark(axis: Axes, data: Float[Tensor, "k 2"], marker: str) -> None:
-    """The data, each in its colour and with its number."""
+    """Draw the data points, each in its colour and with its index."""
     for k, (x, y) in enumerate(data.tolist()):
         axis.plot(x, y, marker, color=COLOURS[k], markersize=15, fillstyle="none", markeredgewidth=1.2)
         white = dict(facecolor="white", edgecolor="none", pad=0.5)
@@ -97,7 +97,7 @@ def _mark(axis: Axes, data: Float[Tensor, "k 2"], marker: str) -> None:
 
 
 def figure() -> Figure:
-    """Six panels: two samplers, guidance, and one edit for three tau."""
+    """Draw six panels: two samplers, guidance, and one edit for three tau."""
     z_T = torch.randn(PATHS, 2, 1, 1, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
     source, target = (IdealDenoiser(SCHEDULE, data_set(data)) for data in (SOURCE, TARGET))
     figure = sheets.new_figure(11.0, 7.6)
@@ -114,7 +114,7 @@ def figure() -> Figure:
         _draw(axis, path, nearest(path[-1], SOURCE))
         axis.set_title(f"{text},\nfrom six z_T (grey), both panels the same", fontsize=10, color=sheets.INK)
 
-    # a prompt: the first picture, with some spread
+    # a prompt: the first image, with some spread
     spread = 0.15 * torch.eye(2, dtype=torch.float64)
     cloud = lambda means: Mixture(torch.ones(len(means)).double() / len(means), means, spread.expand(len(means), 2, 2))
     every, prompted = (IdealDenoiser(SCHEDULE, cloud(means)) for means in (SOURCE, SOURCE[:1]))

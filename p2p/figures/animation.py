@@ -1,4 +1,4 @@
-"""The steps as a moving picture: what the model believes z_0 to be, source beside targets, from the first step on."""
+"""An animation of the sampling: the predicted z_0 at each step, source beside targets."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,22 +12,22 @@ from ldm.pipeline import LatentDiffusion, State
 from p2p.figures.fonts import own_font
 from p2p.figures.sheets import INK, broken, wrap
 
-SIDE = 256  # pixels that a smaller image is brought to, so that captions can be read
-SIZE, LINE = 11.0, 15  # pixels: of the captions' letters, and from one line to the next
+SIDE = 256  # pixels to which smaller images are enlarged, so that captions are legible
+SIZE, LINE = 11.0, 15  # pixels: font size and line height of the captions
 ACROSS = 4  # images in a row
 
 
 def frames(
     model: LatentDiffusion, states: Iterator[State], prompts: Sequence[str], every: int = 1
 ) -> Iterator[Image.Image]:
-    """A picture of every so many steps, and of the last one: the predicted z_0 of each row of the batch, side by side,
-    under its prompt and the time step reached. The last frame is the finished picture.
+    """Yield a frame every `every` steps, and for the last step: the predicted z_0 of each row of the batch, side by
+    side, under its prompt and the timestep reached. The last frame is the final image.
 
     Args:
-        model: that samples.
-        states: of the run, each decoded as it comes.
+        model: the sampled model.
+        states: of the run, each decoded as it arrives.
         prompts: of the rows.
-        every: how many steps lie between frames.
+        every: the number of steps between frames.
 
     Raises:
         ValueError: `every` is below 1.
@@ -35,7 +35,7 @@ def frames(
     if every < 1:
         raise ValueError(f"frames must be at least 1 step apart, got {every}")
     for i, state in enumerate(states):
-        if state.t <= model.schedule.config.last:  # what the last step led to, a blend included
+        if state.t <= model.schedule.config.last:  # the final latents, including any blend
             yield _frame(model.decode(state.z_t), prompts, state.t)
         elif i % every == 0:
             yield _frame(model.decode(state.prediction.z_0), prompts, state.t)
@@ -45,7 +45,7 @@ def _frame(pictures: UInt8[np.ndarray, "b H W 3"], prompts: Sequence[str], t: in
     side = max(SIDE, pictures.shape[2])
     height = round(side * pictures.shape[1] / pictures.shape[2])
     roles = ["source", *["target"] * (len(prompts) - 1)]
-    width = (side - 8) / 72  # `wrap` counts in inches of 72 points
+    width = (side - 8) / 72  # in inches of 72 points, as for `wrap`
     captions = [wrap(f"{role}, t = {t}\n{prompt}", width, SIZE) for role, prompt in zip(roles, prompts)]
     strip = LINE * max(3, *(caption.count("\n") + 1 for caption in captions)) + 3
     rows = broken(list(zip(captions, pictures)), ACROSS)
@@ -62,10 +62,10 @@ def _frame(pictures: UInt8[np.ndarray, "b H W 3"], prompts: Sequence[str], t: in
 
 
 def save_gif(pictures: Iterator[Image.Image], path: Path, milliseconds: int = 150, hold: int = 2000) -> None:
-    """An endless GIF of the pictures, each shown for so long, the last one held; written whole or not at all.
+    """Write a looping GIF, with this many milliseconds per image and `hold` for the last; whole or not at all.
 
     Raises:
-        ValueError: there are no pictures.
+        ValueError: there are no images.
     """
     shown = list(pictures)
     if not shown:

@@ -1,6 +1,6 @@
-"""Figures of an edit itself: its mapper and matrices with the tokens on the axes, its schedule as a timeline.
+"""Figures of the edit itself: its mapper and matrices with the tokens on the axes, its schedule as a timeline.
 
-Nothing here needs a model; what is drawn follows from the two prompts.
+Nothing here needs a model: the figures depend on the two prompts only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,16 @@ from p2p.edits import Edit, Matrices
 from p2p.figures.sheets import CAPTION, COLOURS, GAP, INK, LABEL, MARGIN, Sheet, broken, height_of, length, wrap
 from p2p.summary import shares
 
-FEW = 16  # tokens a side up to which the numbers are written into the cells
-WIDE = 17.0  # inches that the panels of a row take at most
+FEW = 16  # the largest number of tokens for which values are written into the cells
+WIDE = 17.0  # largest width of a row of panels, in inches
 
 
 def matrices(source: Tokens, target: Tokens, M: Float[Tensor, "m m2"], at: Mapping[int, Matrices]) -> Figure:
-    """The mapper M, and for each step of `at` its P_t with the diagonal of Q_t in a strip below, on one colour scale.
+    """Draw the mapper M, and for each step of `at` its P_t with the diagonal of Q_t in a strip below, on one colour
+    scale.
 
-    Rows are the source's tokens, columns the target's: a number at (i, j) is the share of source token i's attention
-    that target token j takes. Padding after the longer prompt's first is left out: there each matrix goes on as in its
+    Rows are the source's tokens, columns the target's: the value at (i, j) is the share of source token i's attention
+    that target token j takes. Padding after the longer prompt's first is omitted: there each matrix continues as in its
     last row and column.
     """
     shown = min(max(source.count, target.count) + 1, len(source.ids))
@@ -40,7 +41,7 @@ def matrices(source: Tokens, target: Tokens, M: Float[Tensor, "m m2"], at: Mappi
     cell = 0.34 if shown <= FEW else 0.2
     size, label = cell * shown, max(length(piece, LABEL) for piece in (*rows, *columns))
     own = wrap("diagonal of Q_t: the target's own attention", size + label, LABEL)
-    # room for the labels, those below turned by 60 degrees, and for the axes' names
+    # room for the labels, rotated by 60 degrees below, and for the axes' names
     left, below = label + 0.35, 0.87 * label + 0.25 + height_of(own, LABEL)
     tables = broken(panels, max(1, int(WIDE / (left + size))))
     title = f"A_used = A P_t + A* Q_t\n{source.prompt}  →  {target.prompt}"
@@ -69,7 +70,7 @@ def matrices(source: Tokens, target: Tokens, M: Float[Tensor, "m m2"], at: Mappi
 def _heat_map(
     axis: Axes, numbers: Float[Tensor, "m m2"], rows: Sequence[str], columns: Sequence[str], top: float
 ) -> None:
-    """Numbers as colours, 0 in white, with tokens on both axes; the numbers themselves where they are few."""
+    """Draw values as colours, 0 in white, with tokens on both axes, and the values themselves if they are few."""
     axis.imshow(numbers.numpy(), cmap="RdBu", vmin=-top, vmax=top, aspect="auto")
     axis.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor", fontsize=LABEL)
     axis.set_yticks(range(len(rows)), rows, fontsize=LABEL)
@@ -88,15 +89,15 @@ def _heat_map(
 def timeline(
     source: Tokens, target: Tokens, edit: Edit, self_until: Time | Window, times: Sequence[int], T: int
 ) -> Figure:
-    """When the source's attention is used: a row per token of the target, and one for self-attention; t falls from left
-    to right. Arguments and errors as for `shares`."""
+    """Draw when the source's attention is used: a row per token of the target, and one for self-attention; t decreases
+    from left to right. Arguments and errors as for `shares`."""
     names, numbers = shares(source, target, edit, self_until, times, T)
     title = "When each token uses the source's attention: height is its share, 1 - Q_t"
     sheet = Sheet(9.0, f"{title}\n{source.prompt}  →  {target.prompt}")
     left = MARGIN + GAP + max(length(piece, CAPTION) for piece in names)
     axis = sheet.axes(left, sheet.bottom, sheet.width - left - 2 * MARGIN, 0.3 * len(names))
     for i, row in enumerate(numbers.tolist()):
-        i = i + 0.4 * (i == len(names) - 1)  # self-attention stands apart
+        i = i + 0.4 * (i == len(names) - 1)  # a gap before self-attention
         axis.hlines([i + 0.4], times[-1], times[0], color="#cccccc", linewidth=0.5)
         for (t, t_prev), share in zip(pairwise(times), row):
             axis.fill_between([t_prev, t], i + 0.4, i + 0.4 - 0.8 * share, color=COLOURS[0], linewidth=0)
@@ -104,7 +105,7 @@ def timeline(
     axis.set_yticks(ticks, names, fontsize=CAPTION)
     axis.tick_params(length=0, labelcolor=INK)
     axis.set(xlim=(times[0], times[-1]), ylim=(ticks[-1] + 0.6, -0.6))
-    caption = f"time step t, of T = {T}: sampling starts at t = {times[0]} on the left and ends at {times[-1]}"
+    caption = f"timestep t, of T = {T}: sampling starts at t = {times[0]} on the left and ends at {times[-1]}"
     axis.set_xlabel(caption, fontsize=CAPTION, color=INK)
     axis.spines[["top", "right", "left"]].set_visible(False)
     sheet.bottom += 0.5

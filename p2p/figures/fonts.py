@@ -1,4 +1,4 @@
-"""Fonts for prompts in any script: matplotlib's own, and others of the machine for the letters that it lacks."""
+"""Fonts for prompts in any script: matplotlib's own, and installed fonts for the letters that it lacks."""
 
 from functools import cache
 
@@ -7,7 +7,7 @@ from matplotlib.font_manager import FontEntry, findfont, fontManager, get_font
 from matplotlib.text import Text
 
 OWN = "DejaVu Sans"  # comes with matplotlib
-NO_LETTERS = "LastResort"  # a font of this name has a box for every letter
+NO_LETTERS = "LastResort"  # fonts of this name draw every letter as a box
 
 
 @cache
@@ -17,9 +17,9 @@ def own_font() -> str:
 
 
 def prepare(figure: Figure) -> None:
-    """Let every text of a figure be drawn as it is written: in fonts that have its letters, as far as the machine has
-    any, and with dollars as dollars, not as the bounds of a formula."""
-    for axis in figure.axes:  # labels of ticks are made when they are asked for
+    """Draw every text of a figure literally: in fonts that have its letters, if any is installed, and with dollar signs
+    not read as the bounds of a formula."""
+    for axis in figure.axes:  # tick labels are created on access
         axis.get_xticklabels(), axis.get_yticklabels()
     for text in figure.findobj(Text):
         text.set_parse_math(False)
@@ -30,7 +30,7 @@ def prepare(figure: Figure) -> None:
 
 @cache
 def font_with(letter: str) -> str | None:
-    """The name of a font beside our own that has a letter; None if ours has it, or if none does."""
+    """The name of another font that has the letter; None if matplotlib's own has it, or if none does."""
     if has(own_font(), letter):
         return None
     fonts = sorted(fontManager.ttflist, key=_strangeness)
@@ -38,15 +38,15 @@ def font_with(letter: str) -> str | None:
 
 
 def has(file: str, letter: str) -> bool:
-    """Whether a font that can be drawn with has a letter."""
+    """True if the font has the letter and can be drawn with."""
     try:
         font = get_font(file)
-        font.set_size(12, 72)  # which fonts made of pixels refuse
+        font.set_size(12, 72)  # fails for bitmap fonts
         return font.get_char_index(ord(letter)) != 0
     except (OSError, RuntimeError):
         return False
 
 
 def _strangeness(font: FontEntry) -> tuple:
-    """Upright and sans-serif fonts of usual weight come first."""
+    """Sort key: upright sans-serif fonts of regular weight first."""
     return (font.style != "normal", font.weight not in (400, "regular", "normal"), "Sans" not in font.name, font.name)

@@ -1,8 +1,8 @@
-"""Figures: images side by side, the attention map of each word under them, by step and by layer, and what
-self-attention sees.
+"""Figures: images side by side, the attention map of each word under them, by step and by layer, and components of
+self-attention.
 
 A `Sheet` lays them out, in inches: rows that would be too wide are broken into several, captions into lines, so that
-nothing overlaps and nothing is cut off.
+nothing overlaps and nothing is cropped.
 """
 
 import io
@@ -26,9 +26,9 @@ from p2p.experiments.self_attention_pca import Components
 from p2p.figures.fonts import own_font, prepare
 from p2p.maps import MapHistory, Scale, upsample
 
-MAP = "magma"  # as light in grey as in colour, so it reads in print and to every eye
+MAP = "magma"  # monotonic in lightness: readable in greyscale and with any colour vision
 INK = "#333333"
-# Okabe and Ito's, told apart by every kind of colour vision; the yellow, too light for lines, is left out
+# Okabe and Ito's, distinguishable with any colour vision; without the yellow, which is too light for lines
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 TITLE, CAPTION, LABEL = 12.0, 10.0, 8.0  # points
 MARGIN, GAP = 0.15, 0.12
@@ -40,14 +40,15 @@ Maps = Mapping[str, Float[Tensor, "h w"]]
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, drawn in memory: no display is needed, and no backend is chosen."""
+    """Create an empty figure of this size in inches, drawn in memory: no display or backend is needed."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 class Sheet:
-    """A figure that is filled from the top, in inches from its top left corner, and is as high as what it holds."""
+    """A figure that is filled from the top, with coordinates in inches from its top left corner, and grows with its
+    content."""
 
     def __init__(self, width: float, title: str = ""):
         self.figure, self.width, self.bottom = new_figure(width, 1.0), width, MARGIN
@@ -59,20 +60,20 @@ class Sheet:
             self.bottom += GAP
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Axes that fill this rectangle; their labels and title need room around it."""
+        """Add axes that fill this rectangle; their labels and title need room around it."""
         axis = self.figure.add_axes((0, 0, 1, 1))
         self._axes.append((axis, left, top, width, height))
         self.bottom = max(self.bottom, top + height)
         return axis
 
     def text(self, left: float, top: float, text: str, size: float = LABEL, align: str = "left") -> None:
-        """Lines of text from `top` down."""
+        """Add lines of text from `top` down."""
         how = dict(fontsize=size, color=INK, ha=align, va="top", linespacing=1.2)
         self._texts.append((text, left, top, how))
         self.bottom = max(self.bottom, top + height_of(text, size))
 
     def image(self, left: float, top: float, side: float, panel: Panel, size: float = CAPTION) -> None:
-        """An image under its caption, which ends at `top`."""
+        """Add an image at `top`, below its caption."""
         caption, picture = panel
         axis = self.axes(left, top, side, side * picture.shape[0] / picture.shape[1])
         axis.axis("off")
@@ -82,7 +83,7 @@ class Sheet:
     def grid(
         self, rows: Sequence[Sequence[Panel]], side: float, step: float, left: float = MARGIN, size: float = CAPTION
     ) -> None:
-        """Images in rows below what the sheet has, each under its caption; `step` is from one left edge to the next."""
+        """Add images in rows at the bottom, each under its caption; `step` is from one left edge to the next."""
         for row in rows:
             heads = [height_of(wrap(caption, side, size), size) for caption, _ in row if caption]
             top = self.bottom + max(heads, default=0)
@@ -91,7 +92,7 @@ class Sheet:
             self.bottom += GAP
 
     def colour_bar(self, colours: ScalarMappable, label: str, left: float, width: float) -> Colorbar:
-        """A colour bar below what the sheet has."""
+        """Add a colour bar at the bottom."""
         bar = self.figure.colorbar(
             colours, cax=self.axes(left, self.bottom + GAP, width, 0.09), orientation="horizontal"
         )
@@ -102,7 +103,7 @@ class Sheet:
         return bar
 
     def done(self) -> Figure:
-        """The figure, at its height."""
+        """Return the figure, at its final height."""
         height = self.bottom + MARGIN
         self.figure.set_size_inches(self.width, height)
         for axis, left, top, wide, high in self._axes:
@@ -113,14 +114,14 @@ class Sheet:
 
 
 def grid(rows: Sequence[Sequence[Panel]], title: str = "", side: float = 2.0, size: float = CAPTION) -> Figure:
-    """Images in rows, each with its caption above it."""
+    """Draw images in rows, each with its caption above it."""
     sheet = Sheet(2 * MARGIN + max(map(len, rows)) * (side + GAP) - GAP, title)
     sheet.grid(rows, side, side + GAP, size=size)
     return sheet.done()
 
 
 def by_seed(rows: Mapping[int, Sequence[Panel]], title: str = "") -> Figure:
-    """A row of images per seed; more than five are broken into several. Rows that are not are captioned once."""
+    """Draw a row of images per seed, broken into several if it has more than five; unbroken rows are captioned once."""
     count, label = len(next(iter(rows.values()))), 0.75
     length_of_row = len(broken(range(count), 5)[0])
     side = min(2.0, 8.0 / length_of_row - GAP)
@@ -137,13 +138,13 @@ def by_seed(rows: Mapping[int, Sequence[Panel]], title: str = "") -> Figure:
 
 
 def broken(row: Sequence, across: int) -> list[Sequence]:
-    """A row broken into as few rows of at most `across` as it takes, all but the last of one length."""
+    """Break a row into as few rows of at most `across` as possible, all but the last of equal length."""
     length = -(-len(row) // -(-len(row) // across))
     return [row[i : i + length] for i in range(0, len(row), length)]
 
 
 def percent(share: float) -> str:
-    """A share of attention, with two digits: 24%, 2.8%, 0.3%."""
+    """Format a share of attention with two digits: 24%, 2.8%, 0.3%."""
     return f"{share:.0%}" if share >= 0.0995 else f"{share:.1%}"
 
 
@@ -153,13 +154,14 @@ def attention(
     scale: Scale = "word",
     across: int = 3,
 ) -> Figure:
-    """Images side by side; under each, where every word of its prompt is looked at, and its share of all attention.
+    """Draw images side by side; under each, the attention map of every word of its prompt, and its share of all
+    attention.
 
     Args:
-        panels: caption, image and maps of each, as `MapHistory.mean` has them.
+        panels: caption, image and maps of each, as returned by `MapHistory.mean`.
         title: of the figure.
-        scale: word, each map from 0 to its own largest value, so that every word's place shows, and its share how much
-            it is; or shared, one colour scale for all maps, so that a dark map is a word with little attention.
+        scale: "word", each map from 0 to its own maximum, so that every word's region is visible, with its share beside
+            it; or "shared", one colour scale for all maps, so that a dark map is a word with little attention.
         across: panels in a row.
     """
     rows = broken(panels, across)
@@ -189,14 +191,14 @@ def by_step(
     times: Sequence[int] | None = None,
     scale: Scale = "word",
 ) -> Figure:
-    """Where each word is looked at as the image comes to be: words in rows, steps in columns.
+    """Draw the attention map of each word step by step: words in rows, steps in columns.
 
     Args:
         history: of the image's run.
-        picture: what the run led to.
-        side: positions on the shorter side of the layers that are averaged.
-        times: the steps to show; by default eight, evenly spread over those recorded.
-        scale: as for `attention`; a word's maps share their own.
+        picture: the final image of the run.
+        side: positions on the shorter side of the averaged layers.
+        times: the steps to show; by default eight, evenly spaced over those recorded.
+        scale: as for `attention`; the maps of a word share a scale.
 
     Raises:
         ValueError: no layer has this resolution, a step was not recorded, or none was.
@@ -206,13 +208,13 @@ def by_step(
         times = [t for i, t in enumerate(history.times) if i in {round(k * last / 7) for k in range(8)}]
     groups = history.at_side(side)
     maps = {f"t = {t}": history.mean(groups, [t]) for t in times}
-    title = f"Where each word is looked at, step by step from the first (attention layers of {side} positions a side)"
+    title = f"The attention map of each word, step by step from the first (attention layers of {side} positions a side)"
     return _map_table(history, picture, maps, title, scale)
 
 
 def by_layer(history: MapHistory, picture: UInt8[np.ndarray, "H W 3"], scale: Scale = "word") -> Figure:
-    """Where each word is looked at, averaged over the steps: words in rows, and in columns the layers of each part and
-    resolution of the UNet, in the order they run. `scale` is that of `by_step`.
+    """Draw the attention map of each word, averaged over the steps: words in rows, and in columns the layers of each
+    part and resolution of the UNet, in execution order. `scale` is that of `by_step`.
 
     Raises:
         ValueError: no step was recorded.
@@ -222,7 +224,7 @@ def by_layer(history: MapHistory, picture: UInt8[np.ndarray, "H W 3"], scale: Sc
         mean = history.mean([group])
         height, width = next(iter(mean.values())).shape
         maps[f"{group.place}\n{height}×{width}"] = mean
-    return _map_table(history, picture, maps, "Where each word is looked at in each part of the UNet", scale)
+    return _map_table(history, picture, maps, "The attention map of each word in each part of the UNet", scale)
 
 
 def _map_table(
@@ -232,8 +234,8 @@ def _map_table(
     title: str,
     scale: Scale,
 ) -> Figure:
-    """The image, and beside it word maps: a row per word with its mean share, a captioned column per entry of `maps`;
-    more than eight columns are broken into several tables."""
+    """Draw the image, and beside it word maps: a row per word with its mean share, a captioned column per entry of
+    `maps`; more than eight columns are broken into several tables."""
     if not maps:
         raise ValueError("no step was recorded: take the run's states through the history's `along`")
     tile, gap, words = 0.66, 0.06, 0.8
@@ -264,13 +266,13 @@ def _map_table(
 
 
 def _draw_map(axis: Axes, word_map: Float[Tensor, "h w"], top: float) -> None:
-    """A word map, smoothly, from 0 to `top`."""
+    """Draw a word map with bicubic interpolation, on a scale from 0 to `top`."""
     axis.imshow(upsample(word_map, 64).numpy(), cmap=MAP, vmin=0, vmax=max(top, 1e-12))
     axis.set(xticks=[], yticks=[], frame_on=False)
 
 
 def _scale_bar(sheet: Sheet, top: float, scale: Scale, left: float, room: float) -> None:
-    """What the colours of word maps mean."""
+    """Draw the colour bar of word maps."""
     width = min(room, 3.2)
     label = "share of a position's attention" if scale == "shared" else "share, relative to the word's largest"
     colours = ScalarMappable(Normalize(0, top if scale == "shared" else 1), MAP)
@@ -278,13 +280,13 @@ def _scale_bar(sheet: Sheet, top: float, scale: Scale, left: float, room: float)
 
 
 def components(picture: UInt8[np.ndarray, "H W 3"], found: Components) -> Figure:
-    """An image beside the first three principal components of its self-attention: together as red, green and blue,
-    each stretched over its range, and each by itself, on one colour scale."""
+    """Draw an image beside the first three principal components of its self-attention: together as red, green and blue,
+    each stretched over its range, and separately, on one colour scale."""
     low, high = found.maps.amin(dim=(1, 2), keepdim=True), found.maps.amax(dim=(1, 2), keepdim=True)
     together = ((found.maps - low) / (high - low).clamp(min=1e-12))[:3].permute(1, 2, 0)
     top = float(found.maps.abs().max())
     side, places = 1.7, found.maps.shape[-1]
-    title = f"Self-attention at {places}×{places}: positions of one colour look at the same places"
+    title = f"Self-attention at {places}×{places}: positions of one colour attend to the same positions"
     sheet = Sheet(2 * MARGIN + 5 * (side + GAP) - GAP, title)
     captions = ["the image", "components 1, 2, 3\nas red, green, blue"]
     captions += [f"component {k + 1}\n({share:.0%} of the variance)" for k, share in enumerate(found.share.tolist())]
@@ -302,29 +304,28 @@ def components(picture: UInt8[np.ndarray, "H W 3"], found: Components) -> Figure
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(own_font(), 72)  # a point a pixel
+    return ImageFont.truetype(own_font(), 72)  # one point per pixel
 
 
 def length(text: str, size: float) -> float:
-    """The width in inches of a line of text of this size in points; a wide character takes a square."""
+    """The width in inches of a line of text of this size in points; wide characters count as squares."""
     wide = [unicodedata.east_asian_width(c) in "WF" for c in text]
     narrow = "".join(c for c, is_wide in zip(text, wide) if not is_wide)
     return (_font().getlength(narrow) / 72 + sum(wide)) * size / 72
 
 
 def height_of(text: str, size: float) -> float:
-    """The height in inches of lines of text."""
+    """The height of lines of text, in inches."""
     return 1.25 * (text.count("\n") + 1) * size / 72
 
 
 def fitted(text: str, width: float, size: float = LABEL) -> float:
-    """The font size, at most `size`, at which a line is no wider than so many inches."""
+    """The largest font size, at most `size`, at which a line is no wider than `width` inches."""
     return size * min(1, width / length(text, size))
 
 
 def wrap(text: str, width: float, size: float = CAPTION) -> str:
-    """Text of this size broken into lines of at most `width` inches, between words where it can be; lines that it has
-    stay apart."""
+    """Break text into lines of at most `width` inches, between words if possible; existing line breaks are kept."""
     lines = []
     for paragraph in text.splitlines() or [""]:
         line = ""
@@ -333,7 +334,7 @@ def wrap(text: str, width: float, size: float = CAPTION) -> str:
                 lines.append(line)
                 line = ""
             line = f"{line} {word}" if line else word
-            while length(line, size) > width and len(line) > 1:  # a word alone that is too long
+            while length(line, size) > width and len(line) > 1:  # a single word that is too long
                 cut = next(n for n in range(len(line) - 1, 0, -1) if n == 1 or length(line[:n], size) <= width)
                 lines.append(line[:cut])
                 line = line[cut:]
@@ -342,10 +343,10 @@ def wrap(text: str, width: float, size: float = CAPTION) -> str:
 
 
 def as_image(figure: Figure, dpi: int = 150) -> Image.Image:
-    """The figure as an image, at so many pixels per inch."""
+    """Render the figure to an image, at `dpi` pixels per inch."""
     buffer = io.BytesIO()
     prepare(figure)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph \d+")  # a letter that no font of the machine has is drawn as a box
+        warnings.filterwarnings("ignore", r"Glyph \d+")  # a letter that no installed font has is drawn as a box
         figure.savefig(buffer, dpi=dpi, format="png")
     return Image.open(buffer)

@@ -1,4 +1,4 @@
-"""Figures of the experiments in `p2p.experiments.sweeps`: the images, and under them what was measured."""
+"""Figures of the experiments in `p2p.experiments.sweeps`: the images, and the measurements below them."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -10,14 +10,14 @@ from p2p.alpha import Step, Time, Window, switch_time
 from p2p.experiments.sweeps import Preservation, Sweep
 from p2p.figures.sheets import CAPTION, COLOURS, GAP, INK, LABEL, MARGIN, Sheet, broken, grid, height_of, wrap
 
-MARKERS = "os^vDP*X"  # with the colours as many as 56 targets are told apart
+MARKERS = "os^vDP*X"  # with the colours, enough for 56 targets
 PRESERVATION = "preservation: PSNR\nagainst the source, dB"
 STRUCTURE = "structure: correlation of\nedges with the source's"
-FIDELITY = "fidelity: ln(L_source / L_target)"  # losses of a picture under the two prompts
+FIDELITY = "fidelity: ln(L_source / L_target)"  # losses of an image under the two prompts
 
 
 def name(tau: Time | Window) -> str:
-    """When a tau injects, in words."""
+    """The label of a tau."""
     said = lambda time: str(time) if isinstance(time, (Step, str)) else f"{time:g} T"
     if isinstance(tau, Window):
         return f"{said(tau.start)} to {said(tau.end)}"
@@ -27,10 +27,10 @@ def name(tau: Time | Window) -> str:
 
 
 def tau_sweep(sweeps: Sequence[Sweep]) -> Figure:
-    """[P12] The paper's Fig. 6: a row per target, injection from never to always; under it what each tau keeps of the
-    source and makes of the target's prompt, and the one against the other.
+    """[P12] The paper's Fig. 6: a row per target, injection from never to always; below it preservation and fidelity
+    for each tau, and their trade-off.
 
-    The images are of the first seed, the numbers means over all seeds. All sweeps have the same settings.
+    The images are of the first seed, the values means over all seeds. All sweeps have the same settings.
     """
     sheet = _images(sweeps, "The source's attention while t ≥ tau, the target's own once t < tau")
     keeps, follows, trade = _plots(sheet, 3)
@@ -53,10 +53,10 @@ def tau_sweep(sweeps: Sequence[Sweep]) -> Figure:
 
 
 def window_sweep(sweeps: Sequence[Sweep]) -> Figure:
-    """[P13] Which steps fix the image's structure: a row per target, injection in one window of the steps at a time;
-    under it, how much of the source's structure and pixels each window keeps, between injecting never and always.
+    """[P13] Which steps determine the image's structure: a row per target, injection in one window of the steps at a
+    time; below it, how much of the source's structure and pixels each window preserves, between never and always.
 
-    The images are of the first seed, the numbers means over all seeds. All sweeps have the same settings.
+    The images are of the first seed, the values means over all seeds. All sweeps have the same settings.
     """
     sheet = _images(sweeps, "The source's attention in one window of the steps only")
     axes = _plots(sheet, 2)
@@ -77,7 +77,7 @@ def window_sweep(sweeps: Sequence[Sweep]) -> Figure:
             axis.plot([], [], color=colour, linewidth=3, marker=marker, markersize=6, label=sweep.target)
         axis.set_xlim(sweeps[0].T, 0)
         title = "a bar spans the steps that inject:\nthe higher, the more they keep"
-        _label(axis, title, "time step t: sampling starts at T on the left", label)
+        _label(axis, title, "timestep t: sampling starts at T on the left", label)
     return _with_legend(sheet, axes[0], sweeps)
 
 
@@ -98,7 +98,7 @@ def preservation(found: Preservation) -> Figure:
 
 
 def _images(sweeps: Sequence[Sweep], title: str) -> Sheet:
-    """The source and its edits, a row per sweep; more than seven are broken into several."""
+    """Draw the source and its edits, a row per sweep, broken into several if it has more than seven images."""
     rows = broken([None, *sweeps[0].settings], 7)
     side = 1.15
     sheet = Sheet(9.0, title)
@@ -114,7 +114,7 @@ def _images(sweeps: Sequence[Sweep], title: str) -> Sheet:
 
 
 def _plots(sheet: Sheet, count: int) -> list[Axes]:
-    """Axes side by side below what the sheet has, with room for their labels."""
+    """Add axes side by side at the bottom, with room for their labels."""
     label, width = 0.8, sheet.width / count
     top = sheet.bottom + height_of("title\n", CAPTION) + GAP
     axes = [sheet.axes(k * width + label, top, width - label - MARGIN, 2.0) for k in range(count)]
@@ -131,7 +131,7 @@ def _label(axis: Axes, title: str, x: str, y: str) -> None:
 
 
 def _with_legend(sheet: Sheet, axis: Axes, sweeps: Sequence[Sweep]) -> Figure:
-    """The figure, and below it what its lines are."""
+    """Return the figure, with a legend at the bottom."""
     seeds = len(sweeps[0].originals)
     title = "one seed" if seeds == 1 else f"means over {seeds} seeds"
     handles, labels = axis.get_legend_handles_labels()
@@ -147,7 +147,7 @@ def _with_legend(sheet: Sheet, axis: Axes, sweeps: Sequence[Sweep]) -> Figure:
 
 
 def _legend_height(labels: Sequence[str]) -> float:
-    """Of two columns, filled one after the other, under a title."""
+    """The height of a legend with a title and two columns, filled one after the other."""
     half = -(-len(labels) // 2)
     columns = (labels[:half], labels[half:])
     return max(sum(height_of(label, LABEL) + 0.06 for label in column) for column in columns) + 0.35

@@ -255,7 +255,7 @@ def test_the_reference_is_the_edit_where_words_are_single_tokens(tiny):
         (lambda model, z_0, mask: sdedit(model, [CAT], z_0, 0, 0), r"a time step in 1\.\.1000 .*, got 0"),
         (lambda model, z_0, mask: sdedit(model, [CAT], z_0, 1.5, 0), r"got 1\.5"),
         (lambda model, z_0, mask: sdedit(model, [CAT], z_0, 0.0001, 0), r"fraction of T in \[0.001, 1\], got 0\.0001"),
-        (lambda model, z_0, mask: uncrop(model, [CAT], CANVAS, Box(0, 0, 33, 8), 0), "does not lie in the picture"),
+        (lambda model, z_0, mask: uncrop(model, [CAT], CANVAS, Box(0, 0, 33, 8), 0), "does not lie in the image"),
         (lambda model, z_0, mask: uncrop(model, [CAT], CANVAS, Box(0, 0, 32, 32), 0), "nothing is left to paint"),
         (lambda model, z_0, mask: reference(model, [CAT, "a dog"], "replace", 0, steps=2), "use its refine"),
         (

@@ -1,4 +1,4 @@
-"""Edits that the defaults do not make: what README and help advise holds for the shipped model."""
+"""Edits that the defaults do not make: what docs/editing.md and help advise holds for the shipped model."""
 
 import re
 from pathlib import Path
@@ -36,8 +36,8 @@ def test_a_size_word_needs_less_injection(model):
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_the_region_that_the_readme_blends_by_is_no_noise(model, caplog, seed):
-    (words,) = re.findall(r"`--blend ([\w,-]+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+def test_the_region_that_the_docs_blend_by_is_no_noise(model, caplog, seed):
+    (words,) = re.findall(r"`--blend ([\w,-]+)`", (ROOT / "docs/editing.md").read_text(encoding="utf-8"))
     keep, cut = words.split(",")
     assert warned(model, Region((keep,), (cut.removeprefix("-"),)), seed, caplog) == []
 

@@ -65,7 +65,7 @@ def test_a_letter_of_several_tokens_is_counted_several_times(tokenizer):
 def test_a_word_that_stands_twice_is_changed_twice(tokenizer):
     """Ours asks which, and changes that one."""
     prompt = "a cat next to a cat"
-    with pytest.raises(ValueError, match="say cat#1 or cat#2"):
+    with pytest.raises(ValueError, match="write cat#1 or cat#2"):
         mapping(tokenizer, Reweight("cat", 2.0), prompt, prompt)
     P = mapping(tokenizer, Refine(ALWAYS) + Reweight("cat#2", 2.0), prompt, prompt)
     assert P.diagonal()[[2, 6]].tolist() == [1, 2]

@@ -175,7 +175,7 @@ def test_a_region_needs_words_and_numbers_in_range():
         ([Region(("boat",))], "neither prompt has 'boat'.*cat.*bicycle"),
         ([Region(("bicycle",), ("boat",))], "neither prompt has 'boat'"),
         ([Region(("cat#2",))], "neither prompt has 'cat#2'"),
-        ([Region(("a",))], "'a' stands 2 times in .* say a#1 or a#2"),
+        ([Region(("a",))], "'a' occurs 2 times in .* write a#1 or a#2"),
         ([None, None], "1 targets and 2 regions"),
     ],
 )

@@ -87,7 +87,7 @@ def test_a_file_of_the_latents_size_is_taken_as_it_is(tmp_path):
 @pytest.mark.parametrize("size", [(8, 8), (12, 8), (24, 16), (4, 6)])
 def test_a_file_of_another_size_is_told_both_sizes(tmp_path, size):
     path = saved(tmp_path, Image.new("L", size[::-1], 255))
-    message = f"is {size[1]}x{size[0]} pixels; it must have the picture's size, 12x8, or the latent's, 3x2"
+    message = f"is {size[1]}x{size[0]} pixels; it must have the image's size, 12x8, or the latent's, 3x2"
     with pytest.raises(ValueError, match=message):
         read_mask(path, SIZE, FACTOR)
 
@@ -95,7 +95,7 @@ def test_a_file_of_another_size_is_told_both_sizes(tmp_path, size):
 def test_a_file_that_is_missing_or_no_picture_is_refused(tmp_path):
     (tmp_path / "text.png").write_text("white")
     for name in ("missing.png", "text.png"):
-        with pytest.raises(ValueError, match=f"the mask '.*{name}' can't be read as a picture"):
+        with pytest.raises(ValueError, match=f"the mask '.*{name}' can't be read as an image"):
             read_mask(tmp_path / name, SIZE, FACTOR)
 
 
@@ -103,7 +103,7 @@ def test_a_file_that_is_missing_or_no_picture_is_refused(tmp_path):
 @pytest.mark.parametrize("limit", [90, 40])
 def test_a_file_of_too_many_pixels_is_refused(tmp_path, monkeypatch, limit):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(ValueError, match=r"the mask .* can't be read as a picture: .* decompression bomb"):
+    with pytest.raises(ValueError, match=r"the mask .* can't be read as an image: .* decompression bomb"):
         read_mask(saved(tmp_path, Image.new("L", (12, 8), 255)), SIZE, FACTOR)
 
 
@@ -112,7 +112,7 @@ def test_a_damaged_file_is_refused(tmp_path):
     for end in range(1, len(path.read_bytes()) - 24):  # without the last bytes of its pixels, which the end follows
         damaged = tmp_path / "damaged.png"
         damaged.write_bytes(path.read_bytes()[:end])
-        with pytest.raises(ValueError, match=r"the mask .*damaged\.png' can't be read as a picture"):
+        with pytest.raises(ValueError, match=r"the mask .*damaged\.png' can't be read as an image"):
             read_mask(damaged, SIZE, FACTOR)
 
 

@@ -70,7 +70,7 @@ def test_empty_word_is_an_unknown_word(tokenizer):
 
 def test_a_word_that_stands_twice_asks_which(tokenizer):
     tokens = tokenizer.encode("a cat next to a cat")
-    with pytest.raises(ValueError, match="say cat#1 or cat#2"):
+    with pytest.raises(ValueError, match="write cat#1 or cat#2"):
         columns(tokens, "cat")
     assert columns(tokens, "cat#1") == (2,)
     assert columns(tokens, "cat#2") == (6,)

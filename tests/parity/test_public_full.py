@@ -30,7 +30,7 @@ from parity.oracles import (
 from parity.test_bert import diffusers_bert
 from parity.test_tokenizer import write_stable_diffusion
 from weights.build import CLASSES
-from weights.tokenizers import tokenizer
+from weights.files.tokenizers import tokenizer
 
 pytestmark = [
     pytest.mark.full,

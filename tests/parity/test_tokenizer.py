@@ -21,7 +21,7 @@ import weights.stickers
 from ldm.config import PRESETS, BertConfig, TextConfig
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from ldm.zoo.wordpiece import BertTokenizer
-from weights.tokenizers import tokenizer
+from weights.files.tokenizers import tokenizer
 
 SHIPPED = Path(weights.stickers.__file__).parent / "tokenizer.json"
 SHIPPED_CONFIG = dataclasses.replace(PRESETS["stickers"].text, length=77)

@@ -1,7 +1,7 @@
 """What the files of the public models hold at full size: names, kinds and shapes, without any numbers.
 
 The modules are diffusers' and transformers' own, made from the numbers of the public JSON files; of CompVis' files the
-names are those that tests/compvis_files.py gives. Nothing here is by the rules of weights/layouts.py.
+names are those that tests/compvis_files.py gives. Nothing here is by the rules of weights/key_names.py.
 """
 
 import json
@@ -16,7 +16,7 @@ from public_models import Public, Tensors, module_of, modules_of
 from torch import nn
 
 from ldm.config import PRESETS
-from weights.tensors import TensorFile
+from weights.files.tensors import TensorFile
 
 PATH = Path("model.safetensors")
 Shapes = dict[str, tuple[torch.dtype, tuple[int, ...]]]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from weights.tensors import open_tensors
+from weights.files.tensors import open_tensors
 
 KINDS = ("safetensors", "shards", "zip", "legacy")
 PICKLED = ("zip", "legacy")

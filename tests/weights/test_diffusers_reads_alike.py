@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ldm.config import PRESETS
 from weights.build import parts_of, shapes
-from weights.layouts import in_compvis
+from weights.key_names import in_compvis
 
 ROWS = 2**16  # more than the longest tensor has, which is a vocabulary of 49,408
 

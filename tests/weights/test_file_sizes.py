@@ -15,7 +15,7 @@ from public_shapes import KIND, Shapes, compvis_file, full, shapes_of, size
 
 from ldm.config import AUTOENCODERS, CLIP_PRESETS, PRESETS
 from weights.build import parts_of, shapes
-from weights.layouts import in_diffusers
+from weights.key_names import in_diffusers
 
 SD1, SD2, TEXT2IM, CELEBAHQ = (PRESETS[name] for name in ("sd15", "sd21", "ldm-text2im", "ldm-celebahq"))
 

@@ -29,8 +29,8 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from weights.kinds import KINDS, by_tensors
 from weights.load import load, load_autoencoder
+from weights.not_models import KINDS, by_tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 

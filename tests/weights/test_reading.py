@@ -12,7 +12,7 @@ from tensor_files import CHECKPOINTS, KINDS, PICKLED, claim, pickled, read_all, 
 from torch import nn
 from torch.testing import assert_close
 
-from weights.tensors import open_tensors
+from weights.files.tensors import open_tensors
 
 EXACTLY = dict(rtol=0, atol=0)  # nothing is computed
 

@@ -32,7 +32,7 @@ from tensor_files import (
     zip_of,
 )
 
-from weights.tensors import MAX_ITEMS, MAX_PICKLE
+from weights.files.tensors import MAX_ITEMS, MAX_PICKLE
 
 # ---------------------------------------------------------------------------------------------------------------------
 # pickles that run code

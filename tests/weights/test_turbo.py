@@ -15,8 +15,8 @@ from public_models import public
 from public_shapes import Shapes, as_file, compvis_file
 
 from ldm.config import PRESETS, ScheduleConfig
-from weights import recognise
-from weights.layouts import is_dropped
+from weights import detect
+from weights.key_names import is_dropped
 from weights.load import load
 
 
@@ -45,8 +45,8 @@ def test_the_names_make_a_file_of_the_size_that_the_hub_records():
 
 def test_it_is_told_by_its_names_from_the_models_of_the_same_shapes(monkeypatch):
     path = Path("sd_turbo.safetensors")
-    monkeypatch.setattr(recognise, "open_tensors", lambda path: as_file(public_shapes()))
-    opened, config = recognise.compvis_file(path, None, ema=True)
+    monkeypatch.setattr(detect, "open_tensors", lambda path: as_file(public_shapes()))
+    opened, config = detect.compvis_file(path, None, ema=True)
     assert (opened.what, config) == ("sd-turbo, a CompVis file", PRESETS["sd-turbo"])
     assert not opened.misfit(), str(opened.misfit())
 

@@ -1,7 +1,7 @@
-"""The stickers themselves: Fluent Emoji in the 3D style (MIT, Microsoft), as packaged on the npm registry.
+"""The sticker art: Fluent Emoji in the 3D style (MIT, Microsoft), as packaged on the npm registry.
 
-Needed only to train or to render scenes; a model in use never touches it. The package is fetched once by the npm client
-into the user's cache, checked against its published digest, and read without unpacking.
+Needed only for training and for rendering scenes, not for using a model. The npm client downloads the package once into
+the user's cache; it is checked against its published digest, and read without unpacking.
 """
 
 import base64
@@ -22,16 +22,16 @@ SHA512 = "Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecg
 
 
 def cache_dir() -> Path:
-    """Where art and rendered scenes are kept: `$STICKERS_CACHE`, else `stickers` in the user's cache folder."""
+    """The folder of art and rendered scenes: `$STICKERS_CACHE`, else `stickers` in the user's cache folder."""
     base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     return Path(os.environ.get("STICKERS_CACHE", base / "stickers"))
 
 
 class Art:
-    """The stickers of all nouns, in memory."""
+    """The stickers of all nouns, held in memory."""
 
     def __init__(self, archive: Path):
-        """Read the stickers from the npm package file.
+        """Read the stickers from the npm package.
 
         Raises:
             ValueError: the file's digest is not the published one.
@@ -50,15 +50,15 @@ class Art:
         return image.crop(image.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox())
 
     def sticker(self, noun: str) -> Image.Image:
-        """The sticker of a noun, cropped to what shows; RGBA, at most 256 pixels a side."""
+        """The sticker of a noun, cropped to its visible part; RGBA, at most 256 pixels a side."""
         return self._stickers[noun]
 
 
 def load_art() -> Art:
-    """The art, fetched on first use.
+    """Load the art, which is downloaded on first use.
 
     Raises:
-        OSError: npm is missing or could not fetch the package.
+        OSError: npm is missing or could not download the package.
     """
     archive = cache_dir() / "fluent-emoji-3d-1.1.0.tgz"
     if not archive.exists():

@@ -1,4 +1,4 @@
-"""Rendered scenes on disk: pictures, and the captions that go with them, in the order of their seeds."""
+"""Rendered scenes on disk, with their captions, in the order of their seeds."""
 
 import hashlib
 from functools import lru_cache
@@ -15,25 +15,25 @@ from weights.training.art import cache_dir, load_art
 from weights.training.render import SIZE, render
 from weights.training.world import Scene, is_held_out, sample_scene
 
-HELD_OUT_SEEDS = 1_000_000_000  # scenes from here on are never trained on
+HELD_OUT_SEEDS = 1_000_000_000  # scenes from this seed on are not used for training
 
 
 def training_scenes(number: int) -> list[Scene]:
-    """The first scenes that have no held-out colour-noun pair."""
+    """The first scenes without held-out colour-noun pairs."""
     scenes = (scene for seed in count() if not is_held_out(scene := sample_scene(seed)))
     return [next(scenes) for _ in range(number)]
 
 
 def held_out_scenes(number: int) -> list[Scene]:
-    """Scenes that training never sees, held-out pairs among them."""
+    """Scenes not used for training, including held-out pairs."""
     return [sample_scene(HELD_OUT_SEEDS + i) for i in range(number)]
 
 
 def render_all(scenes: list[Scene], name: str) -> UInt8[np.ndarray, "n H W 3"]:
-    """The pictures of the scenes, from the cache if they were rendered before; mapped, not read.
+    """Render the scenes, or take them from the cache, as a memory-mapped array.
 
-    The cache is named after the scenes and after what the first of them look like now, so that a change to the world or
-    to the renderer is not answered with old pictures.
+    The cache key depends on the scenes and on the current rendering of the first of them, so that a change to the world
+    or to the renderer invalidates old images.
     """
     art = load_art()
     digest = hashlib.sha256(repr(scenes).encode())

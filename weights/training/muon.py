@@ -1,7 +1,7 @@
-"""Muon (Jordan et al. 2024): the momentum of each matrix, with all its singular values made equal, is its step.
+"""Muon (Jordan et al. 2024): the update of each matrix is its momentum, with all singular values made equal.
 
-On the stickers' autoencoder it reached AdamW's loss of 1,250 steps in 230. torch has a Muon, in bfloat16 and with the
-large products in every step; on a processor without matrix units that took as long as the network itself.
+On the stickers' autoencoder it reached AdamW's loss after 1,250 steps in 230. torch's own Muon uses bfloat16 and large
+products in every iteration; on a processor without matrix units it took as long as the network itself.
 """
 
 import math
@@ -13,15 +13,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 MOMENTUM = 0.95
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan's: steep at 0, so that five steps bring what is small near 1
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan's: steep at 0, so that five iterations bring small values near 1
 STEPS = 5
 
 
 def orthogonal(G: Float[Tensor, "k n m"]) -> Float[Tensor, "k n m"]:
-    """For each matrix U S V^T of at most as many rows as columns about U V^T: singular values between 0.7 and 1.2.
+    """Approximate U V^T for each matrix U S V^T with n <= m, up to singular values between 0.7 and 1.2.
 
-    A Newton-Schulz step X <- a X + b (X X^T) X + c (X X^T)^2 X is a polynomial P of X X^T times X. The products are
-    taken among the small matrices, X X^T <- P X X^T P, and meet G once at the end: m is up to 27 times n.
+    A Newton-Schulz iteration X <- a X + b (X X^T) X + c (X X^T)^2 X is a polynomial P of X X^T times X. The polynomials
+    are multiplied as small matrices, X X^T <- P X X^T P, and applied to G once at the end: m is up to 27 times n.
     """
     a, b, c = NEWTON_SCHULZ
     X = G / G.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
@@ -35,9 +35,9 @@ def orthogonal(G: Float[Tensor, "k n m"]) -> Float[Tensor, "k n m"]:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for the weights that map features to features; a convolution is a matrix with a row for each output.
+    """Muon for the weights that map features to features; a convolution is a matrix with one row per output channel.
 
-    Steps are scaled to the size of AdamW's (Liu et al. 2025, arXiv 2502.16982), so that one rate serves both.
+    Updates are scaled to the size of AdamW's (Liu et al. 2025, arXiv 2502.16982), so that both share a learning rate.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float):
@@ -45,9 +45,9 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:
-        """Move every parameter by its gradient. A closure, which other optimisers may be given, is not used."""
+        """Update every parameter by its gradient. A closure, which some optimisers accept, is ignored."""
         for group in self.param_groups:
-            by_shape = defaultdict(list)  # matrices of one shape are worked on together
+            by_shape = defaultdict(list)  # matrices of one shape are batched
             for p in (p for p in group["params"] if p.grad is not None):
                 gradient = p.grad.flatten(1)
                 momentum = self.state[p].setdefault("momentum_buffer", torch.zeros_like(gradient))

@@ -1,4 +1,4 @@
-"""Pictures of the stickers world: a place, one or two stickers, weather, a style, in that order."""
+"""Rendering of the stickers world: a place, one or two stickers, weather, a style, in that order."""
 
 from functools import lru_cache
 from zlib import crc32
@@ -11,11 +11,11 @@ from weights.training.art import Art
 from weights.training.world import COLOURS, SIZES, Scene, Thing
 
 SIZE = 128  # pixels a side
-SIDE = {1: 66, 2: 52}  # pixels a side of an ordinary sticker, by how many there are
+SIDE = {1: 66, 2: 52}  # pixels a side of an ordinary sticker, by the number of stickers
 
 
 def render(scene: Scene, art: Art) -> NDArray[np.uint8]:
-    """The picture of a scene, (128, 128, 3), 0..255."""
+    """Render a scene to an image (128, 128, 3), 0..255."""
     picture = empty_place(scene)
     for thing, (x, y, side, mirrored) in zip(scene.things, boxes(scene)):
         paste(picture, sticker(art, thing), x, y, side, mirrored)
@@ -23,19 +23,19 @@ def render(scene: Scene, art: Art) -> NDArray[np.uint8]:
 
 
 def finish(picture: NDArray[np.float32], scene: Scene) -> NDArray[np.uint8]:
-    """The scene's weather, put into the picture in place, and its style over that; as bytes."""
+    """Add the scene's weather to the image in place, apply the scene's style, and convert to bytes."""
     _weather(picture, scene)
     return _style((picture.clip(0, 1) * 255).round().astype(np.uint8), scene.style)
 
 
 def boxes(scene: Scene) -> list[tuple[float, float, float, bool]]:
-    """Centre x, centre y, side (in pixels) and mirroring of each thing; mirrored by the seed, not by the words."""
+    """Centre x, centre y, side (in pixels) and mirroring of each thing; mirroring depends on the seed only."""
     rng = _rng(scene, "layout")
     u = rng.random(8)
     sides = [SIDE[len(scene.things)] * SIZES[t.size] * (0.92 + 0.16 * u[i]) for i, t in enumerate(scene.things)]
     if scene.relation == "next to":
         left, right = 0.27 + 0.04 * (u[2] - 0.5), 0.73 + 0.04 * (u[3] - 0.5)
-        ground = 0.66 + 0.2 * (u[4] - 0.5)  # both stand on it, whatever their sizes
+        ground = 0.66 + 0.2 * (u[4] - 0.5)  # both stand on it, whatever their size
         order = [left, right] if u[5] < 0.5 else [right, left]
         centres = [(x * SIZE, ground * SIZE + 26 - side / 2) for x, side in zip(order, sides)]
     elif scene.relation == "above":
@@ -50,12 +50,12 @@ def boxes(scene: Scene) -> list[tuple[float, float, float, bool]]:
 
 
 def _rng(scene: Scene, name: str) -> np.random.Generator:
-    """A stream of its own for each use, so that drawing more in one place moves nothing in another."""
+    """A separate random stream for each use, so that more draws in one do not change another."""
     return np.random.default_rng([scene.seed, crc32(name.encode())])
 
 
 def _smooth(rng: np.random.Generator, cells: int) -> NDArray[np.float32]:
-    """Smooth noise in [-1, 1], (128, 128), with that many cells a side."""
+    """Smooth noise in [-1, 1], (128, 128), with this many cells a side."""
     grid = Image.fromarray(rng.uniform(-1, 1, (cells, cells)).astype(np.float32))
     return np.asarray(grid.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
 
@@ -70,14 +70,14 @@ def _gradient(top: str, bottom: str) -> NDArray[np.float32]:
 
 
 def empty_place(scene: Scene) -> NDArray[np.float32]:
-    """The scene without its things and weather, (128, 128, 3) in [0, 1]."""
+    """Render the scene without its things and weather, (128, 128, 3) in [0, 1]."""
     rng = _rng(scene, "place")
     horizon = SIZE * rng.uniform(0.42, 0.62)
     noise, phase = _smooth(rng, 9), rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
 
     def ground(picture, code: str, edge, depth: float = 0.07):
-        """Everything below the edge, with soft texture, darker towards the viewer."""
+        """Fill everything below the edge, with soft texture, darker towards the viewer."""
         mask = np.clip(y - edge + 0.5, 0, 1)[..., None]
         shade = 1 + depth * noise[..., None] - 0.12 * ((y - edge) / SIZE)[..., None]
         return picture * (1 - mask) + _rgb(code) * shade * mask
@@ -109,11 +109,11 @@ def empty_place(scene: Scene) -> NDArray[np.float32]:
             line = horizon + 0.55 * (SIZE - horizon)
             dash = (np.abs(y - line) < 2.5) & ((x + 10 * phase) % 36 < 20)
             return np.where(dash[..., None], np.float32(0.95), road)
-    raise AssertionError(scene.place)  # Scene admits no other
+    raise AssertionError(scene.place)  # Scene allows no other
 
 
 def _dot(picture: NDArray[np.float32], x: float, y: float, radius: float, strength: float = 1.0) -> None:
-    """Blend a soft white dot into the picture, in place."""
+    """Blend a soft white dot into the image, in place."""
     x0, y0, r = int(x), int(y), int(radius) + 2
     rows, columns = slice(max(y0 - r, 0), y0 + r + 1), slice(max(x0 - r, 0), x0 + r + 1)
     v, u = np.mgrid[rows.start : min(rows.stop, SIZE), columns.start : min(columns.stop, SIZE)]
@@ -127,7 +127,7 @@ def _weather(picture: NDArray[np.float32], scene: Scene) -> None:
         picture *= 1 - cover
         picture += cover * np.float32(0.82)
     elif scene.weather == "snow":
-        # one stream, read as far as the strength asks: more snow adds flakes and moves none
+        # one stream, read as far as the strength requires: more snow adds flakes without moving any
         rng, count = _rng(scene, "snow"), int(20 + 80 * scene.strength)
         for x, y, r in zip(*rng.uniform(0, 1, (count, 3)).T):
             _dot(picture, x * SIZE, y * SIZE, 1.3 + 1.1 * r)
@@ -135,7 +135,7 @@ def _weather(picture: NDArray[np.float32], scene: Scene) -> None:
 
 @lru_cache(maxsize=1024)
 def sticker(art: Art, thing: Thing) -> Image.Image:
-    """The thing's sticker, patterned and coloured, cropped to what shows; RGBA."""
+    """The thing's sticker with its pattern and colour, cropped to its visible part; RGBA."""
     image = art.sticker(thing.noun)
     rgba = np.asarray(image, dtype=np.float32) / 255
     rgb, alpha = rgba[..., :3], rgba[..., 3:]
@@ -152,7 +152,7 @@ def sticker(art: Art, thing: Thing) -> Image.Image:
 
 
 def _recolour(rgb: NDArray[np.float32], hue: float) -> NDArray[np.float32]:
-    """Set the hue, raise the saturation, lift the darkest values; the shading stays."""
+    """Set the hue, raise the saturation and lift the darkest values; shading is preserved."""
     high, low = rgb.max(-1), rgb.min(-1)
     saturation = np.clip(0.62 + 0.38 * (high - low) / np.maximum(high, 1e-6), 0, 1)
     value = 0.25 + 0.75 * high
@@ -162,7 +162,7 @@ def _recolour(rgb: NDArray[np.float32], hue: float) -> NDArray[np.float32]:
 
 
 def _sprinkle(image: Image.Image) -> Image.Image:
-    """Short bright strokes inside the sticker's own outline; the same ones each time."""
+    """Draw short bright strokes inside the sticker's outline, always the same ones."""
     rng, alpha = np.random.default_rng(5), image.getchannel("A")
     layer = image.copy()
     draw = ImageDraw.Draw(layer)
@@ -190,7 +190,7 @@ def paste(picture: NDArray[np.float32], image: Image.Image, x: float, y: float, 
 
 
 def _style(picture: NDArray[np.uint8], style: str) -> NDArray[np.uint8]:
-    if style == "pencil drawing":  # grey divided by its blur leaves lines and soft shading
+    if style == "pencil drawing":  # grey divided by its blur: lines and soft shading remain
         grey = Image.fromarray(picture).convert("L")
         blur = np.asarray(grey.filter(ImageFilter.GaussianBlur(6)), dtype=np.float32)
         lines = np.clip(np.asarray(grey, dtype=np.float32) / np.maximum(blur, 1), 0, 1) ** 2
@@ -198,6 +198,6 @@ def _style(picture: NDArray[np.uint8], style: str) -> NDArray[np.uint8]:
     if style == "painting":  # flat patches of few colours
         flat = np.asarray(Image.fromarray(picture).filter(ImageFilter.ModeFilter(7)), dtype=np.float32)
         light = flat.max(-1, keepdims=True)
-        steps = np.maximum(np.round(light / 32) * 32, 16)  # brightness in steps, hue kept
+        steps = np.maximum(np.round(light / 32) * 32, 16)  # quantised brightness, unchanged hue
         return (flat * (steps / np.maximum(light, 1))).clip(0, 255).astype(np.uint8)
     return picture

@@ -32,7 +32,7 @@ from weights.training.trainer import Recipe, Trainer
 from weights.training.world import VOCABULARY, Scene, caption
 
 SHIPPED = Path(__file__).parents[1] / "stickers"
-CONFIG = PRESETS["stickers"]  # but for the latent scale, which is measured
+CONFIG = PRESETS["stickers"]  # except the latent scale, which is measured
 
 RECIPES = {
     "autoencoder": Recipe(steps=3600, batch=16, lr=2e-3, warmup=100, decay=0.5, ema=0.998),
@@ -41,9 +41,9 @@ RECIPES = {
     "diffusion": Recipe(steps=25_000, batch=64, lr=1e-3, warmup=200, decay=0.3, ema=0.999),
 }
 SCENES = 40_000  # rendered for training
-LATENTS = 20_000  # of them encoded for the diffusion model: encoding them all takes longer than the rest is worth
-HARD_NOUNS, HARD_STYLES = {"bicycle", "boat", "fish", "turtle"}, {"pencil drawing"}  # wrong most often at step 10,500
-SHEET = (  # prompts of the sample sheet that training writes now and then
+LATENTS = 20_000  # of these encoded for the diffusion model: encoding all of them is not worth the time
+HARD_NOUNS, HARD_STYLES = {"bicycle", "boat", "fish", "turtle"}, {"pencil drawing"}  # worst at step 10,500
+SHEET = (  # prompts of the sample sheet that training writes periodically
     "a photo of a cat on the grass",
     "a photo of a red car on the beach",
     "a photo of a butterfly at night",
@@ -63,20 +63,20 @@ SHEET = (  # prompts of the sample sheet that training writes now and then
 )
 
 HELP = """\
-Train the tiny model that ships with this project, from nothing, on a laptop CPU.
+Train the included model from scratch on a laptop CPU.
 
-Stages, in this order (each goes on from where it stopped; Ctrl-C saves first; a stage whose forerunner has not run here
-goes on from the shipped weights):
+Stages, in this order (each resumes where it stopped; Ctrl-C saves first; a stage whose previous stage has not been run
+here starts from the included weights):
   autoencoder   encoder and decoder, on crops of rendered scenes
   diffusion     text encoder and UNet on the autoencoder's latents (Algorithm 1)
-  decoder       the decoder alone for longer; the latents, and so the diffusion model, stay valid
-  vq            the autoencoder again with a codebook in place of the KL, to compare; it stands beside the others
+  decoder       the decoder only, for longer; the latents, and so the diffusion model, stay valid
+  vq            the autoencoder with a codebook instead of the KL, for comparison; independent of the other stages
   export        write config, tokenizer and half-precision weights into the package
 """
 
 
 def train_autoencoder(runs: Path, name: str, steps: int | None, from_shipped: bool) -> None:
-    """The stages `autoencoder` and, with the encoder frozen, `decoder`."""
+    """Run the stage `autoencoder` or, with the encoder frozen, `decoder`."""
     recipe = dataclasses.replace(RECIPES[name], steps=steps or RECIPES[name].steps)
     pictures = np.array(render_all(training_scenes(SCENES), "training"))
     held_out = render_all(held_out_scenes(500), "held-out")
@@ -101,9 +101,9 @@ def train_autoencoder(runs: Path, name: str, steps: int | None, from_shipped: bo
 
 
 def train_vq(runs: Path, steps: int | None) -> None:
-    """The stage `vq`: averages train the codebook in place of its gradient.
+    """Run the stage `vq`, where moving averages train the codebook instead of its gradient.
 
-    It begins from random weights alone: the averages are not shipped, and without them every entry would be drawn anew.
+    Always starts from random weights: the averages are not included, and without them every entry would be redrawn.
     """
     recipe = dataclasses.replace(RECIPES["vq"], steps=steps or RECIPES["vq"].steps)
     pictures = np.array(render_all(training_scenes(SCENES), "training"))
@@ -124,7 +124,8 @@ def train_vq(runs: Path, steps: int | None) -> None:
 
 
 def trained_autoencoder(runs: Path, *stages: str) -> Autoencoder:
-    """The averaged autoencoder of the first of these stages that has run, its scale measured; else the shipped one."""
+    """The averaged autoencoder of the first of these stages that has run, with its scale measured; else the included
+    one."""
     for name in stages:
         if ran(runs, name):
             model = Autoencoder(CONFIG.autoencoder).to(memory_format=torch.channels_last)
@@ -139,7 +140,7 @@ def trained_autoencoder(runs: Path, *stages: str) -> Autoencoder:
 
 
 def check_encoder(model: Autoencoder, trained: dict[str, torch.Tensor], runs: Path) -> None:
-    """Raises ValueError if the stage `decoder` went on from another autoencoder than the one that was trained last."""
+    """Raises ValueError if the stage `decoder` started from another autoencoder than the last one trained."""
     if not all(tensor.equal(trained[f"encoder.{name}"]) for name, tensor in model.encoder.state_dict().items()):
         raise ValueError(f"{runs / 'decoder'} belongs to an autoencoder that has been trained anew since: delete it")
 
@@ -149,7 +150,7 @@ def ran(runs: Path, name: str) -> bool:
 
 
 def state_of(runs: Path, name: str) -> dict:
-    """What the trainer of the stage `name`, which has run, saved."""
+    """The state saved by the trainer of the stage `name`."""
     return torch.load(runs / name / "state.pt", weights_only=True)
 
 
@@ -158,7 +159,7 @@ def halves(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def networks(from_shipped: bool) -> nn.ModuleDict:
-    """Text encoder and UNet to begin with: random, or the shipped ones."""
+    """The initial text encoder and UNet: random, or the included ones."""
     model = new_model(CONFIG)
     if from_shipped:
         shipped = load("stickers")
@@ -178,13 +179,13 @@ def assemble(autoencoder: Autoencoder, networks: nn.ModuleDict, tokenizer: CLIPT
 
 
 def shares(scenes: list[Scene]) -> list[int]:
-    """Numbers of scenes to draw from evenly: those of the hard nouns and styles stand there twice."""
+    """Indices of scenes to sample uniformly; those with hard nouns and styles occur twice."""
     hard = [s.style in HARD_STYLES or any(thing.noun in HARD_NOUNS for thing in s.things) for s in scenes]
     return [i for i, twice in enumerate(hard) for _ in range(1 + twice)]
 
 
 def train_diffusion(runs: Path, steps: int | None, from_shipped: bool) -> None:
-    """The stage `diffusion`: Algorithm 1, with a sheet of samples now and then."""
+    """Run the stage `diffusion`: Algorithm 1, with periodic sample sheets."""
     recipe = dataclasses.replace(RECIPES["diffusion"], steps=steps or RECIPES["diffusion"].steps)
     scenes = training_scenes(SCENES)
     autoencoder = trained_autoencoder(runs, "autoencoder").requires_grad_(False)
@@ -201,8 +202,8 @@ def train_diffusion(runs: Path, steps: int | None, from_shipped: bool) -> None:
 
 
 def export(runs: Path) -> None:
-    """The stage `export`: config.json, tokenizer.json, words.json, model.safetensors and the logs, each whole or not at
-    all; and vq.safetensors, if the stage `vq` has run."""
+    """Run the stage `export`: write config.json, tokenizer.json, words.json, model.safetensors and the logs, each whole
+    or not at all; and vq.safetensors, if the stage `vq` has run."""
     autoencoder = trained_autoencoder(runs, "decoder", "autoencoder")
     if not ran(runs, "diffusion"):
         raise ValueError(f"no run in {runs / 'diffusion'}: run the stage 'diffusion' first")
@@ -238,14 +239,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=[*RECIPES, "export"])
     parser.add_argument(
-        "--steps", type=int, help="train up to this step rather than the recipe's last; the rate falls towards it"
+        "--steps", type=int, help="train up to this step instead of the recipe's last; the rate decays towards it"
     )
     parser.add_argument(
         "--from-shipped",
         action="store_true",
-        help="begin the autoencoder or the diffusion model from the shipped weights, not from random ones",
+        help="start the autoencoder or the diffusion model from the included weights, not from random ones",
     )
-    parser.add_argument("--runs", type=Path, default=cache_dir() / "runs", help="where runs are kept (%(default)s)")
+    parser.add_argument("--runs", type=Path, default=cache_dir() / "runs", help="folder of training runs (%(default)s)")
     args = parser.parse_args()
     if args.steps is not None and (args.steps < 1 or args.stage == "export"):
         parser.error(f"--steps must be at least 1, and export takes none: got {args.steps} for {args.stage}")

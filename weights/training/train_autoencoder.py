@@ -1,4 +1,4 @@
-"""The first stage's training: L1 on pixels and on their differences, and a little KL [B2] or commitment [B3]."""
+"""Training of the first stage: L1 on pixels and on their differences, with a small KL [B2] or commitment [B3]."""
 
 import numpy as np
 import torch
@@ -11,15 +11,15 @@ from ldm.helpers.images import to_bytes, to_tensor
 from ldm.helpers.likeness import psnr
 from ldm.quantize import CodebookAverages, commitment_loss
 
-CROP = 64  # the network is convolutional: it learns on crops and works on whole scenes
-KL_WEIGHT = 5e-4  # nats per latent number against L1 per colour value
-BETA = 0.25  # squared distance to the codebook per latent number against L1 per colour value; the VQ-VAE paper's
+CROP = 64  # the network is convolutional: trained on crops, it works on whole scenes
+KL_WEIGHT = 5e-4  # nats per latent value, relative to L1 per colour value
+BETA = 0.25  # squared distance to the codebook per latent value, relative to L1 per colour value; from the VQ-VAE paper
 
 
 def random_crops(
     pictures: UInt8[ndarray, "n H W 3"], batch: int, generator: torch.Generator
 ) -> Float[Tensor, "b 3 c c"]:
-    """Crops at random places of random pictures, half of them mirrored, in [-1, 1]."""
+    """Take random crops of random images, half of them mirrored, in [-1, 1]."""
     n, H, W = pictures.shape[:3]
     draw = lambda high: torch.randint(high, (batch,), generator=generator).tolist()
     corners = zip(draw(n), draw(H - CROP + 1), draw(W - CROP + 1), draw(2))
@@ -31,13 +31,13 @@ def random_crops(
 
 
 def pixel_loss(error: Float[Tensor, "b 3 H W"]) -> Float[Tensor, ""]:
-    """L1 of values and of neighbours' differences, so that edges stay sharp."""
+    """L1 of the values and of the differences between neighbours, which keeps edges sharp."""
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     return error.abs().mean() + 0.5 * edges
 
 
 def autoencoder_loss(model: Autoencoder, x: Float[Tensor, "b 3 H W"], eps: Float[Tensor, "b c h w"]) -> Tensor:
-    """The loss of pixels plus the weighted KL."""
+    """The pixel loss plus the weighted KL."""
     q = model.posterior(x)
     return pixel_loss(model.reconstruct(q.sample(eps)) - x) + KL_WEIGHT * q.kl().mean()
 
@@ -45,7 +45,7 @@ def autoencoder_loss(model: Autoencoder, x: Float[Tensor, "b 3 H W"], eps: Float
 def vq_loss(
     model: Autoencoder, averages: CodebookAverages, x: Float[Tensor, "b 3 H W"], generator: torch.Generator
 ) -> Tensor:
-    """The loss of pixels plus the weighted commitment; then the codebook follows its averages, in place."""
+    """The pixel loss plus the weighted commitment; then updates the codebook by its moving averages, in place."""
     z = model.latent(x)
     index = model.quantize.indices(z)
     commitment = commitment_loss(z, model.quantize.vectors(index))
@@ -57,7 +57,7 @@ def vq_loss(
 
 @torch.no_grad()
 def reconstructions(model: Autoencoder, pictures: UInt8[ndarray, "n H W 3"]) -> UInt8[ndarray, "n H W 3"]:
-    """[B1] decoder(encoder(x)) of each picture."""
+    """[B1] decoder(encoder(x)) for each image."""
     parts = []
     for i in range(0, len(pictures), 20):
         x = to_tensor(pictures[i : i + 20]).contiguous(memory_format=torch.channels_last)
@@ -66,12 +66,12 @@ def reconstructions(model: Autoencoder, pictures: UInt8[ndarray, "n H W 3"]) -> 
 
 
 def mean_psnr(model: Autoencoder, pictures: UInt8[ndarray, "n H W 3"]) -> float:
-    """[B1] What comes back of pictures, in dB: the mean over them."""
+    """[B1] The mean PSNR of the images' reconstructions, in dB."""
     return float(np.mean([psnr(*pair) for pair in zip(reconstructions(model, pictures), pictures)]))
 
 
 @torch.no_grad()
 def latent_scale(model: Autoencoder, pictures: UInt8[ndarray, "n H W 3"]) -> float:
-    """The factor that gives the latents of these pictures unit variance."""
+    """The factor that gives the latents of these images unit variance."""
     x = to_tensor(pictures).contiguous(memory_format=torch.channels_last)
     return 1 / model.latent(x).std().item()

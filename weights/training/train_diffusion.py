@@ -1,4 +1,4 @@
-"""Algorithm 1 [D15] on the stickers' latents: the prompt model and the UNet, trained together."""
+"""Algorithm 1 [D15] on the stickers' latents: the text encoder and the UNet, trained together."""
 
 import hashlib
 from pathlib import Path
@@ -20,17 +20,17 @@ from ldm.train import ldm_loss
 from ldm.unet import UNet
 from weights.training.art import cache_dir
 
-DROPOUT = 0.1  # of captions, so that the empty prompt is known and guidance [D18] works
+DROPOUT = 0.1  # of captions, so that the empty prompt is trained and guidance [D18] works
 
-# Words left in several tokens, so that swaps between different numbers of tokens are real.
+# Words kept in several tokens, so that there are swaps between different numbers of tokens.
 IN_PIECES = {"butterfly": 2, "bicycle": 2, "strawberry": 2, "octopus": 2, "elephant": 3, "umbrella": 3}
 
 
 @torch.no_grad()
 def encode_all(autoencoder: Autoencoder, pictures: np.ndarray) -> Float[Tensor, "n c h w"]:
-    """The latents of all pictures, a sample of each Gaussian, in float16; from the cache if they were made before."""
+    """Encode all images, or take their latents from the cache: a sample of each Gaussian, in float16."""
     digest = hashlib.sha256(f"{pictures.shape} {autoencoder.config}".encode())
-    digest.update(pictures[:: max(1, len(pictures) // 200)].tobytes())  # every style and place is among so many
+    digest.update(pictures[:: max(1, len(pictures) // 200)].tobytes())  # enough to contain every style and place
     for part in (autoencoder.encoder, autoencoder.quant_conv):
         for tensor in part.state_dict().values():
             digest.update(tensor.numpy().tobytes())
@@ -48,23 +48,23 @@ def encode_all(autoencoder: Autoencoder, pictures: np.ndarray) -> Float[Tensor, 
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    with path.open("wb") as file:  # given a name rather than a file, numpy would add its own ending
+    with path.open("wb") as file:  # given a path, numpy would add an extension
         np.save(file, array)
 
 
 def new_model(config: ModelConfig) -> nn.ModuleDict:
-    """The two networks that Algorithm 1 trains, with random parameters."""
+    """Create the two networks that Algorithm 1 trains, with random parameters."""
     torch.manual_seed(0)
     model = nn.ModuleDict({"text_encoder": TextEncoder(config.text), "unet": UNet(config.unet)})
-    embeddings = model.text_encoder.embeddings  # CLIP's scale; torch's default of 1 drowns the positions' gradient
+    embeddings = model.text_encoder.embeddings  # CLIP's scale; torch's default of 1 swamps the positions' gradient
     nn.init.normal_(embeddings.token_embedding.weight, std=0.02)
     nn.init.normal_(embeddings.position_embedding.weight, std=0.01)
-    nn.init.zeros_(model.unet.conv_out.weight)  # begins with an output that nothing sways
+    nn.init.zeros_(model.unet.conv_out.weight)  # the initial output is zero
     return model.to(memory_format=torch.channels_last)
 
 
 class DiffusionLoss:
-    """One draw of Algorithm 1's lines 2-7, for the trainer."""
+    """One sample of Algorithm 1's lines 2-7, for the trainer."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""The loop that any of the models here trains in [D15].
+"""The training loop of all models here [D15].
 
-What happens at step k depends on the recipe and on k alone, so a run that was interrupted and resumed gives the same
-losses as one that was not.
+Step k depends only on the recipe and on k, so a run that was interrupted and resumed gives the same losses as an
+uninterrupted one.
 """
 
 import csv
@@ -23,20 +23,20 @@ from weights.training.muon import Muon
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast to train."""
+    """Training hyperparameters."""
 
     steps: int
     batch: int
     lr: float
-    warmup: int = 200  # steps of linear rise
-    decay: float = 0.3  # the last part of the run, over which the rate falls to a hundredth along a cosine
-    ema: float = 0.999  # decay of the averaged weights, which are the ones to use
+    warmup: int = 200  # steps of linear warm-up
+    decay: float = 0.3  # the last part of the run, over which the learning rate falls to a hundredth along a cosine
+    ema: float = 0.999  # decay of the averaged weights, which are the result
     clip: float = 1.0  # largest norm of the gradient
     weight_decay: float = 0.01
     seed: int = 0
 
     def lr_at(self, step: int) -> float:
-        """Learning rate of a step, counted from 0."""
+        """The learning rate of a step, counted from 0."""
         tail = max(self.decay * self.steps, 1)
         left = min(1.0, (self.steps - step) / tail)
         rise = min(1.0, (step + 1) / max(self.warmup, 1))
@@ -44,7 +44,7 @@ class Recipe:
 
 
 def hidden_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The trainable weights from features to features: no biases, norms or embeddings, no first or last layer."""
+    """The trainable weights that map features to features: no biases, norms or embeddings, no first or last layer."""
     tables = {id(table.weight) for table in model.modules() if isinstance(table, nn.Embedding)}
     return {
         name: p
@@ -54,15 +54,15 @@ def hidden_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 class Trainer:
-    """Muon and AdamW with warm-up, decay, gradient clipping, an averaged copy, a log and exact resumption.
+    """Training by Muon and AdamW with warm-up, decay, gradient clipping, weight averaging, a log and exact resumption.
 
-    Muon moves the hidden matrices, AdamW the rest, at one rate.
+    Muon updates the hidden matrices, AdamW the rest, at one learning rate.
 
     Args:
-        model: what is trained; its parameters that require no gradient stay as they are.
-        loss: (model, generator) -> scalar. Draws all its randomness, the choice of batch too, from the generator.
-        recipe: how long and how fast.
-        folder: holds `state.pt` and `log.csv`; if the state is there, training goes on from it.
+        model: to train; parameters that require no gradient are not changed.
+        loss: (model, generator) -> scalar. Draws all its randomness, including the batch, from the generator.
+        recipe: the hyperparameters.
+        folder: holds `state.pt` and `log.csv`; training resumes from an existing state.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Trainer:
         if hidden:
             self.optimizers["muon"] = Muon(hidden.values(), recipe.lr, recipe.weight_decay)
         self.step = 0
-        self.losses: list[float] = []  # of the steps since the last row of the log
+        self.losses: list[float] = []  # of the steps since the log's last row
         folder.mkdir(parents=True, exist_ok=True)
         self.state_file, self.log_file = folder / "state.pt", folder / "log.csv"
         if self.state_file.exists():
             self._load()
-        else:  # a run that died before its first state begins again, and so does its log
+        else:  # a run that stopped before its first state starts over, and so does its log
             self.log_file.unlink(missing_ok=True)
 
     def _load(self) -> None:
@@ -92,15 +92,15 @@ class Trainer:
         self.averaged.load_state_dict(state["averaged"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
-            for group in optimizer.param_groups:  # the recipe's, which may have changed
+            for group in optimizer.param_groups:  # from the recipe, which may have changed
                 group["weight_decay"] = self.recipe.weight_decay
-        if self.log_file.exists():  # rows written after the state was are about to be written again
+        if self.log_file.exists():  # rows later than the state will be written again
             header, *rows = self.log_file.read_text().splitlines()
             kept = [row for row in rows if int(row.split(",")[0]) <= self.step]
             save_atomically(lambda part: part.write_text("\n".join([header, *kept]) + "\n"), self.log_file)
 
     def save(self) -> None:
-        """Write the state, whole or not at all."""
+        """Save the state, whole or not at all."""
         state = {
             "step": self.step,
             "losses": self.losses,
@@ -111,7 +111,7 @@ class Trainer:
         save_atomically(lambda part: torch.save(state, part), self.state_file)
 
     def one_step(self) -> float:
-        """One gradient step, line 8 of Algorithm 1 [D15]; returns its loss."""
+        """Take one gradient step, line 8 of Algorithm 1 [D15], and return its loss."""
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
         loss = self.loss(self.model, generator)
         for p in self.parameters:
@@ -122,7 +122,7 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = self.recipe.lr_at(self.step)
             optimizer.step()
-        # early on, average over what there is rather than over the random beginning
+        # EMA warm-up
         keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), 1 - keep)
@@ -130,11 +130,11 @@ class Trainer:
         return loss.item()
 
     def run(self, every: int = 500) -> Iterator[int]:
-        """Train to the recipe's last step, with a progress bar. Saves, and yields the step, every `every` steps and at
-        the end; Ctrl-C or a termination signal ends the run after the step in progress, saved.
+        """Train to the recipe's last step, with a progress bar. Saves and yields the step every `every` steps and at
+        the end; after Ctrl-C or a termination signal, finishes the step in progress, saves, and stops.
 
         Raises:
-            FloatingPointError: the loss is not finite; the last saved state stays.
+            FloatingPointError: the loss is not finite; the last saved state is kept.
         """
         stop = []
         handlers = {s: signal.signal(s, lambda *_: stop.append(True)) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -155,10 +155,10 @@ class Trainer:
                 if self.step % every == 0 or self.step == self.recipe.steps:
                     self.save()
                     yield self.step
-                    began, since = time.monotonic(), self.step  # what the caller did is not training
+                    began, since = time.monotonic(), self.step  # without the caller's time
             if stop:
                 self.save()
-                print(f"stopped at step {self.step}, saved in {self.folder}; the same command goes on from there")
+                print(f"stopped at step {self.step}, saved in {self.folder}; the same command resumes from there")
         finally:
             bar.close()
             for s, handler in handlers.items():

@@ -1,9 +1,8 @@
-"""The stickers world: small scenes that follow from their parameters, each with the caption that says them.
+"""The stickers world: small scenes defined by their parameters, each with a caption that describes them.
 
-A `Scene` is a dataclass; `caption(scene)` and `render(scene, art)` are functions of it. Everything the caption does not
-say (where things stand, the horizon, the texture of the sand) comes from `scene.seed`, each from a random stream of its
-own name, so that changing one word of the scene changes that and nothing else: an edited caption has an exact edited
-picture.
+A `Scene` is a dataclass; `caption(scene)` and `render(scene, art)` are functions of it. Everything that the caption
+does not determine (positions, the horizon, the texture of the sand) is drawn from `scene.seed`, each from a separate
+random stream, so that changing one word of the scene changes nothing else: an edited caption has an exact edited image.
 """
 
 import dataclasses
@@ -48,7 +47,7 @@ RELATIONS = ("next to", "above")
 WEATHERS = {"fog": "in fog", "snow": "with snowflakes"}
 STYLES = ("photo", "pencil drawing", "painting")
 
-# Colour-noun pairs that no training scene has: a picture of one shows that the model composes.
+# Colour-noun pairs that are in no training scene: an image of one shows that the model composes.
 HELD_OUT_PAIRS = frozenset(
     {
         ("blue", "cat"),
@@ -73,7 +72,7 @@ HELD_OUT_PAIRS = frozenset(
 
 @dataclass(frozen=True)
 class Thing:
-    """One sticker. `None` means natural colour, ordinary size, no pattern; the caption is then silent about it."""
+    """One sticker. `None` means natural colour, ordinary size or no pattern, which the caption does not mention."""
 
     noun: str
     colour: str | None = None
@@ -83,13 +82,13 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that a caption says about a picture, and the seed of all that it does not."""
+    """The contents of a caption, and the seed for everything that it leaves open."""
 
     things: tuple[Thing, ...]
     place: str = "on the grass"
     relation: str | None = None  # between two things
     weather: Literal["fog", "snow"] | None = None
-    strength: float = 0.5  # of the weather, in [0, 1]; the caption is silent about it
+    strength: float = 0.5  # of the weather, in [0, 1]; not in the caption
     style: str = "photo"
     says_place: bool = True
     seed: int = 0
@@ -109,12 +108,12 @@ class Scene:
                 raise ValueError(f"{word!r} is not in the stickers world; choose from {', '.join(map(str, known))}")
 
     def replace(self, **changes) -> "Scene":
-        """The same scene with other fields: the exact picture of an edited caption."""
+        """The scene with changed fields: the exact scene of an edited caption."""
         return dataclasses.replace(self, **changes)
 
 
 def caption(scene: Scene) -> str:
-    """For example `a painting of a big red apple next to a cat on the beach in fog`."""
+    """Describe the scene, as in `a painting of a big red apple next to a cat on the beach in fog`."""
     things = f" {scene.relation} ".join(_noun_phrase(thing) for thing in scene.things)
     words = [f"{_article(scene.style)} of", things]
     words += [scene.place] if scene.says_place else []
@@ -149,12 +148,12 @@ VOCABULARY = Vocabulary(
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Whether the scene has a colour-noun pair that training never sees."""
+    """True if the scene has a held-out colour-noun pair."""
     return any((thing.colour, thing.noun) in HELD_OUT_PAIRS for thing in scene.things)
 
 
 def sample_scene(seed: int) -> Scene:
-    """A random scene; the same seed gives the same scene. May have a held-out pair."""
+    """Draw a random scene, determined by the seed. It may have a held-out pair."""
     rng = np.random.default_rng([seed, 0])
     pick = lambda options: options[rng.integers(len(options))]
     two = rng.random() < 0.35
@@ -163,7 +162,7 @@ def sample_scene(seed: int) -> Scene:
     def thing() -> Thing:
         noun = pick(tuple(NOUNS))
         colour = pick(tuple(COLOURS)) if rng.random() < 0.45 else None
-        if style == "pencil drawing":  # shows no colour
+        if style == "pencil drawing":  # has no colour
             colour = None
         size = rng.choice([None, "small", "big"], p=[0.7, 0.12, 0.18])
         pattern = rng.choice([None, *PATTERNS], p=[0.86, 0.07, 0.07])

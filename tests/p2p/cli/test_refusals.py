@@ -53,7 +53,7 @@ GOOD = ("generate", CAT, "-o", "x.png")
         (("attention", " ", "-o", "x.png"), "no words to show the attention of"),
         ((*GOOD, "--seed", "-1"), r"seed must lie in 0\.\.2\^63-1, got -1"),
         (("edit", CAT, DOG, "--swap", "bird=dog", "-o", "x.png"), "no word 'bird'.*photo, of, cat"),
-        (("edit", CAT, DOG, "--reweight", "a=2", "-o", "x.png"), "say a#1 or a#2"),
+        (("edit", CAT, DOG, "--reweight", "a=2", "-o", "x.png"), "write a#1 or a#2"),
         (("edit", CAT, DOG, "--preserve", "dog", "-o", "x.png"), "'dog' cannot be preserved"),
         (("edit", CAT, DOG, "--alpha", "dig=0.5", "-o", "x.png"), "Did you mean 'dog'"),
         (("edit", CAT, DOG, "--blend", "bird", "-o", "x.png"), "neither prompt has 'bird'"),

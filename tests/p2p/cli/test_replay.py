@@ -169,7 +169,7 @@ def test_a_file_that_holds_no_edit_is_refused(p2p):
 def test_a_picture_of_too_many_pixels_is_refused(p2p, monkeypatch, limit):
     p2p("edit", CAT, DOG, "--steps", "1", "-o", "e.png")  # of 2048 pixels
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(SystemExit, match=r"^p2p: error: e\.png can't be read as a picture: .* decompression bomb"):
+    with pytest.raises(SystemExit, match=r"^p2p: error: e\.png can't be read as an image: .* decompression bomb"):
         p2p("replay", "e.png", "-o", "x.png")
 
 
@@ -177,7 +177,7 @@ def test_a_call_that_unpacks_to_megabytes_is_refused(p2p):
     info = PngInfo()
     info.add_itxt("p2p", " " * 2**24, zip=True)  # 16 kB in the file
     Image.new("L", (8, 8)).save("bomb.png", pnginfo=info)
-    with pytest.raises(SystemExit, match=r"^p2p: error: bomb\.png can't be read as a picture: .* too large"):
+    with pytest.raises(SystemExit, match=r"^p2p: error: bomb\.png can't be read as an image: .* too large"):
         p2p("replay", "bomb.png", "-o", "x.png")
 
 

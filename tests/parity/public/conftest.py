@@ -16,7 +16,7 @@ from public_models import MAKERS, clip, public, vq_with_attention
 
 from ldm.config import AUTOENCODERS, CLIP_PRESETS, PRESETS
 from weights import load as loading
-from weights import tokenizers
+from weights.files import tokenizers
 
 SUFFIX = {"text2im": ".bin", "celebahq": ".bin"}  # these repositories have pickles alone
 

@@ -14,7 +14,7 @@ from public_models import our_tensors, public
 
 from ldm.config import PRESETS
 from parity.public.equal import assert_equal
-from weights import tokenizers
+from weights.files import tokenizers
 from weights.load import load
 
 # of diffusers' schedulers, in numpy 2

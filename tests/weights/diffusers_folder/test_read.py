@@ -14,7 +14,7 @@ from public_json import MODEL, SCHEDULER, TEXT, UNET, VAE, VQ
 from public_models import MAKERS, public
 
 from ldm.config import ScheduleConfig
-from weights.folders import (
+from weights.files.diffusers_json import (
     SAMPLERS_OWN,
     SAMPLERS_OWN_SPACING,
     autoencoder_config,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from public_json import BERT, SCHEDULER, TEXT, UNET, VAE, VQ, WITH, WITHOUT
 
-from weights.folders import model_config
+from weights.files.diffusers_json import model_config
 
 
 def refused(match: str, folder: Path) -> str:

@@ -67,7 +67,7 @@ def test_a_config_that_is_not_text_is_refused(folder):
         (lambda fields: fields.update(colour="red"), "colour"),
         (lambda fields: fields["unet"].update(colour="red"), "colour"),
         (lambda fields: fields["unet"].update(attention=[True]), "attention names 1 levels, widths 2"),
-        (lambda fields: fields["unet"].update(heads=[2, 2]), "either heads .* or head_size"),
+        (lambda fields: fields["unet"].update(heads=[2, 2]), "exactly one of heads .* and head_size"),
         (lambda fields: fields.pop("name"), "name"),
         (lambda fields: fields.pop("text"), "text"),
         (lambda fields: fields.update(text=None), "not a model configuration"),
@@ -76,7 +76,7 @@ def test_a_config_that_is_not_text_is_refused(folder):
         (lambda fields: fields["text"].update(heads=3), "width 32 cannot have 3 heads"),
         (lambda fields: fields["schedule"].update(T="x"), "schedule.T"),
         (lambda fields: fields["unet"].update(widths="ab"), "unet.widths"),
-        (lambda fields: fields["unet"].update(head_size=0), "either heads .* or head_size"),
+        (lambda fields: fields["unet"].update(head_size=0), "exactly one of heads .* and head_size"),
         (lambda fields: fields.update(image_size="x"), "image_size"),
         *(
             (lambda fields, part=part, change=change: fields[part].update(change), match)

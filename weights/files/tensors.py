@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from weights.settings import shown
+from weights.files.json_settings import shown
 
 MAX_HEADER = 16 * 2**20  # bytes of JSON; fifty times Stable Diffusion's
 MAX_PICKLE = 4 * 2**20  # bytes; Stable Diffusion's has a tenth

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ldm.config import AutoencoderConfig, BertConfig, CLIPConfig, ModelConfig, ScheduleConfig, TextConfig, UNetConfig
 from ldm.helpers.limits import DEEPEST, LONGEST
-from weights.kinds import WITHOUT, by_channels, by_class, wrong
-from weights.settings import Settings, shown
-from weights.tokenizers import pad_token
+from weights.files.json_settings import Settings, shown
+from weights.files.tokenizers import pad_token
+from weights.not_models import WITHOUT, by_channels, by_class, wrong
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from weights.layouts import Layout, Source
-from weights.settings import shown
-from weights.tensors import TensorFile
+from weights.files.json_settings import shown
+from weights.files.tensors import TensorFile
+from weights.key_names import Layout, Source
 
 Shapes = Mapping[str, tuple[int, ...]]
 SHOWN = 3  # names, in an error

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from ldm.config import BertConfig, ModelConfig
-from weights.settings import shown
+from weights.files.json_settings import shown
 
 log = logging.getLogger(__name__)
 

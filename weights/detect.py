@@ -7,14 +7,14 @@ from typing import NamedTuple
 import torch
 
 from ldm.config import PRESETS, ModelConfig
-from weights import folders
 from weights.build import PartConfig, all_shapes, parts_of, shapes
-from weights.fit import Misfit, Piece, misfit
-from weights.kinds import refuse_file
-from weights.layouts import TURBO, Layout, Source, in_compvis, in_diffusers, is_dropped
-from weights.original import OriginalSettings
-from weights.settings import shown
-from weights.tensors import TensorFile, open_tensors
+from weights.contract import Misfit, Piece, misfit
+from weights.files import diffusers_json
+from weights.files.compvis_yaml import OriginalSettings
+from weights.files.json_settings import shown
+from weights.files.tensors import TensorFile, open_tensors
+from weights.key_names import TURBO, Layout, Source, in_compvis, in_diffusers, is_dropped
+from weights.not_models import refuse_file
 
 HALF = (torch.float16, torch.bfloat16)
 PART_NAMES = {"unet": "UNet", "vae": "autoencoder (VAE)", "text_encoder": "text encoder"}
@@ -63,7 +63,7 @@ def diffusers_folder(
     folder: Path, config: ModelConfig, dtype: torch.dtype, ema: bool, among: Collection[Path] | None = None
 ) -> Opened:
     """A file, or several shards, for each part; only of the files `among`, if they are given."""
-    paths = {part: tensor_file(folders.component(folder, part), dtype, ema, among) for part in parts_of(config)}
+    paths = {part: tensor_file(diffusers_json.component(folder, part), dtype, ema, among) for part in parts_of(config)}
     files = {part: open_tensors(path) for part, path in paths.items()}
 
     def taken_for(name: str, config: ModelConfig) -> Opened:

@@ -17,7 +17,7 @@ from ldm.config import BertConfig, TextConfig
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from ldm.zoo.wordpiece import BertTokenizer
 from weights.checkpoints import fetched, files_of
-from weights.settings import Settings, shown
+from weights.files.json_settings import Settings, shown
 
 NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")  # of two for one token the later counts
 FIXED = {"padding_side": "right", "split_special_tokens": False}

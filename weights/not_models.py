@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from weights.settings import Settings, shown
+from weights.files.json_settings import Settings, shown
 
 Shapes = Mapping[str, tuple[int, ...]]
 
