@@ -237,10 +237,11 @@ def _swept(model: LatentDiffusion, args: argparse.Namespace, taus: tuple) -> lis
 
     sampling, encode = sampling_of(args), model.tokenizer.encode
     source, seeds = encode(args.source), range(args.seed, args.seed + args.seeds)
-    edit_to = lambda y: lambda alpha: edit_of(args, source, encode(y), alpha)
-    for y in args.targets:  # what does not fit is refused before the first sweep samples
-        PromptToPrompt(model, args.source, (y,), (edit_to(y)(Alpha()),))
-    return [sweep(model, args.source, y, edit_to(y), taus, seeds, **sampling.options()) for y in args.targets]
+    edit_to = lambda y: lambda alpha: edit_of(args, source, y, alpha)
+    edits = [(prompt, edit_to(encode(prompt))) for prompt in args.targets]
+    for prompt, edit in edits:  # what does not fit is refused before the first sweep samples
+        PromptToPrompt(model, args.source, (prompt,), (edit(Alpha()),))
+    return [sweep(model, args.source, prompt, edit, taus, seeds, **sampling.options()) for prompt, edit in edits]
 
 
 def sweep_word(model: LatentDiffusion, args: argparse.Namespace) -> Made:
