@@ -6,7 +6,28 @@ loaded, so `p2p` and `weights` import this package first.
 
 import os
 
+from ldm.helpers.lazy import exports
+
 # By default a waiting thread spins for some milliseconds, 300,000 turns, before it sleeps, and keeps its core from
 # other programs. 3,000 turns cost nothing alone, and save a third of the time beside another program: tests/busy.py.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+__all__, __getattr__, __dir__ = exports(  # torch is imported with the first of them
+    __name__,
+    {
+        "ldm.config": "AUTOENCODERS AutoencoderConfig ModelConfig PRESETS ScheduleConfig TextConfig UNetConfig",
+        "ldm.schedule": "Prediction Schedule guided",
+        "ldm.samplers": "DDIM SAMPLERS Sampler ddim_step ddpm_step times",
+        "ldm.attention": "Attention Site attend attention_map element_wise multi_head",
+        "ldm.unet": "UNet timestep_embedding",
+        "ldm.autoencoder": "Autoencoder Gaussian",
+        "ldm.quantize": "Codebook codebook_loss commitment_loss perplexity straight_through",
+        "ldm.tokenizer": "CLIPTokenizer Tokens",
+        "ldm.text_encoder": "TextEncoder",
+        "ldm.contrastive": "contrastive_loss similarity zero_shot",
+        "ldm.train": "ldm_loss",
+        "ldm.pipeline": "LatentDiffusion Noise State",
+        "ldm.helpers.likeness": "psnr structure",
+    },
+)

@@ -15,6 +15,7 @@ from torch import Tensor
 from ldm.config import ScheduleConfig
 from ldm.helpers.checks import check_latents, check_rows, checked, plain
 
+CONFIG = ScheduleConfig()
 Time = int | Int[Tensor, " b"]  # one timestep for the whole batch, or one per latent
 
 
@@ -33,7 +34,7 @@ class Schedule:
     divide by zero: their results are not finite.
     """
 
-    def __init__(self, config: ScheduleConfig):
+    def __init__(self, config: ScheduleConfig = CONFIG):
         self.config = checked("a schedule's config", config, ScheduleConfig)
 
     @property

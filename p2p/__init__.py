@@ -1,5 +1,24 @@
 """Prompt-to-Prompt."""
 
-import ldm  # noqa: F401 sets how threads wait, before torch is loaded
+from ldm.helpers.lazy import exports
 
 __version__ = "0.1.0"
+
+__all__, __getattr__, __dir__ = exports(  # torch is imported with the first of them
+    __name__,
+    {
+        "p2p.api": "edit generate replay",
+        "p2p.result": "Maps Result",
+        "p2p.call": "Blend Call Sampling Target",
+        "p2p.edits": "Edit Matrices Preserve Refine Renormalise Reweight Swap used",
+        "p2p.alpha": "Alpha Step Window",
+        "p2p.mappers": "align aligned_columns mapper",
+        "p2p.words": "columns",
+        "p2p.algorithm": "PromptToPrompt SelfInjection",
+        "p2p.inject": "Layers layout_side",
+        "p2p.maps": "MapHistory WordMaps",
+        "p2p.local_blend": "LocalBlend Region",
+        "p2p.masks": "read_mask",
+        "weights.load": "load load_autoencoder load_clip",
+    },
+)

@@ -28,7 +28,7 @@ from ldm.config import STRICT
 from ldm.helpers.checks import check_fields
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha, Time, Window, window
-from p2p.mapper import Merge, align, aligned_columns, mapper
+from p2p.mappers import Merge, align, aligned_columns, mapper
 from p2p.reading import swaps
 from p2p.words import columns
 

@@ -102,6 +102,26 @@ def read_mask(path: Path, size: Size, factor: int) -> Bool[Tensor, "h w"]:
     return _mask(share(white, size), name)
 
 
+def drawn_mask(white: np.ndarray | Tensor, size: Size, factor: int) -> Bool[Tensor, "h w"]:
+    """The mask that an array draws, of truth values or of numbers from 0 to 1, read as `read_mask` reads a picture.
+
+    Raises:
+        ValueError: the array has another size or other numbers, or lets nothing change.
+    """
+    if not isinstance(white, np.ndarray | Tensor):
+        raise ValueError(f"a mask is a picture's path or an array, got {type(white).__name__}")
+    pixels = torch.as_tensor(white).to("cpu", torch.float64)
+    (h, w), (H, W) = size, (factor * side for side in size)
+    if tuple(pixels.shape) not in ((H, W), (h, w)):
+        raise ValueError(
+            f"the mask is an array {tuple(pixels.shape)}; it must have the picture's size, {(H, W)}, or the latent's, "
+            f"{(h, w)}"
+        )
+    if not ((pixels >= 0) & (pixels <= 1)).all():
+        raise ValueError("a mask's numbers lie in [0, 1], black to white: divide one of bytes by 255")
+    return _mask(share(pixels, size), "the mask")
+
+
 def _brightness(image: Image.Image) -> Float[np.ndarray, "H W"]:
     """The brightness of each pixel, from 0 (black or transparent) to 1 (white)."""
     if image.mode.startswith("I"):  # 16 bits a pixel, which PIL would clip to 8 instead of scaling

@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import Literal, NamedTuple
 
 from ldm.tokenizer import Tokens
-from p2p.mapper import Unit, align, units
+from p2p.mappers import Unit, align, units
 from p2p.words import Word, name
 
 

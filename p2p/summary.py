@@ -10,12 +10,9 @@ from torch import Tensor
 from ldm.tokenizer import Tokens
 from p2p.alpha import Time, Window, window
 from p2p.edits import Composition, Edit, Matrices, Renormalise, Reweight
-from p2p.mapper import units
+from p2p.mappers import units
 
-NOTHING = (
-    "nothing changes: the model reads both prompts alike, and no word is weighted; change a word, or add "
-    "--reweight WORD=C"
-)
+NOTHING = "nothing changes: the model reads both prompts alike, and no word is weighted; change a word or reweight one"
 
 
 def shares(

@@ -14,6 +14,7 @@ SETTING = """
 import json, sys
 import numpy as np, torch
 from PIL import Image
+import p2p
 import weights.load
 from ldm.attention import Attention, SelfAttentionBlock, attend, element_wise
 from ldm.equations.variational_bound import last_term, step_term
@@ -32,7 +33,7 @@ from p2p.call import Call, Sampling, Target
 from p2p.edits import Composition, Preserve, Refine, Reweight, Swap
 from p2p.inject import Layers
 from p2p.local_blend import Region
-from p2p.mapper import align, mapper
+from p2p.mappers import align, mapper
 from p2p.maps import MapHistory
 from p2p.masks import Box
 from p2p.experiments.reference import Reference
@@ -163,6 +164,10 @@ REFUSED = {
     'align(source, target, {"cat": "dog"})': "such as (('cat', 'dog'),), got {'cat': 'dog'}",
     'align(source, target, ("cat", "dog"))': "such as (('cat', 'dog'),), got ('cat', 'dog')",
     "align(CAT, DOG)": "write model.tokenizer.encode(prompt)",
+    # the one line
+    "p2p.edit(CAT, DOG, model=model, steps=2.5)": "steps must be a whole number, got 2.5",
+    'p2p.edit(CAT, DOG, model=model, sampler="dimm")': "sampler must be 'ddim', 'ddpm', ",
+    'p2p.edit(CAT, DOG, model=model, reweight={"dog": "2"})': "factor must be a number, got '2'",
     # heads
     "Attention(30, 8, 4)": "a width of 30 cannot be cut into 4 heads: give a number that divides 30",
     "SelfAttentionBlock(30, 4, 5, 1e-6)": "a width of 30 cannot be cut into 4 heads",

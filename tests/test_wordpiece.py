@@ -17,7 +17,7 @@ from torch.testing import assert_close
 from ldm.config import BertConfig
 from ldm.tokenizer import PromptTokenizer
 from ldm.zoo.wordpiece import BertTokenizer
-from p2p.mapper import align, mapper
+from p2p.mappers import align, mapper
 from p2p.words import columns
 
 CHARACTERS = [*string.ascii_lowercase, *string.digits, *string.punctuation, *"猫犬はβσ"]

@@ -1,17 +1,14 @@
-"""What the subcommands of the command line make: images, figures, animations and files of numbers."""
+"""The subcommands of the command line: they make images, figures, animations and data files."""
 
 import argparse
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ldm.attention import AttentionEdit
 from ldm.pipeline import LatentDiffusion, State
@@ -19,42 +16,30 @@ from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt
 from p2p.alpha import Alpha
 from p2p.call import Call, Sampling
-from p2p.cli.options import alpha_of, claims_of, edit_of, sampling_of
+from p2p.cli.calls import alpha_of, claims_of, edit_of, sampling_of
 from p2p.edits import Edit, Matrices, Swap
 from p2p.experiments.baselines import fixed_seed
 from p2p.experiments.self_attention_pca import SelfMaps, principal_components
 from p2p.inject import layout_side, together, watching
-from p2p.mapper import align, mapper
+from p2p.mappers import align, mapper
 from p2p.maps import MapHistory, Scale
+from p2p.result import Result, edited, histories_of, prompts_of, sampled, with_progress
 from p2p.summary import summary
 
-# matplotlib takes a second to load, so what draws is imported by the commands that draw
+# importing matplotlib takes a second, so plotting modules are imported by the commands that need them
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a command made: its image, and what fills each of the files it was asked for beside it."""
+    """The output of a command: its image, and a writer for each further file that was requested."""
 
     image: Image.Image
     also: dict[Path, Callable[[Path], object]] = field(default_factory=dict)
-
-
-class Run(NamedTuple):
-    """A source and its targets, sampled; with the maps of each prompt's words, where they were asked for."""
-
-    images: UInt8[np.ndarray, "b H W 3"]
-    states: list[State]
-    histories: list[MapHistory]
-
-
-def with_progress(states: Iterator[State], model: LatentDiffusion, sampling: Sampling, name: str = "") -> list[State]:
-    calls = len(sampling.times(model.schedule)) - 1
-    with logging_redirect_tqdm():  # a warning on a line of its own, above the bar
-        return list(tqdm(states, name or None, total=calls, unit="step", file=sys.stderr))
+    result: Result | None = None  # of an edit
 
 
 def generate(model: LatentDiffusion, args: argparse.Namespace) -> Made:
-    """The image of a prompt, or of several seeds, each as it is by itself."""
+    """Generate an image, or a figure of several seeds, each the same as on its own."""
     if args.seeds is None:
         return Made(enlarged(Image.fromarray(_sampled(model, args, sampling_of(args))[0]), args.upscale))
     from p2p.figures import sheets
@@ -65,12 +50,12 @@ def generate(model: LatentDiffusion, args: argparse.Namespace) -> Made:
 
 
 def of_seeds(sampling: Sampling, count: int) -> list[Sampling]:
-    """The same with as many seeds, from its own on. Raises ValueError for a seed out of range."""
+    """The same settings with `count` seeds, from its own on. Raises ValueError for a seed out of range."""
     return [replace(sampling, seed=sampling.seed + i) for i in range(count)]
 
 
 def enlarged(image: Image.Image, factor: int) -> Image.Image:
-    """An image to be looked at, so many times as wide and high; of factor 1 itself."""
+    """Enlarge an image for viewing; with factor 1 it is returned unchanged."""
     size = (factor * image.width, factor * image.height)
     return image if factor == 1 else image.resize(size, Image.Resampling.BICUBIC)
 
@@ -82,7 +67,7 @@ def _sampled(
     look: AttentionEdit | None = None,
     along: Callable[[Iterator[State]], Iterator[State]] = lambda states: states,
 ) -> tuple[UInt8[np.ndarray, "H W 3"], list[State]]:
-    """The image of a prompt and its run, with something that looks at its attention, or goes along with its states."""
+    """Sample a prompt, and return the image and the states; `look` may watch the attention, `along` wrap the states."""
     context = model.encode_prompts([args.prompt])
     run = model.denoise(context, [sampling.seed], edit=lambda t: look, **sampling.options())
     states = with_progress(along(run), model, sampling)
@@ -90,21 +75,21 @@ def _sampled(
 
 
 def edit(model: LatentDiffusion, call: Call, args: argparse.Namespace) -> Made:
-    """The source and its targets, as `add_views` has it: side by side, compared, or for several seeds."""
+    """Edit, and show the source and its targets: side by side, compared, or for several seeds."""
     samplings = of_seeds(call.sampling, args.seeds or 1)
-    call.start(model)  # refuses what does not fit
-    source, *targets = map(model.tokenizer.encode, _prompts_of(call))
+    call.start(model)  # raises if something does not fit
+    source, *targets = map(model.tokenizer.encode, prompts_of(call))
     until, times, T = call.self_injection.until, call.sampling.times(model.schedule), model.schedule.T
     for target, tokens in zip(call.targets, targets):
         print(f"{target.prompt}: {target.edit}", file=sys.stderr)
         print(f"  {summary(source, tokens, target.edit, until, times, T)}", file=sys.stderr)
     if args.seeds is not None:
-        return Made(_seeds(model, [replace(call, sampling=sampling) for sampling in samplings]))
-    if args.compare:
+        image, run = _seeds(model, [replace(call, sampling=sampling) for sampling in samplings])
+    elif args.compare:
         image, run = compare(model, call, args.scale or "word")
     else:
         run = edited(model, call, watched=args.save_maps is not None)
-        image = enlarged(Image.fromarray(np.concatenate(list(run.images), axis=1)), args.upscale)
+        image = enlarged(run.image, args.upscale)
     also = {}
     if args.save_maps:
         from p2p.experiments.export import save_maps
@@ -113,49 +98,22 @@ def edit(model: LatentDiffusion, call: Call, args: argparse.Namespace) -> Made:
     if "gif" in args and args.gif:
         from p2p.figures.animation import frames, save_gif
 
-        animation = frames(model, iter(run.states), _prompts_of(call))
+        animation = frames(model, iter(run.states), prompts_of(call))
         also[args.gif] = lambda part: save_gif(animation, part)
-    return Made(image, also)
+    return Made(image, also, replace(run, figure=image))
 
 
-def edited(model: LatentDiffusion, call: Call, watched: bool = False) -> Run:
-    """The source and its targets by Prompt-to-Prompt.
-
-    Raises:
-        ValueError: something does not fit, or a prompt without words is watched; no step has been made.
-    """
-    histories = _histories(model, call) if watched else []
-    return _run(model, call, call.start(model, histories), histories, "Prompt-to-Prompt" if watched else "")
-
-
-def unedited(model: LatentDiffusion, call: Call) -> Run:
-    """The same prompts from the same seed, each with its own attention."""
-    histories = _histories(model, call)
+def unedited(model: LatentDiffusion, call: Call) -> Result:
+    """Sample the same prompts from the same seed, each with its own attention."""
+    histories = histories_of(model, call)
     watch, sampling = together(histories), call.sampling
-    run = fixed_seed(model, _prompts_of(call), sampling.seed, edit=lambda t: watching(watch), **sampling.options())
-    return _run(model, call, run, histories, "same seed")
+    run = fixed_seed(model, prompts_of(call), sampling.seed, edit=lambda t: watching(watch), **sampling.options())
+    return sampled(model, call, run, histories, "same seed")
 
 
-def _run(model: LatentDiffusion, call: Call, run: Iterator[State], histories: list[MapHistory], name: str) -> Run:
-    visited = call.sampling.times(model.schedule)
-    for history in histories:
-        run = history.along(run, visited)
-    states = with_progress(run, model, call.sampling, name)
-    return Run(model.decode(states[-1].z_t), states, histories)
-
-
-def _histories(model: LatentDiffusion, call: Call) -> list[MapHistory]:
-    encode = model.tokenizer.encode
-    return [MapHistory(encode(prompt), row=row) for row, prompt in enumerate(_prompts_of(call))]
-
-
-def _prompts_of(call: Call) -> list[str]:
-    return [call.source, *(target.prompt for target in call.targets)]
-
-
-def compare(model: LatentDiffusion, call: Call, scale: Scale = "word") -> tuple[Image.Image, Run]:
-    """For each target the source, the same seed with the target's prompt, and the edit, with the maps of their words;
-    and the run of the edit."""
+def compare(model: LatentDiffusion, call: Call, scale: Scale = "word") -> tuple[Image.Image, Result]:
+    """Draw for each target the source, the same seed with the target's prompt, and the edit, with the maps of their
+    words; also return the run of the edit."""
     from p2p.figures import sheets
 
     plain, run = unedited(model, call), edited(model, call, watched=True)
@@ -170,21 +128,19 @@ def compare(model: LatentDiffusion, call: Call, scale: Scale = "word") -> tuple[
     return sheets.as_image(sheets.attention(panels, scale=scale)), run
 
 
-def _seeds(model: LatentDiffusion, calls: list[Call]) -> Image.Image:
-    """A row of images for each seed."""
+def _seeds(model: LatentDiffusion, calls: list[Call]) -> tuple[Image.Image, Result]:
+    """Draw a row of images for each seed; also return the run of the first."""
     from p2p.figures import sheets
 
     captions = ["source\n", *["edit\n"] * len(calls[0].targets)]
-    captions = [role + prompt for role, prompt in zip(captions, _prompts_of(calls[0]))]
-    rows = {call.sampling.seed: list(zip(captions, edited(model, call).images)) for call in calls}
-    return sheets.as_image(sheets.by_seed(rows))
-
-
-ATTENTION = ("word", "step", "layer", "component")
+    captions = [role + prompt for role, prompt in zip(captions, prompts_of(calls[0]))]
+    runs = [edited(model, call) for call in calls]
+    rows = {run.call.sampling.seed: list(zip(captions, run.images)) for run in runs}
+    return sheets.as_image(sheets.by_seed(rows)), runs[0]
 
 
 def attention(model: LatentDiffusion, args: argparse.Namespace) -> Made:
-    """The image of a prompt, and where each of its words is looked at, or what its self-attention sees.
+    """Draw the image of a prompt with the attention map of each word, or with the components of its self-attention.
 
     Raises:
         ValueError: an option is for maps of words, and components are asked for.
@@ -216,7 +172,7 @@ def attention(model: LatentDiffusion, args: argparse.Namespace) -> Made:
 
 
 def matrices(model: LatentDiffusion, args: argparse.Namespace) -> Made:
-    """The mapper of an edit, and P_t and Q_t wherever in the sampling they change."""
+    """Draw the mapper of an edit, and P_t and Q_t at each step where they change."""
     from p2p.figures import edit_matrices, sheets
 
     source, target = _prompts(model, args)
@@ -235,7 +191,7 @@ def matrices(model: LatentDiffusion, args: argparse.Namespace) -> Made:
 
 
 def schedule(model: LatentDiffusion, args: argparse.Namespace) -> Made:
-    """When each token of the target uses the source's attention."""
+    """Draw when each token of the target uses the source's attention."""
     from p2p.figures import edit_matrices, sheets
 
     source, target = _prompts(model, args)
@@ -249,7 +205,7 @@ def _prompts(model: LatentDiffusion, args: argparse.Namespace) -> tuple[Tokens, 
 
 
 def sweep_tau(model: LatentDiffusion, args: argparse.Namespace) -> Made:
-    """[P12] The targets with injection from never to always, and what each tau keeps and follows."""
+    """[P12] Draw the targets with injection from never to always, with the preservation and fidelity of each tau."""
     from p2p.experiments.sweeps import TAUS
     from p2p.figures import sweep_plots
 
@@ -257,7 +213,7 @@ def sweep_tau(model: LatentDiffusion, args: argparse.Namespace) -> Made:
 
 
 def sweep_window(model: LatentDiffusion, args: argparse.Namespace) -> Made:
-    """[P13] The targets with injection in one window of the steps at a time, and what each window keeps."""
+    """[P13] Draw the targets with injection in one window of the steps at a time, and what each window preserves."""
     from p2p.experiments.sweeps import WINDOWS
     from p2p.figures import sweep_plots
 
@@ -265,7 +221,7 @@ def sweep_window(model: LatentDiffusion, args: argparse.Namespace) -> Made:
 
 
 def _measured(args: argparse.Namespace, sweeps: list, draw: Callable) -> Made:
-    """The figure of sweeps, and their numbers."""
+    """The figure of sweeps, with a data file if requested."""
     from p2p.figures import sheets
 
     if not args.data:
@@ -282,13 +238,13 @@ def _swept(model: LatentDiffusion, args: argparse.Namespace, taus: tuple) -> lis
     sampling, encode = sampling_of(args), model.tokenizer.encode
     source, seeds = encode(args.source), range(args.seed, args.seed + args.seeds)
     edit_to = lambda y: lambda alpha: edit_of(args, source, encode(y), alpha)
-    for y in args.targets:  # what does not fit is refused before the first sweep samples
+    for y in args.targets:  # raises before the first sweep samples
         PromptToPrompt(model, args.source, (y,), (edit_to(y)(Alpha()),))
     return [sweep(model, args.source, y, edit_to(y), taus, seeds, **sampling.options()) for y in args.targets]
 
 
 def sweep_word(model: LatentDiffusion, args: argparse.Namespace) -> Made:
-    """[P11] The targets with the attention of all words, of one word alone, and of none."""
+    """[P11] Draw the targets with the attention of all words, of one word only, and of none."""
     from p2p.experiments.sweeps import preserve
     from p2p.figures import sheets, sweep_plots
 

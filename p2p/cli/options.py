@@ -1,25 +1,16 @@
-"""The command line's words for an edit, and the edits they mean."""
+"""The options of an edit on the command line. Their defaults are those of `p2p.edit`.
+
+What an option's text means is imported when there is one to read: the help needs no torch.
+"""
 
 import argparse
 import math
-from dataclasses import fields
-from functools import reduce
-from operator import add
 from pathlib import Path
-from typing import get_args
 
-from ldm.pipeline import LatentDiffusion
-from ldm.tokenizer import Tokens
-from p2p.algorithm import SelfInjection
-from p2p.alpha import Alpha, Step, Time, Window
-from p2p.call import Blend, Call, Sampling, Target
-from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
-from p2p.inject import Layers, layout_side, sides
-from p2p.local_blend import Region
-from p2p.maps import Scale
-from p2p.masks import read_mask
-from p2p.words import columns
+from p2p.api import DEFAULTS
 
+PLACES = DEFAULTS["layers"]
+SCALES = ("word", "shared")
 TAU = """\
 when the edit lets go: the source's attention is used while t >= TAU, the target's own once t < TAU (t counts down, so
 injection comes first). A number is a fraction of T: with 0.2 the first 80%% of the sampling injects, with 0 all of it.
@@ -37,12 +28,14 @@ def finite(text: str) -> float:
     return value
 
 
-def time(text: str) -> Time:
+def time(text: str):
     """A time as tau is given: a fraction of T, `t=200`, or `never`."""
     text = text.strip()
     if text == "never":
         return text
     if (step := text.removeprefix("t=")) != text and step.isdecimal():
+        from p2p.alpha import Step
+
         return Step(int(step))
     value = finite(text)
     if value > 1:
@@ -58,19 +51,25 @@ def pair(text: str, right: str = "OTHER") -> tuple[str, str]:
     return word, other
 
 
-def window(text: str) -> Time | Window:
+def window(text: str):
     """`END`, or `START:END`."""
     start, colon, end = text.partition(":")
-    return Window(time(end), time(start)) if colon else time(text)
+    if not colon:
+        return time(text)
+    from p2p.alpha import Window
+
+    return Window(time(end), time(start))
 
 
-def word_window(text: str) -> tuple[str, Time | Window]:
+def word_window(text: str) -> tuple:
     word, when = pair(text, "[START:]END")
     return word, window(when)
 
 
-def weight(text: str) -> Reweight:
+def weight(text: str):
     """`WORD=C`, or `WORD=C@START:END`."""
+    from p2p.edits import Reweight
+
     word, rest = pair(text, "C")
     factor, at, when = rest.partition("@")
     return Reweight(word, finite(factor), window(when) if at else 0.0)
@@ -78,8 +77,8 @@ def weight(text: str) -> Reweight:
 
 def places(text: str) -> tuple[str, ...]:
     chosen = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not chosen or not set(chosen) <= set(Layers().places):
-        raise argparse.ArgumentTypeError(f"{text!r}: give some of {','.join(Layers().places)}")
+    if not chosen or not set(chosen) <= set(PLACES):
+        raise argparse.ArgumentTypeError(f"{text!r}: give some of {','.join(PLACES)}")
     return chosen
 
 
@@ -144,7 +143,7 @@ def add_self_times(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--self-until",
         type=window,
-        default=0.6,
+        default=DEFAULTS["self_until"],
         metavar="[START:]END",
         help="tau of self-attention, or its window (default %(default)s)",
     )
@@ -162,7 +161,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layers",
         type=places,
-        default=Layers().places,
+        default=PLACES,
         metavar="PLACE,...",
         help="edit attention only there: some of down,mid,up (default all)",
     )
@@ -181,7 +180,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         "--blend-from",
         type=time,
         metavar="TAU",
-        help=f"regions and masks hold once t < TAU (default {Blend().start})",
+        help="regions and masks hold once t < TAU (default 0.8)",
     )
 
 
@@ -206,7 +205,7 @@ def add_views(parser: argparse.ArgumentParser, compared: bool = True) -> None:
     view.add_argument(
         "--upscale",
         type=factor,
-        default=1,
+        default=DEFAULTS["upscale"],
         metavar="N",
         help="write the image N times as wide and high, smoothly, to be looked at (default %(default)s)",
     )
@@ -216,7 +215,7 @@ def add_maps(parser: argparse.ArgumentParser) -> None:
     """How the maps of words are drawn, and where their numbers go."""
     parser.add_argument(
         "--scale",
-        choices=get_args(Scale),
+        choices=SCALES,
         help="colours of the maps: word (the default), each word's from 0 to its own largest, with its share of all "
         "attention beside it; shared, one scale for all, where a dark map is a word with little attention",
     )
@@ -225,108 +224,4 @@ def add_maps(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE.npz",
         help="the maps of every word at every step, and the latents, as arrays for numpy.load",
-    )
-
-
-def claims_of(args: argparse.Namespace, source: Tokens, target: Tokens, alpha: Alpha) -> Edit:
-    """The edit of one target but for its weights: what the options say, or what the prompts suggest if they say
-    nothing.
-
-    Raises:
-        ValueError: a tau or an alpha is said that no word would heed.
-    """
-    said: list[Edit] = [Refine(alpha)] if args.refine else []
-    said += [Swap(word, other, alpha) for word, other in args.swap]
-    if "tau" not in args:  # a sweep, whose own alpha is that of every word
-        said += [Preserve(word, alpha) for word in args.preserve]
-    else:
-        if args.preserve and not said:
-            if args.tau is not None:
-                raise ValueError("--preserve alone holds at every step, whatever --tau: give --alpha WORD=TAU instead")
-            taken = {column for word in args.preserve for column in columns(target, word)}
-            if idle := [word for word in alpha.words if not taken.intersection(columns(target, word))]:
-                raise ValueError(f"--alpha {idle[0]} times nothing: --preserve alone takes no other word's attention")
-        said += [Preserve(word, Alpha(0.0, alpha.words)) for word in args.preserve]
-    return reduce(add, said) if said else Edit.between(source, target, alpha)
-
-
-def edit_of(args: argparse.Namespace, source: Tokens, target: Tokens, alpha: Alpha) -> Edit:
-    """The edit of one target."""
-    edit = reduce(add, args.reweight, claims_of(args, source, target, alpha))
-    return edit + Renormalise() if args.renormalise else edit
-
-
-def alpha_of(args: argparse.Namespace) -> Alpha:
-    """Raises ValueError for a word with two times."""
-    words = [word for word, _ in args.alpha]
-    if twice := sorted({word for word in words if words.count(word) > 1}):
-        raise ValueError(f"--alpha has two times for {twice[0]!r}: give it one")
-    return Alpha(Alpha().tau if args.tau is None else args.tau, dict(args.alpha))
-
-
-def blend_of(args: argparse.Namespace) -> Blend:
-    """Raises ValueError for a start of nothing."""
-    if args.blend_from is None:
-        return Blend()
-    if args.blend is None and not args.mask:
-        raise ValueError("--blend-from says when --blend or --mask begins to hold: give one of them too")
-    return Blend(start=args.blend_from)
-
-
-def region_of(args: argparse.Namespace) -> Region | None:
-    """Where targets may differ from the source; None is everywhere.
-
-    Raises:
-        ValueError: no word to keep.
-    """
-    if args.blend is None:
-        return None
-    chosen = [word.strip() for word in args.blend.split(",") if word.strip()]
-    keep = tuple(word for word in chosen if not word.startswith("-"))
-    if not keep:
-        raise ValueError(f"--blend needs at least one word whose region changes: --blend {','.join(['WORD', *chosen])}")
-    return Region(keep, tuple(word.removeprefix("-") for word in chosen if word.startswith("-")))
-
-
-def self_injection_of(args: argparse.Namespace, model: LatentDiffusion) -> SelfInjection:
-    """Raises ValueError for layers that the model has none of."""
-    side = layout_side(model) if args.self_side is None else args.self_side
-    layers = Layers(side, args.layers)
-    there = sides(model, args.layers)
-    if not there:
-        raise ValueError(f"{model.config.name} has no attention in --layers {','.join(args.layers)}: give others too")
-    if side < min(there):
-        have = ", ".join(map(str, there))
-        raise ValueError(
-            f"--self-side {side} leaves no self-attention to inject, layers there have {have} positions a side: give "
-            "one of these, or --self-until 1.0 to inject none"
-        )
-    return SelfInjection(args.self_until, layers)
-
-
-def sampling_of(args: argparse.Namespace) -> Sampling:
-    """How to sample, as far as the command has options for it."""
-    return Sampling(**{f.name: getattr(args, f.name) for f in fields(Sampling) if f.name in args})
-
-
-def call_of(args: argparse.Namespace, model: LatentDiffusion) -> Call:
-    """The whole call. Raises ValueError for what does not fit the prompts, or a mask that does not fit the picture."""
-    source, *tokens = map(model.tokenizer.encode, (args.source, *args.targets))
-    where = region_of(args)
-    if args.mask:
-        if where:
-            raise ValueError("--blend and --mask both say where targets may differ: give one of them")
-        where = read_mask(args.mask, model.latent_shape[1:], model.config.autoencoder.factor)
-    alpha = alpha_of(args)
-    targets = (Target.of(prompt, edit_of(args, source, y, alpha), where) for prompt, y in zip(args.targets, tokens))
-    return Call(
-        args.source,
-        tuple(targets),
-        self_injection_of(args, model),
-        Layers(places=args.layers),
-        blend_of(args),
-        sampling_of(args),
-        args.model,
-        not args.no_ema,
-        args.parameterisation,
     )

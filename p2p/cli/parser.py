@@ -3,11 +3,10 @@
 import argparse
 from pathlib import Path
 
-from ldm.samplers import SAMPLERS
 from p2p import __version__
-from p2p.cli import commands
 from p2p.cli.hints import Parser
 from p2p.cli.options import (
+    DEFAULTS,
     add_claims,
     add_maps,
     add_places,
@@ -19,7 +18,6 @@ from p2p.cli.options import (
     finite,
 )
 from weights.checkpoints import CHECKPOINTS
-from weights.load import DTYPES, SHIPPED
 
 DESCRIPTION = """\
 Make a picture from a prompt, edit it by editing the prompt, and see where each word looked.
@@ -37,8 +35,8 @@ Make a picture from a prompt, edit it by editing the prompt, and see where each 
   p2p download sd15
   p2p edit "a photo of a cat" "a photo of a dog" --model sd15 --steps 50 --guidance 7.5 -o sd.png
 """
-MODEL = f"""\
-{", ".join(SHIPPED)}, which ships; a public checkpoint by name, downloaded on first use (see `p2p download --help`); a
+MODEL = """\
+stickers, which ships; a public checkpoint by name, downloaded on first use (see `p2p download --help`); a
 diffusers folder; a CompVis file (.safetensors or .ckpt); or PRESET=FILE for a file that could be of several models.
 Stable Diffusion likes 50 steps and a guidance of 7.5, sd-turbo 4 steps and a guidance of 1. Default %(default)s"""
 SAMPLER = """\
@@ -46,6 +44,10 @@ how a step is made of what the network says: ddim follows its latest word in a s
 own, one network call more than steps) and dpm++ also look back, and need fewer steps; ddpm adds fresh noise at every
 step, and needs more of them; euler is ddim by its other name, and ends at the clean latent even where the model's
 settings let ddim stop a step short. Default %(default)s"""
+# as ldm.samplers, weights.load and p2p.cli.commands have them, which import torch
+SAMPLERS = ("ddim", "ddpm", "plms", "dpm++", "euler")
+DTYPES = ("float32", "bfloat16", "float16")
+ATTENTION = ("word", "step", "layer", "component")
 BY = """\
 what to show beside the image. word: where each word is looked at, over all steps. step: the same at eight of the steps.
 layer: the same in each part and at each resolution of the UNet. component: what self-attention sees, words aside, as
@@ -53,29 +55,29 @@ its principal components: positions of one colour look at the same places. Defau
 FIGURES = {  # of an edit, and of experiments: what makes each, what it shows, and which options of an edit it uses
     "show": {
         "mapper": (
-            commands.matrices,
+            "matrices",
             "the mapper M, and P_t and Q_t wherever they change, as heat maps with tokens",
             (add_times, add_claims, add_weights),
         ),
         "schedule": (
-            commands.schedule,
+            "schedule",
             "when each token uses the source's attention, as a timeline",
             (add_times, add_claims, add_self_times),
         ),
     },
     "sweep": {
         "tau": (
-            commands.sweep_tau,
+            "sweep_tau",
             "cross-attention injected from never to always: what each tau keeps and follows",
             (add_swept_claims, add_weights),
         ),
         "window": (
-            commands.sweep_window,
+            "sweep_window",
             "cross-attention injected in one window of the steps at a time, and what each keeps",
             (add_swept_claims, add_weights),
         ),
         "word": (
-            commands.sweep_word,
+            "sweep_word",
             "the cross-attention of all words injected, of one word alone, and of none",
             (add_times,),
         ),
@@ -88,12 +90,14 @@ def parser() -> argparse.ArgumentParser:
     output.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.png", help="where the picture goes")
     machine = argparse.ArgumentParser(add_help=False)
     machine.add_argument(
-        "--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto: a GPU if there is one (default %(default)s)"
+        "--device",
+        default=DEFAULTS["device"],
+        help="cpu, cuda, cuda:1, mps, or auto: a GPU if there is one (default %(default)s)",
     )
     machine.add_argument(
         "--dtype",
         choices=DTYPES,
-        default="float32",
+        default=DEFAULTS["dtype"],
         help="float16 halves a GPU's memory and time (default %(default)s)",
     )
     machine.add_argument("--no-ema", action="store_true", help="of a file with both, take the weights not averaged")
@@ -103,24 +107,29 @@ def parser() -> argparse.ArgumentParser:
         help="what the UNet predicts, of a file that does not show it (default: as the model's files say, else eps)",
     )
     visited = argparse.ArgumentParser(add_help=False, parents=[output, machine])
-    visited.add_argument("--model", default="stickers", help=MODEL)
-    visited.add_argument("--steps", type=int, default=30, help="from noise to picture, at most T (default %(default)s)")
-    visited.add_argument("--sampler", choices=SAMPLERS, default="ddim", help=SAMPLER)
+    visited.add_argument("--model", default=DEFAULTS["model"], help=MODEL)
+    visited.add_argument(
+        "--steps", type=int, default=DEFAULTS["steps"], help="from noise to picture, at most T (default %(default)s)"
+    )
+    visited.add_argument("--sampler", choices=SAMPLERS, default=DEFAULTS["sampler"], help=SAMPLER)
     common = argparse.ArgumentParser(add_help=False, parents=[visited])
     common.add_argument(
-        "--seed", type=int, default=0, help="of the noise; the same seed gives the same picture (default %(default)s)"
+        "--seed",
+        type=int,
+        default=DEFAULTS["seed"],
+        help="of the noise; the same seed gives the same picture (default %(default)s)",
     )
     common.add_argument(
         "--guidance",
         type=finite,
-        default=4.0,
+        default=DEFAULTS["guidance"],
         metavar="W",
         help="how strongly to follow the prompt; 1 is no guidance (default %(default)s)",
     )
     common.add_argument(
         "--eta",
         type=finite,
-        default=0.0,
+        default=DEFAULTS["eta"],
         help="noise that each step of ddim adds, 0 (none, the default) to 1 (as ddpm)",
     )
 
@@ -131,7 +140,7 @@ def parser() -> argparse.ArgumentParser:
     generate = subcommands.add_parser("generate", parents=[common], help="a picture from a prompt")
     generate.add_argument("prompt")
     add_views(generate, compared=False)
-    generate.set_defaults(make=commands.generate)
+    generate.set_defaults(make="generate")
 
     edit = subcommands.add_parser(
         "edit",
@@ -183,9 +192,9 @@ def parser() -> argparse.ArgumentParser:
         "attention", parents=[common], help="a picture and what its attention sees: the map of each word, and more"
     )
     attention.add_argument("prompt")
-    attention.add_argument("--by", choices=commands.ATTENTION, default="word", help=BY)
+    attention.add_argument("--by", choices=ATTENTION, default="word", help=BY)
     add_maps(attention)
-    attention.set_defaults(make=commands.attention)
+    attention.set_defaults(make="attention")
 
     show = subcommands.add_parser("show", help="figures of an edit itself")
     sweep = subcommands.add_parser("sweep", help="experiments: one edit made in many ways, and measured")

@@ -16,7 +16,7 @@ from p2p.alpha import Alpha, Step, Time, Window
 from p2p.edits import Edit, Matrices, Preserve, Refine, Reweight, Swap, used
 from p2p.experiments.sweeps import SLIDING, TAUS
 from p2p.inject import Injection, Layers, explicit, folded
-from p2p.mapper import Merge, align, mapper
+from p2p.mappers import Merge, align, mapper
 from p2p.masks import composite
 
 Example = dict[str, float | int | list | Tensor]

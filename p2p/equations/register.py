@@ -309,13 +309,13 @@ PROMPT_TO_PROMPT = (
         "P6",
         "The mapper",
         r"\hat A = A M, \quad M \in \mathbb{R}^{m \times m^\ast}",
-        "p2p.mapper.mapper",
+        "p2p.mappers.mapper",
     ),
     Formula(
         "P7",
         "Orange becomes big tabby",
         r"M = \begin{pmatrix} .5 & .5 & 0 & 0 \cr 0 & 0 & 1 & 0 \cr 0 & 0 & 0 & 1 \end{pmatrix}",
-        "p2p.mapper.mapper",
+        "p2p.mappers.mapper",
         note=r"Rows sum to 1, so rows of $\hat A$ stay distributions. The way back adds the columns, or averages them "
         "(`mean`).",
     ),
@@ -323,7 +323,7 @@ PROMPT_TO_PROMPT = (
         "P8",
         "One word, several tokens",
         r"\sum_j M_{ij} = 1",
-        "p2p.mapper.mapper",
+        "p2p.mappers.mapper",
         note="Words after a swapped one map to themselves; padding never receives a word's attention.",
     ),
     Formula(

@@ -13,6 +13,7 @@ from p2p.alpha import Step, Window
 from p2p.experiments.sweeps import Sweep
 from p2p.figures.sweep_plots import name
 from p2p.maps import MapHistory
+from p2p.result import maps_of
 
 
 def save_maps(path: Path, histories: Sequence[MapHistory], states: Sequence[State], side: int) -> None:
@@ -43,10 +44,8 @@ def save_maps(path: Path, histories: Sequence[MapHistory], states: Sequence[Stat
         "map_times": np.array(histories[0].times),
     }
     for i, history in enumerate(histories):
-        groups = history.at_side(side)
-        steps = [history.mean(groups, [t]) for t in history.times]
-        arrays[f"words_{i}"] = np.array(list(history.words))
-        arrays[f"maps_{i}"] = np.stack([np.stack([m.numpy() for m in maps.values()]) for maps in steps])
+        maps = maps_of(history, side)
+        arrays[f"words_{i}"], arrays[f"maps_{i}"] = np.array(maps.words), maps.A
     with path.open("wb") as file:  # given a path, numpy would add an extension
         np.savez_compressed(file, **arrays)
 

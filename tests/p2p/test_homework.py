@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from ldm.config import PRESETS
 from ldm.tokenizer import CLIPTokenizer, Tokens
-from p2p.mapper import align, mapper
+from p2p.mappers import align, mapper
 from p2p.words import columns
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from p2p.edits import Edit, Swap
-from p2p.mapper import Run, align, aligned_columns, mapper
+from p2p.mappers import Run, align, aligned_columns, mapper
 from p2p.words import names, words
 from weights.training.world import COLOURS, NOUNS, PLACES
 

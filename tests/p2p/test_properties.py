@@ -10,7 +10,7 @@ from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Step, Window
 from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
-from p2p.mapper import align, aligned_columns, mapper
+from p2p.mappers import align, aligned_columns, mapper
 from p2p.words import columns, names
 from weights.training.world import COLOURS, NOUNS
 

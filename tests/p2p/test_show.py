@@ -13,7 +13,7 @@ from p2p.edits import Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.experiments.self_attention_pca import Components
 from p2p.experiments.sweeps import Preservation, Sweep
 from p2p.figures import edit_matrices, sheets, sweep_plots
-from p2p.mapper import align, mapper
+from p2p.mappers import align, mapper
 from p2p.maps import MapHistory
 
 CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"

@@ -66,7 +66,7 @@ LONG = "x" * 252
     ],
 )
 def test_a_file_that_cannot_be_is_refused_before_the_model_is_read(p2p, monkeypatch, command, option, ending, folder):
-    monkeypatch.setattr("p2p.cli.main.load", lambda *_, **__: pytest.fail("work began"))
+    monkeypatch.setattr("p2p.cli.run.load", lambda *_, **__: pytest.fail("work began"))
     name = f"{LONG}{ending}" if folder == "." else f"/proc/x{ending}"  # 256 bytes and more
     with pytest.raises(SystemExit, match=f"^p2p: error: could not write {name}: "):
         p2p(*command, option, name)

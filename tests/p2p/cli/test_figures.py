@@ -9,6 +9,7 @@ from PIL import Image
 
 from cli.conftest import CAT, DOG, picture
 from p2p.alpha import Alpha
+from p2p.cli import commands
 from p2p.cli.parser import parser
 from p2p.figures import edit_matrices
 
@@ -132,7 +133,7 @@ def drawn(tiny, monkeypatch):
         prompts = ("a photo of a red cat on the grass", "a photo of a blue dog on the grass")
         word = ("--word", "grass") if figure == "sweep word" else ()
         args = parser().parse_args([*figure.split(), *prompts, *word, "--steps", "10", *options, "-o", "x.png"])
-        args.make(tiny, args)
+        getattr(commands, args.make)(tiny, args)
         return seen.pop()
 
     return call

@@ -193,7 +193,7 @@ def test_a_picture_made_again_names_the_model_that_made_it(p2p, folder, tmp_path
 @pytest.mark.parametrize(("first", "then"), [((), ()), (("--no-ema",), ()), ((), ("--no-ema",))])
 def test_which_weights_made_a_picture_is_kept_and_they_make_it_again(p2p, monkeypatch, first, then):
     taken = []
-    monkeypatch.setattr("p2p.cli.main.load", lambda *args, ema, **kw: taken.append(ema) or load(*args, ema=ema, **kw))
+    monkeypatch.setattr("p2p.cli.run.load", lambda *args, ema, **kw: taken.append(ema) or load(*args, ema=ema, **kw))
     p2p("edit", CAT, DOG, "--steps", "1", *first, "-o", "e.png")
     p2p("replay", "e.png", *then, "-o", "again.png")
     averaged = [not first, not (first or then)]
@@ -207,7 +207,7 @@ def test_what_the_unet_predicts_is_kept_in_a_saved_call(p2p, monkeypatch, first,
     how = lambda *args, parameterisation, **kw: (
         taken.append(parameterisation) or load(*args, parameterisation=parameterisation, **kw)
     )
-    monkeypatch.setattr("p2p.cli.main.load", how)
+    monkeypatch.setattr("p2p.cli.run.load", how)
     p2p("edit", CAT, DOG, "--steps", "1", "--parameterisation", first, "-o", "e.png")
     p2p("replay", "e.png", *(x for p in then for x in ("--parameterisation", p)), "-o", "again.png")
     assert taken == list(used)
@@ -230,7 +230,7 @@ def test_the_model_that_a_file_asks_for_is_said_before_it_is_loaded(p2p, monkeyp
     def load(name, *_, **__):
         raise ValueError(f"would load {name}")
 
-    monkeypatch.setattr("p2p.cli.main.load", load)
+    monkeypatch.setattr("p2p.cli.run.load", load)
     monkeypatch.setattr(sys, "argv", ["p2p", "replay", "s.json", "-o", "x.png"])
     capsys.readouterr()
     with pytest.raises(SystemExit, match="would load sd15"):

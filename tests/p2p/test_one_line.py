@@ -1,0 +1,286 @@
+"""`p2p.edit` and what stands beside it: the command line's options as keywords, and what comes back."""
+
+import argparse
+import inspect
+import io
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from model_files import save_model
+from PIL import Image
+
+import ldm
+import p2p
+from ldm.samplers import SAMPLERS
+from p2p.__main__ import main
+from p2p.api import DEFAULTS
+from p2p.call import Blend, Sampling
+from p2p.cli import parser as parsers
+from p2p.cli.options import SCALES
+from p2p.maps import SPECIAL, Scale
+from weights.load import DTYPES, SHIPPED
+
+CAT, DOG = "a photo of a cat on the grass", "a photo of a dog on the grass"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def model(tiny, tmp_path_factory) -> str:
+    """The random model as a folder."""
+    return str(save_model(tiny, tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """Call the command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["p2p", *args])
+        main()
+
+    return call
+
+
+def command_of(name: str) -> argparse.ArgumentParser:
+    top = parsers.parser()
+    (commands,) = (action for action in top._actions if action.dest == "command")
+    return commands.choices[name]
+
+
+@pytest.mark.parametrize("name", ["edit", "replay", "generate"])
+def test_every_option_of_the_command_line_is_a_keyword_with_its_default(name):
+    """`--help` aside; and the other way round every keyword is an option, but for `edits`, which are Python's."""
+    listed = lambda default: list(default) if isinstance(default, tuple) else default
+    actions = {action.dest: action for action in command_of(name)._actions if action.dest != "help"}
+    keywords = inspect.signature(getattr(p2p, name)).parameters
+    assert actions.keys() == keywords.keys() - {"edits", "unknown"}
+    options = {dest for dest, action in actions.items() if action.option_strings}
+    assert len(options) > 8
+    assert {dest: listed(actions[dest].default) for dest in options} == {
+        dest: listed(keywords[dest].default) for dest in options
+    }
+
+
+def test_the_names_that_the_parser_lists_are_those_there_are():
+    """It lists them itself, so that its help needs no torch."""
+    assert list(SAMPLERS) == list(parsers.SAMPLERS) and list(DTYPES) == list(parsers.DTYPES)
+    assert get_args(Scale) == SCALES and f"{', '.join(SHIPPED)}, which ships" in parsers.MODEL
+
+
+def test_what_is_not_said_is_what_a_call_has_by_default(tiny):
+    result = p2p.edit(CAT, DOG, model=tiny, steps=1)
+    encode, side = tiny.tokenizer.encode, p2p.layout_side(tiny)
+    target = p2p.Target.of(DOG, p2p.Edit.between(encode(CAT), encode(DOG)))
+    injection = p2p.SelfInjection(layers=p2p.Layers(side=side))
+    assert result.call == p2p.Call(CAT, (target,), injection, sampling=Sampling(steps=1), model=tiny.config.name)
+    assert (Sampling().steps, SHIPPED.keys()) == (DEFAULTS["steps"], {DEFAULTS["model"]})
+    by_dest = {action.dest: action.help for action in command_of("edit")._actions}
+    assert f"(default {Blend().start})" in by_dest["blend_from"] and f"Default {p2p.Alpha().tau}" in by_dest["tau"]
+
+
+OPTIONS = (  # of the command line, and the same as keywords
+    ([], {}),
+    (
+        ["--swap", "cat=dog", "--preserve", "grass", "--reweight", "grass=2", "--alpha", "dog=0.5", "--tau", "0.3"],
+        dict(
+            swap={"cat": "dog"},
+            preserve="grass",
+            reweight={"grass": np.float32(2)},
+            alpha={"dog": np.float64(0.5)},
+            tau=0.3,
+        ),
+    ),
+    (
+        ["--blend", "dog,-grass", "--blend-from", "t=900", "--self-until", "1:0.5", "--self-side", "8"],
+        dict(blend=["dog", "-grass"], blend_from=p2p.Step(900), self_until=p2p.Window(0.5, 1.0), self_side=8),
+    ),
+    (
+        ["--refine", "--renormalise", "--layers", "down,up", "--sampler", "plms", "--guidance", "2"],
+        dict(refine=True, renormalise=True, layers=["down", "up"], sampler="plms", guidance=2),
+    ),
+    (
+        ["--swap", "cat=dog", "--reweight", "dog=3@0.5"],
+        dict(edits=p2p.Swap("cat", "dog") + p2p.Reweight("dog", 3.0, 0.5)),
+    ),
+    (["--eta", "0.5", "--seed", "7", "--upscale", "2"], dict(eta=0.5, seed=np.int64(7), upscale=2)),
+    (["--compare", "--scale", "shared"], dict(compare=True, scale="shared")),
+    (["--seeds", "2"], dict(seeds=2)),
+)
+
+
+@pytest.mark.machine
+@pytest.mark.parametrize(("options", "keywords"), OPTIONS, ids=lambda x: "".join(x[:1]) if isinstance(x, list) else "")
+def test_the_image_is_the_command_lines_to_the_bit(model, command, options, keywords):
+    command("edit", CAT, DOG, "--model", model, "--steps", "3", *options, "-o", "line.png", "--save", "line.json")
+    result = p2p.edit(CAT, DOG, model=Path(model), steps=3, **keywords)
+    assert result.call == p2p.Call.from_json(Path("line.json").read_bytes())
+    shown = Image.open(io.BytesIO(result._repr_png_()))
+    assert shown.tobytes() == Image.open("line.png").tobytes() == result.image.tobytes()
+
+
+@pytest.mark.machine
+def test_the_shipped_model_edits_in_one_line_as_the_command_line(command):
+    result = p2p.edit(CAT, DOG, seed=7, steps=2)
+    command("edit", CAT, DOG, "--seed", "7", "--steps", "2", "-o", "line.png")
+    assert Image.open(io.BytesIO(result._repr_png_())).tobytes() == Image.open("line.png").tobytes()
+
+
+def test_a_result_has_the_source_beside_its_targets(tiny):
+    bicycle = "a photo of a bicycle on the grass"
+    result = p2p.edit(CAT, DOG, bicycle, model=tiny, steps=2)
+    assert len(result.targets) == 2 and [state.t for state in result.states] == [500, 0]
+    shown = np.asarray(Image.open(io.BytesIO(result._repr_png_())))
+    assert (shown == np.concatenate([np.asarray(image) for image in (result.source, *result.targets)], axis=1)).all()
+    assert (result.images == tiny.decode(result.states[-1].z_t)).all()
+    assert all(repr(prompt) in repr(result) for prompt in (CAT, DOG, bicycle))
+
+
+def test_maps_have_the_words_on_an_axis_and_leave_the_images(tiny):
+    result = p2p.edit(CAT, DOG, model=tiny, steps=2)
+    before = result.images.copy()
+    source, target = result.maps
+    words = ("a#1", "photo", "of", "a#2", "cat", "on", "the", "grass", SPECIAL)
+    assert source.words == words and target.words == (*words[:4], "dog", *words[5:])
+    side = p2p.layout_side(tiny)
+    assert source.A.shape == (2, len(words), side, side) and source.times == (1000, 500)
+    # sums of a few hundred float32 numbers
+    torch.testing.assert_close(torch.tensor(source.A.sum(axis=1)), torch.ones(2, side, side), atol=1e-5, rtol=0)
+    assert (target["dog"] == target.A[:, 4].mean(axis=0)).all()
+    assert (result.images == before).all() and result.maps is result.maps
+    # both steps lie in tau's window, where the dog has the cat's attention, of maps built by the explicit engine
+    assert (source["cat"] == target["dog"]).all() and not (source["cat"] == source["grass"]).all()
+    with pytest.raises(ValueError, match=r"has no word 'horse'\. Its words are: a"):
+        source["horse"]
+    with pytest.raises(ValueError, match="'a'"):
+        source["a"]
+
+
+def test_maps_that_were_recorded_are_not_made_again(tiny, monkeypatch, tmp_path):
+    result = p2p.edit(CAT, DOG, model=tiny, steps=1, save_maps=tmp_path / "m.npz")
+    monkeypatch.setattr("p2p.result.edited", lambda *_, **__: pytest.fail("the call ran again"))
+    saved = np.load(tmp_path / "m.npz")
+    assert all((saved[f"maps_{i}"] == maps.A).all() for i, maps in enumerate(result.maps))
+
+
+@pytest.mark.machine
+def test_a_call_is_replayed_from_memory_from_its_file_and_from_its_image(tiny, tmp_path):
+    image, file = tmp_path / "e.png", str(tmp_path / "c.json")
+    result = p2p.edit(CAT, DOG, model=tiny, steps=2, mask=np.eye(16) > 0, output=image, save=file)
+    assert p2p.Call.from_json(result.call.to_json()) == result.call
+    for saved in (result.call, file, image):
+        again = p2p.replay(saved, model=tiny)
+        assert again.call == result.call and (again.images == result.images).all()
+    assert np.array_equal(np.asarray(Image.open(image)), np.asarray(result.image))
+    with pytest.raises(ValueError, match=r"the call was made by the model 'tiny', .*: give model$"):
+        p2p.replay(result.call)
+
+
+@pytest.mark.machine
+def test_generate_is_the_command_lines(model, command):
+    command("generate", CAT, "--model", model, "--steps", "2", "--seed", "3", "-o", "line.png")
+    image = p2p.generate(CAT, model=model, steps=2, seed=3, output="one.png")
+    assert image.tobytes() == Image.open("line.png").tobytes() == Image.open("one.png").tobytes()
+    made, line = (json.loads(Image.open(name).text["p2p"]) for name in ("one.png", "line.png"))
+    assert made == line
+
+
+def test_a_mask_is_drawn_by_an_array_of_the_images_size_or_the_latents(tiny):
+    small = np.eye(16, dtype=bool)
+    masks = [
+        p2p.edit(CAT, DOG, model=tiny, steps=1, mask=mask).call.targets[0].mask
+        for mask in (small, small.repeat(2, 0).repeat(2, 1).astype(np.float32), torch.tensor(small))
+    ]
+    assert masks[0] == masks[1] == masks[2] == tuple("0" * i + "1" + "0" * (15 - i) for i in range(16))
+
+
+REFUSED = (
+    (
+        dict(gudance=3),
+        TypeError,
+        r"p2p.edit has no keyword 'gudance': did you mean 'guidance'\? Its",
+    ),
+    (dict(zzz=3), TypeError, r"no keyword 'zzz'\. Its"),
+    (dict(swap=("cat", "dog")), ValueError, "swap must be a dict by word, such as {'cat': 'dog'}, got"),
+    (dict(reweight=3), ValueError, "reweight must be a dict by word, such as {'fog': 3}"),
+    (dict(blend=3), ValueError, "blend must be a string or a list of strings, got 3"),
+    (dict(blend="-dog"), ValueError, "blend needs at least one word"),
+    (dict(blend_from=0.3), ValueError, "^blend_from says when blend or mask begins to hold"),
+    (dict(self_side=1), ValueError, "^self_side 1 leaves .* or self_until 1.0"),
+    (dict(edits=p2p.Refine(), tau=0.0), ValueError, "leave out tau"),
+    (dict(edits=[p2p.Refine()] * 2), ValueError, "1 targets and 2 edits"),
+    (dict(edits="swap"), ValueError, "edits must be an edit such as"),
+    (dict(compare=True, seeds=2), ValueError, "compare and seeds are two ways"),
+    (dict(upscale=17), ValueError, r"upscale must lie in 1\.\.16"),
+    (dict(compare="yes"), ValueError, "compare must be a boolean"),
+    (dict(output=3), ValueError, "output must be a path, got 3"),
+    (dict(output="e.jpg"), ValueError, r"must be a \.png file"),
+    (
+        dict(mask=np.eye(7)),
+        ValueError,
+        r"an array \(7, 7\); it must have the picture's size",
+    ),
+    (dict(mask=255 * np.eye(16)), ValueError, "divide one of bytes by 255"),
+    (dict(device="cpu"), ValueError, "device is of a model that is to be loaded"),
+    (dict(model=3), ValueError, "model must be a name, a path or a model"),
+    (dict(tau=200), ValueError, r"a time step is Step\(t\)"),
+)
+
+
+@pytest.mark.parametrize(("keywords", "kind", "message"), REFUSED)
+def test_a_wrong_keyword_is_refused_before_anything_is_sampled(tiny, monkeypatch, keywords, kind, message):
+    monkeypatch.setattr(type(tiny), "predict", lambda *_: pytest.fail("the network was called"))
+    with pytest.raises(kind, match=message):
+        p2p.edit(CAT, DOG, **dict(model=tiny) | keywords)
+
+
+@pytest.mark.parametrize(("targets", "message"), [(([DOG],), "one after the other"), ((), "at least one target")])
+def test_targets_are_given_one_after_the_other(tiny, targets, message):
+    with pytest.raises(ValueError, match=message):
+        p2p.edit(CAT, *targets, model=tiny)
+
+
+def test_a_file_to_replay_is_a_path_or_a_call():
+    with pytest.raises(ValueError, match="file must be a path or a call, got 5"):
+        p2p.replay(5)
+
+
+@pytest.mark.parametrize("package", [ldm, p2p])
+def test_every_exported_name_is_there_whatever_was_imported_before(package):
+    """A submodule of that name would take its place once it is imported."""
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    assert len(package.__all__) > 20 and not modules & set(package.__all__)
+    assert all(getattr(package, name) is not None for name in package.__all__)
+    assert set(package.__all__) <= set(dir(package)) and {"__path__", "__all__"} <= set(dir(package))
+    with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'nonsense'"):
+        _ = package.nonsense
+
+
+def test_what_a_lesson_uses_needs_two_imports():
+    M = p2p.mapper(p2p.align(*[p2p.load("stickers").tokenizer.encode(prompt) for prompt in (CAT, DOG)]), 77)
+    assert M.shape == (77, 77)
+    assert ldm.Schedule().alpha_bar[0] == 1 and ldm.Schedule().config == ldm.ScheduleConfig()
+    assert ldm.attention_map(torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 3, 4)).shape == (1, 1, 2, 3)
+
+
+@pytest.mark.parametrize("args", [["--help"], ["edit", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(args):
+    program = (
+        "import sys; from p2p.__main__ import main; sys.argv = ['p2p', *sys.argv[1:]]\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *args], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    loaded = set(done.stderr.split())
+    assert done.stdout and "p2p.api" in loaded
+    assert not loaded & {"torch", "numpy", "matplotlib", "pydantic", "PIL", "tqdm", "huggingface_hub"}
