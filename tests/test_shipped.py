@@ -106,7 +106,7 @@ def test_images_of_the_pages_are_there_wide_and_described():
         assert len(text.split()) > 8, (page, path)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "which-edit"], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_of_the_pages_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
         assert link.startswith("https://") or (page.parent / link).exists(), link

@@ -1,4 +1,4 @@
-"""A config's parts: which class makes each, and the shapes of its parameters."""
+"""The parts of a model: the class of each, and the shapes of its parameters."""
 
 from collections.abc import Callable
 from functools import cache
@@ -25,20 +25,20 @@ CLASSES: dict[type, Callable[..., nn.Module]] = {
 
 
 def parts_of(config: ModelConfig) -> dict[str, PartConfig]:
-    """The configs of a model's parts, by the names they have in `LatentDiffusion`."""
+    """The configs of a model's parts, by their names in `LatentDiffusion`."""
     parts = {"text_encoder": config.text, "unet": config.unet, "autoencoder": config.autoencoder}
     return {name: part for name, part in parts.items() if part is not None}
 
 
 def empty(parts: dict[str, PartConfig]) -> nn.ModuleDict:
-    """Modules without memory, for a file's tensors to become their parameters."""
+    """Create modules on the meta device, whose parameters are then filled from a file."""
     with torch.device("meta"):
         return nn.ModuleDict({name: CLASSES[type(part)](part) for name, part in parts.items()})
 
 
 @cache
 def shapes(part: PartConfig) -> dict[str, tuple[int, ...]]:
-    """Of a part's parameters, by name."""
+    """The shapes of a part's parameters, by name."""
     return {name: tuple(tensor.shape) for name, tensor in empty({"it": part})["it"].state_dict().items()}
 
 

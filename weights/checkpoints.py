@@ -1,11 +1,11 @@
-"""The public checkpoints that can be loaded by name: where they are, under which licence, and which files are fetched.
+"""The public checkpoints that can be loaded by name: repositories, licences, and the files to download.
 
-Each is the smallest full set of a repository's files: one precision, no safety checker, no second format. VQ-f4 and
-VQ-f8 first stages are published as archives outside the hub: give the .ckpt in them instead of a name.
+Each is the smallest complete set of a repository's files: one precision, no safety checker, no second format. The first
+stages VQ-f4 and VQ-f8 are published as archives outside the hub: give the .ckpt in them instead of a name.
 
-A repository is pinned to a commit in public use where one is known. Of sd21-base, sd21, small-sd, tiny-sd, the bk-sdm
-and ldm-celebahq none is known here, so the branch main counts; what is known of their files' sha256 is checked anyway.
-None of the repositories is known to be gated; of one that is, the error says how to be let in.
+A repository is pinned to a commit in public use if one is known. For sd21-base, sd21, small-sd, tiny-sd, the bk-sdm and
+ldm-celebahq none is known here, so the branch main is used; known sha256 of their files are checked anyway. None of the
+repositories is known to be gated; the error for a gated one explains how to get access.
 """
 
 import re
@@ -18,7 +18,7 @@ OPENRAIL = (
     "use is free, but not for the harms that its attachment A lists; whoever passes the model or a derivative on "
     "passes these limits on"
 )
-LICENCES = {  # id -> what it asks of a user, in short
+LICENCES = {  # id -> a summary of its conditions
     "creativeml-openrail-m": OPENRAIL,
     "openrail++": OPENRAIL,
     "stability-ai-community": "for commercial use see https://stability.ai/license",
@@ -29,18 +29,18 @@ LICENCES = {  # id -> what it asks of a user, in short
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model's repository and the files of it that make the model.
+    """A model's repository, and the files to download from it.
 
-    A branch as the revision means: the commit that it names when the checkpoint is first fetched. `mirrors` are tried
-    in turn where the repository is gone, on their branch main, for a commit is one repository's. `sha256` is known of
-    some files from elsewhere than the hub; where it is, a repository with other content is refused, the mirrors
-    included. Only what has it of all its weights may have mirrors.
+    If the revision is a branch, the commit at the first download is used. If the repository is gone, `mirrors` are
+    tried in turn, on their branch main, since commits belong to one repository. `sha256` holds hashes known from
+    sources other than the hub; a repository or mirror with other content is refused. Mirrors require the hashes of all
+    weights.
     """
 
     about: str
     hub: str
     licence: str  # one of LICENCES
-    size: int  # bytes to fetch, less a few kilobytes of JSON; of files never measured, 4 bytes a parameter
+    size: int  # bytes to download, without a few kilobytes of JSON; estimated at 4 bytes per parameter if not measured
     files: tuple[str, ...]
     kind: Literal["model", "autoencoder", "clip", "tokenizer"] = "model"
     revision: str = "main"
@@ -48,7 +48,7 @@ class Checkpoint:
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     def choices(self, file: str) -> tuple[str, ...]:
-        """The names that a file may have: some repositories hold weights as pickles (`.bin`) alone."""
+        """The names that a file may have: some repositories have weights only as pickles (`.bin`)."""
         if file in self.sha256 or not file.endswith(".safetensors"):
             return (file,)
         return file, re.sub(r"\bmodel$", "pytorch_model", file.removesuffix(".safetensors")) + ".bin"
@@ -62,7 +62,7 @@ TEXT, UNET, VAE = (
     "unet/diffusion_pytorch_model.safetensors",
     "vae/diffusion_pytorch_model.safetensors",
 )
-STABLE_DIFFUSION = (  # small files first: what is wrong shows before gigabytes have come
+STABLE_DIFFUSION = (  # small files first, to fail before gigabytes are downloaded
     "model_index.json",
     "scheduler/scheduler_config.json",
     *(f"tokenizer/{file}" for file in CLIP_TOKENIZER),
@@ -81,7 +81,8 @@ TEXT_2_SHA256 = "cce6febb0b6d876ee5eb24af35e27e764eb4f9b1d0b7c026c8c3333d4cfc916
 
 
 def sd1(about: str, hub: str, unet: int, **more) -> Checkpoint:
-    """Of Stable Diffusion 1's parts but for the UNet, of so many bytes. What derives from it keeps its limits."""
+    """A checkpoint with Stable Diffusion 1's parts except the UNet, which has `unet` bytes; derivatives keep its
+    licence."""
     size = CLIP_TOKENIZER_SIZE + TEXT_1_SIZE + VAE_SIZE + unet
     return Checkpoint(about, hub, "creativeml-openrail-m", size, STABLE_DIFFUSION, **more)
 
@@ -106,7 +107,7 @@ CHECKPOINTS = {
     "sd15": sd1(
         "Stable Diffusion 1.5: 1.4, trained further",
         "stable-diffusion-v1-5/stable-diffusion-v1-5",  # the publisher's own was removed in 2024
-        3_438_167_540 - 5,  # the text encoder's header is so much shorter
+        3_438_167_540 - 5,  # the text encoder's header is 5 bytes shorter
         revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
         mirrors=tuple(f"{who}/stable-diffusion-v1-5" for who in ("sd-legacy", "benjamin-paine", "botp")),
         sha256=SD_1_SHA256
@@ -204,7 +205,7 @@ CHECKPOINTS = {
     ),
 }
 
-# what a CompVis file does not have
+# files that a CompVis file lacks
 CHECKPOINTS["clip-tokenizer"] = replace(
     CHECKPOINTS["clip-vit-l"],
     about="The tokenizer of CLIP and of Stable Diffusion 1 and 2, for their single files",
@@ -228,13 +229,13 @@ def names_of(kind: str) -> list[str]:
 
 def fetched(name: str) -> Path:
     """The folder of a public checkpoint, downloaded on first use."""
-    from weights import hub  # its client takes half a second to load, and the shipped model needs none
+    from weights import hub  # importing the hub's client takes half a second, and the included model does not need it
 
     return hub.download(name)
 
 
 def files_of(name: str, folder: Path) -> frozenset[Path]:
-    """The files of a checkpoint's folder that count: those of its table entry, which were verified. The folder is
-    shared, and what other programs leave there beside them nobody has looked at."""
+    """The verified files of a checkpoint's folder: those of its table entry. The folder is shared, and may contain
+    unverified files of other programs."""
     checkpoint = CHECKPOINTS[name]
     return frozenset(folder / choice for file in checkpoint.files for choice in checkpoint.choices(file))

@@ -1,5 +1,5 @@
-"""The contract of loading: every tensor of the files used, every parameter filled, every shape equal; otherwise one
-error that says what does not fit, and nothing is loaded."""
+"""The contract of loading: every tensor of the files is used, every parameter filled, every shape equal; otherwise
+nothing is loaded, and one error lists what does not fit."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ SHOWN = 3  # names, in an error
 
 @dataclass(frozen=True)
 class Misfit:
-    """What does not fit. Missing and misshapen are named as in our model, what is left over as in the file."""
+    """The tensors that do not fit. Missing and misshapen ones have our names, unexpected ones those of the file."""
 
     missing: list[str]
     left_over: list[str]
@@ -29,7 +29,7 @@ class Misfit:
         return len(self.missing) + len(self.left_over) + len(self.misshapen)
 
     def __str__(self) -> str:
-        """How many, and the first few names."""
+        """The number of tensors of each kind, and the first few names."""
         said = {
             "missing": dict.fromkeys(self.missing, ""),
             "left over": dict.fromkeys(self.left_over, ""),
@@ -44,14 +44,14 @@ def _few(names: Mapping[str, str]) -> str:
 
 
 class Piece(NamedTuple):
-    """A file, and what of it goes where: our parameters' full names to the file's."""
+    """A file, and the mapping from our parameters' full names to its names."""
 
     file: TensorFile
     layout: Layout
 
 
 def misfit(wanted: Shapes, pieces: Iterable[Piece], is_dropped: Callable[[str], bool]) -> Misfit:
-    """Compare the shapes of a model with those of files, without reading them; whole numbers have no right shape."""
+    """Compare the shapes of a model with those of files, without reading any tensor; integer tensors never fit."""
     missing, left_over, misshapen, covered = [], [], {}, set()
     for file, layout in pieces:
         covered |= layout.keys()
@@ -69,7 +69,7 @@ def misfit(wanted: Shapes, pieces: Iterable[Piece], is_dropped: Callable[[str], 
 
 
 def picked_shape(source: Source, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of what is picked out of a tensor; its own, where nothing can be."""
+    """The shape of our parameter after picking it out of the file's tensor; the tensor's own if that fails."""
     try:
         return tuple(source.pick(torch.empty(shape, device="meta")).shape)
     except (RuntimeError, IndexError, ValueError):  # einops' own error is a RuntimeError
@@ -77,9 +77,9 @@ def picked_shape(source: Source, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def fill(model: nn.Module, pieces: Iterable[Piece], device: torch.device, dtype: torch.dtype) -> None:
-    """Make the tensors of files the parameters of a model, which `misfit` has found nothing against.
+    """Fill the parameters of a model from files that `misfit` has accepted.
 
-    Each is copied out of its file by itself, to its device and dtype: at no time is a second copy of the model there.
+    Tensors are copied one by one to the device and dtype, so that there is never a second copy of the model in memory.
     """
     as_wanted = dict(device=device, dtype=dtype, copy=True, memory_format=torch.contiguous_format)
     try:

@@ -1,4 +1,4 @@
-"""What a path holds, recognised from its contents: a model of ours, a diffusers folder, or a CompVis file."""
+"""Detects the format of a path from its contents: a model of ours, a diffusers folder, or a CompVis file."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -21,12 +21,12 @@ PART_NAMES = {"unet": "UNet", "vae": "autoencoder (VAE)", "text_encoder": "text 
 
 
 class Opened(NamedTuple):
-    """A checkpoint whose files have been looked at and not yet read."""
+    """A checkpoint whose headers have been read, but not its tensors."""
 
-    what: str  # it is, for people
+    what: str  # a description, for messages
     parts: dict[str, PartConfig]
     pieces: list[Piece]
-    otherwise: Callable[[], dict[str, "Opened"]] = dict  # the same files, taken for other models
+    otherwise: Callable[[], dict[str, "Opened"]] = dict  # the same files, read as other models
 
     def misfit(self) -> Misfit:
         text = self.parts.get("text_encoder")
@@ -34,12 +34,12 @@ class Opened(NamedTuple):
 
 
 def same(a: ModelConfig, b: ModelConfig) -> bool:
-    """Whether they differ in name alone."""
+    """True if the two differ in name only."""
     return (a.image_size, a.schedule, parts_of(a)) == (b.image_size, b.schedule, parts_of(b))
 
 
 def named(part: str, layout: Layout) -> Layout:
-    """With our parameters' names in the whole model rather than in the part."""
+    """Prefix the names of a part's parameters with the part, as in the whole model."""
     return {f"{part}.{name}": source for name, source in layout.items()}
 
 
@@ -48,7 +48,7 @@ def named(part: str, layout: Layout) -> Layout:
 
 
 def own_folder(folder: Path, config: ModelConfig) -> Opened:
-    """A folder that the training here wrote: every tensor under its own name."""
+    """Open a folder written by the training here: every tensor under its own name."""
     parts = parts_of(config)
     layout = {name: Source(name) for name in all_shapes(parts)}
     file = open_tensors(folder / "model.safetensors")
@@ -62,7 +62,7 @@ def own_folder(folder: Path, config: ModelConfig) -> Opened:
 def diffusers_folder(
     folder: Path, config: ModelConfig, dtype: torch.dtype, ema: bool, among: Collection[Path] | None = None
 ) -> Opened:
-    """A file, or several shards, for each part; only of the files `among`, if they are given."""
+    """Open a diffusers folder: a file, or several shards, for each part; only files `among` the given ones, if any."""
     paths = {part: tensor_file(diffusers_json.component(folder, part), dtype, ema, among) for part in parts_of(config)}
     files = {part: open_tensors(path) for part, path in paths.items()}
 
@@ -83,11 +83,11 @@ def diffusers_piece(part: str, config: PartConfig, file: TensorFile) -> Piece:
 
 
 def tensor_file(folder: Path, dtype: torch.dtype, ema: bool = True, among: Collection[Path] | None = None) -> Path:
-    """The file of a component: safetensors before pickles, in half precision where that is wanted and there is one,
-    and the weights that were not averaged where those are wanted; only one `among` these, if they are given.
+    """The file of a component: safetensors before pickles, in half precision if wanted and available, without averaging
+    if wanted; only files `among` the given ones, if any.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such file.
     """
     variants = [".fp16", ""] if dtype in HALF else ["", ".fp16"]
     if not ema:
@@ -114,17 +114,17 @@ def tensor_file(folder: Path, dtype: torch.dtype, ema: bool = True, among: Colle
 def compvis_file(
     path: Path, preset: str | None, ema: bool, parameterisation: str | None = None
 ) -> tuple[Opened, ModelConfig]:
-    """A whole model in one file. Which, follows from the shapes, unless models that differ have the same; where it fits
-    none, the nearest. Of those with SD 2's shapes, sd-turbo's own file is told by its names.
+    """Open a whole model in one file. The shapes identify the model, unless different models share them; if none fits,
+    the nearest is taken. Among those with SD 2's shapes, sd-turbo's own file is identified by its names.
 
     Args:
-        path: of the file; beside it there may be its .yaml.
-        preset: what the file is said to be.
-        ema: take the averaged weights where it has both.
-        parameterisation: what its UNet predicts, which nothing in the file shows.
+        path: of the file; its .yaml may be beside it.
+        preset: the model's name, if given by the user.
+        ema: take the averaged weights if the file has both.
+        parameterisation: what its UNet predicts, which the file does not show.
 
     Raises:
-        ValueError: it is no whole model, or fits several that compute differently.
+        ValueError: it is not a whole model, or fits several that compute differently.
     """
     file = open_tensors(path)
     refuse_file(path, file.shapes)
@@ -162,7 +162,7 @@ def as_compvis(file: TensorFile, name: str, config: ModelConfig, ema: bool) -> O
 
 
 def refuse_incomplete(path: Path, file: TensorFile) -> None:
-    """Raises ValueError, with what to do, if a file has a UNet and not all that belongs to it."""
+    """Raises ValueError, with the remedy, if a file has a UNet but not all other parts of its model."""
     parts = {"model.diffusion_model.": "unet", "first_stage_model.": "vae", "cond_stage_model.": "text_encoder"}
     there = {part for prefix, part in parts.items() if any(name.startswith(prefix) for name in file.shapes)}
     if any(name.startswith(TURBO) for name in file.shapes):

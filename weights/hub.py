@@ -1,9 +1,9 @@
-"""Public checkpoints from the Hugging Face hub, by its own client, and the content of every file verified.
+"""Downloads of public checkpoints from the Hugging Face hub by its own client, with every file's content verified.
 
-The client shows progress, resumes after a dropped connection, and keeps what came in its cache, which other programs
-share; HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean to it. At a file's content it does not look. Here
-each file is hashed once, and noted with its size and time of change, so that gigabytes are not hashed at every load.
-The note guards against accidents: who can write to the cache can write the note.
+The client shows progress, resumes dropped connections, stores files in a cache shared with other programs, and honours
+HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE. It does not check the content of files. Here each file is hashed once, and its
+hash, size and modification time are recorded, so that gigabytes are not hashed at every load. The record protects
+against accidents only: whoever can write to the cache can write the record.
 """
 
 import contextlib
@@ -32,15 +32,15 @@ from ldm.helpers.files import save_atomically
 from weights.checkpoints import CHECKPOINTS, LICENCES, Checkpoint
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # git's name of a file kept in git, else sha256
+HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # git's hash for files stored in git, else sha256
 
 
 class Gone(ValueError):
-    """There is no such repository, or none that may be seen."""
+    """The repository does not exist, or is private."""
 
 
 class Place(NamedTuple):
-    """A repository of a hub that has a checkpoint."""
+    """A repository on a hub that has a checkpoint."""
 
     name: str
     checkpoint: Checkpoint
@@ -51,17 +51,17 @@ class Place(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """Of the client's cache."""
+        """The repository's folder in the client's cache."""
         return self.cache / f"models--{self.repository.replace('/', '--')}"
 
     def is_other(self, file: str, recorded: str) -> bool:
-        """Whether a file of this hash is known not to be the published one."""
+        """True if a file with this hash is known not to be the published one."""
         known = self.checkpoint.sha256.get(file, recorded)
         return len(known) == len(recorded) and known != recorded
 
 
 def places(name: str) -> list[Place]:
-    """Where a checkpoint may be, best first."""
+    """The repositories that may have a checkpoint, best first."""
     if name not in CHECKPOINTS:
         raise ValueError(f"no checkpoint {name!r}: give one of {', '.join(CHECKPOINTS)}")
     checkpoint = CHECKPOINTS[name]
@@ -75,12 +75,12 @@ def places(name: str) -> list[Place]:
 
 
 def local(name: str) -> Path | None:
-    """The folder of a checkpoint if all of it is in the cache, verified; else None. Uses no network.
+    """The folder of a checkpoint if it is complete in the cache, verified; else None. Uses no network.
 
-    Files that other programs fetched into the same cache count too, and are verified here for the first time.
+    Files that other programs downloaded into the same cache count too; they are verified when first used here.
 
     Raises:
-        ValueError: no such checkpoint, or a file whose content is not what it should be.
+        ValueError: no such checkpoint, or a file with wrong content.
     """
     for place in places(name):
         folder, files, lacking = held(place)
@@ -92,10 +92,10 @@ def local(name: str) -> Path | None:
 
 
 def held(place: Place) -> tuple[Path | None, dict[str, str], list[str]]:
-    """The snapshot in the cache, its files with the hash that the hub recorded of each, and the files that it lacks.
+    """The snapshot in the cache, its files with the hashes recorded by the hub, and the missing files.
 
-    The client names a file's content by that hash and links to it; where a system has no links, the note has the hash.
-    A file of neither counts as lacking, and so does one that is known not to be the published one.
+    The client names a file's content by that hash and links to it; on systems without links, our record has the hash. A
+    file with neither counts as missing, and so does one that is known not to be the published one.
     """
     folder, files, lacking = None, {}, []
     for file in place.checkpoint.files:
@@ -118,8 +118,8 @@ def notes_path(folder: Path) -> Path:
 
 
 def notes(folder: Path) -> dict[str, list]:
-    """The hash, size and time of change of a snapshot's files when they were verified. A note that cannot be read is as
-    good as none."""
+    """The recorded hash, size and modification time of a snapshot's verified files. An unreadable record counts as
+    none."""
     try:
         return {
             file: [str(hash), size, time]
@@ -130,14 +130,14 @@ def notes(folder: Path) -> dict[str, list]:
 
 
 def verify(place: Place, folder: Path, file: str, recorded: str) -> None:
-    """Hash a file of a snapshot, unless it was found right before and has not changed since.
+    """Hash a file of a snapshot, unless it was verified before and has not changed since.
 
     Raises:
-        ValueError: the content is not what was recorded, and the file has been removed from the cache; or it could not
+        ValueError: the content differs from the record, and the file has been removed from the cache; or it could not
             be read.
     """
     path, noted = folder / file, notes(folder)
-    # where the published content is known, that is what counts: of a file in git the hub records no sha256
+    # a pinned sha256 has precedence: for a file in git the hub records none
     expected = place.checkpoint.sha256.get(file, recorded)
     now = [expected, path.stat().st_size, path.stat().st_mtime_ns]
     if noted.get(file) == now:
@@ -151,13 +151,13 @@ def verify(place: Place, folder: Path, file: str, recorded: str) -> None:
         except OSError as e:
             raise ValueError(f"{problem}; the file could not be removed from the cache: {e}") from e
         raise ValueError(f"{problem}; the file was removed from the cache: the same command again fetches it afresh")
-    with contextlib.suppress(OSError):  # in a cache that may only be read, files are verified each time
+    with contextlib.suppress(OSError):  # in a read-only cache, files are verified each time
         notes_path(folder).parent.mkdir(exist_ok=True)
         save_atomically(lambda part: part.write_text(json.dumps(noted | {file: now})), notes_path(folder))
 
 
 def digest(path: Path, like: str) -> str:
-    """A file's hash, of the kind of `like`: sha256 of the content, or the name that git gives it."""
+    """A file's hash, of the kind of `like`: sha256 of the content, or git's hash."""
     sha1 = hashlib.sha1(f"blob {path.stat().st_size}\0".encode())
     try:
         with path.open("rb") as file:
@@ -167,7 +167,7 @@ def digest(path: Path, like: str) -> str:
 
 
 def discard(path: Path, cache: Path) -> None:
-    """Remove a file of a snapshot, and the content that it links to if that is the cache's."""
+    """Remove a file of a snapshot, and the content that it links to if that is inside the cache."""
     content = path.resolve()
     path.unlink()
     if content.is_relative_to(cache):
@@ -179,13 +179,12 @@ def discard(path: Path, cache: Path) -> None:
 
 
 def download(name: str) -> Path:
-    """The folder of a checkpoint, fetched unless all of it is in the cache, every file's content verified.
+    """Download a checkpoint, unless it is complete in the cache, verify every file, and return its folder.
 
-    What has come whole stays in the cache when something fails, so the same call again goes on from there.
+    If something fails, complete files stay in the cache, so the same call resumes from there.
 
     Raises:
-        ValueError: there is no such checkpoint, it could not be fetched, or its content is wrong; says which and what
-            to do.
+        ValueError: there is no such checkpoint, it could not be downloaded, or its content is wrong; with the remedy.
     """
     if (folder := local(name)) is not None:
         return folder
@@ -216,7 +215,7 @@ def megabytes(size: int) -> str:
 
 
 def listing(place: Place) -> tuple[str, dict[str, tuple[int, str]]]:
-    """The commit that the revision means, and the size and hash of each file in it, as the hub records them."""
+    """The commit of the revision, and the size and hash of each file in it, as recorded by the hub."""
     revision = place.revision
     with explained(place, f"the list of files of {place.repository}"):
         info = HfApi(endpoint=place.endpoint).model_info(
@@ -230,9 +229,9 @@ def listing(place: Place) -> tuple[str, dict[str, tuple[int, str]]]:
 
 
 def fetch(place: Place, commit: str, listed: dict[str, tuple[int, str]]) -> Path:
-    """All of a checkpoint's files at a commit, downloaded where they are not yet, and verified."""
+    """Download a checkpoint's missing files at a commit, verify all of them, and return the folder."""
     checkpoint, folder = place.checkpoint, place.folder / "snapshots" / commit
-    # only names of our own table are asked for: no name that a server lists becomes a path
+    # only names from our own table are requested: no name from a server becomes a path
     choices = {file: [c for c in checkpoint.choices(file) if c in listed] for file in checkpoint.files}
     if missing := [file for file, found in choices.items() if not found]:
         raise ValueError(f"{place.repository} has no {', '.join(missing)} at {commit}")
@@ -259,7 +258,7 @@ def fetch(place: Place, commit: str, listed: dict[str, tuple[int, str]]) -> Path
         with explained(place, f"{file} of {place.repository}"):
             hf_hub_download(place.repository, file, revision=commit, endpoint=place.endpoint, cache_dir=place.cache)
         verify(place, folder, file, recorded)
-    if commit != place.revision:  # later on the branch means this commit
+    if commit != place.revision:  # from now on the branch means this commit
         with explained(place, "the name of its commit"):
             ref = place.folder / "refs" / place.revision
             ref.parent.mkdir(exist_ok=True)
@@ -281,7 +280,7 @@ def without_network(place: Place) -> str:
 
 @contextlib.contextmanager
 def explained(place: Place, what: str) -> Iterator[None]:
-    """Whatever the client raises, as one ValueError that says what to do."""
+    """Turn the client's exceptions into one ValueError with the remedy."""
     try:
         yield
     except (httpx.HTTPError, OSError, RuntimeError, ValueError, KeyError, TypeError) as e:

@@ -1,8 +1,8 @@
-"""Where each of our parameters lies in a public file.
+"""Key maps: the name of each of our parameters in a public file.
 
-Our names are diffusers' of today, so a diffusers folder needs little: a prefix, and older names of attention. A CompVis
-file numbers its blocks through, keeps the first stage's attention as convolutions and some queries, keys and values as
-one matrix. Both layouts are rules that follow from a config; no list of keys is kept.
+Our names are those of current diffusers, so a diffusers folder needs little: a prefix, and older names of attention. A
+CompVis file numbers its blocks consecutively, stores the first stage's attention as convolutions, and some queries,
+keys and values as one matrix. Both layouts are computed from the config; there is no list of keys.
 """
 
 import re
@@ -22,19 +22,19 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 class Source(NamedTuple):
-    """A tensor of a file, and how ours is picked out of it."""
+    """A tensor of a file, and how to pick our parameter out of it."""
 
     name: str
     pick: Callable[[Tensor], Tensor] = whole
-    instead_of: str | None = None  # another of the file's, which is left over by right
+    instead_of: str | None = None  # another name in the file, which may be ignored
 
 
-Layout = dict[str, Source]  # our parameter's name -> where it lies
+Layout = dict[str, Source]  # our parameter's name -> its source
 
-TURBO = "conditioner.embedders.0.model."  # the prompt model in sd-turbo's file, whose trainer was a later one
-OPEN_CLIP = ("cond_stage_model.model.", TURBO)  # where the prompt model of SD 2 lies
+TURBO = "conditioner.embedders.0.model."  # the text encoder in sd-turbo's file, written by a later trainer
+OPEN_CLIP = ("cond_stage_model.model.", TURBO)  # the text encoder of SD 2
 
-# What files hold beyond a model's parameters, and why it is not read.
+# Tensors in files that are not parameters of the model, and why they are ignored.
 DROPPED = {
     r"(^|\.)position_ids$": "a buffer, 0 1 2 ...",
     r"^(betas|alphas_cumprod(_prev)?|sqrt_\w+|log_one_minus_\w+|posterior_\w+|lvlb_weights)$": "the schedule, computed",
@@ -49,14 +49,14 @@ DROPPED = {
 
 
 def is_dropped(name: str, text: TextConfig | BertConfig | None = None) -> bool:
-    """Whether a tensor is left over by right; `text` is the prompt model's config."""
-    # the prompt of SD 2 is what leaves the last layer but one, so its config has one layer less than its CompVis file
+    """True if a tensor may be ignored; `text` is the text encoder's config."""
+    # SD 2 uses the output of the last layer but one, so its config has one layer less than its CompVis file
     unused = tuple(f"{prefix}transformer.resblocks.{text.layers}." for prefix in OPEN_CLIP) if text else ()
     return name.startswith(unused) or any(re.search(pattern, name) for pattern in DROPPED)
 
 
 def in_diffusers(names: Collection[str], file: Collection[str]) -> Layout:
-    """A part in a diffusers file: `names` as ours, with a prefix and older names of attention where the file has."""
+    """Map a part's `names` to a diffusers file: with a prefix and older names of attention if the file has them."""
     begins = lambda prefix, those: any(name.startswith(prefix) for name in those)
     wrappers = ("text_model.", "model.")
     prefix = next((p for p in wrappers if begins(p, file) and not begins(p, names)), "")
@@ -65,7 +65,7 @@ def in_diffusers(names: Collection[str], file: Collection[str]) -> Layout:
 
 
 def old_attention(name: str) -> str:
-    """Attention without a transformer around it had other names until diffusers 0.15."""
+    """The name until diffusers 0.15 of attention outside a transformer."""
     for ours, old in {"to_q": "query", "to_k": "key", "to_v": "value", r"to_out\.0": "proj_attn"}.items():
         name = re.sub(rf"(attentions\.\d+)\.{ours}\.", rf"\1.{old}.", name)
     return name
@@ -74,13 +74,13 @@ def old_attention(name: str) -> str:
 def in_compvis(
     part: str, config: PartConfig, names: Collection[str], file: Collection[str], ema: bool = True
 ) -> Layout:
-    """A part in a CompVis file.
+    """Map a part's names to a CompVis file.
 
     Args:
         part: "unet", "autoencoder" or "text_encoder".
         config, names: of the part.
-        file: the names that the file holds.
-        ema: take the UNet's averaged weights where the file has them.
+        file: the names in the file.
+        ema: take the UNet's averaged weights if the file has them.
     """
     source = partial(SOURCES[type(config)], config=config)
     averages = part == "unet" and ema and any(name.startswith("model_ema.diffusion_model") for name in file)
@@ -90,7 +90,7 @@ def in_compvis(
         prefixes = PREFIXES[part]
         prefix = next((p for p in prefixes if p + found.name in file), prefixes[0])
         found = found._replace(name=prefix + found.name)
-        if averages:  # all or none: a mixture would be neither
+        if averages:  # all or none: a mixture would be neither model
             averaged = "model_ema." + found.name.removeprefix("model.").replace(".", "")
             found = found._replace(name=averaged, instead_of=found.name)
         layout[name] = found
@@ -99,17 +99,17 @@ def in_compvis(
 
 PREFIXES = {
     "unet": ["model.diffusion_model."],
-    "autoencoder": ["first_stage_model.", ""],  # without, in a first stage's own file
+    "autoencoder": ["first_stage_model.", ""],  # without a prefix in a first stage's own file
     "text_encoder": [
         "cond_stage_model.transformer.text_model.",
-        "cond_stage_model.transformer.",  # as some merged files have it; and BERT
+        "cond_stage_model.transformer.",  # in some merged files, and for BERT
         *OPEN_CLIP,
     ],
 }
 
 
 def renamed(name: str, modules: dict[str, str]) -> str:
-    """The name, with the module that it begins with replaced as the table has it."""
+    """Replace the module that the name begins with, by this table."""
     begins = next((module for module in modules if name.startswith(f"{module}.")), None)
     return modules[begins] + name.removeprefix(begins) if begins else name
 
@@ -136,13 +136,13 @@ ATTENTION = {"group_norm": "norm", "to_out.0": "proj_out"} | dict.fromkeys(
 
 
 def unet_source(name: str, config: UNetConfig) -> Source:
-    """A block of the way down or up is a residual block, its attention and a change of resolution, as far as it has
-    them: 0, 1, 2. Blocks are numbered through the levels."""
+    """The source of a UNet parameter. A block is a residual block, its attention and a change of resolution, as far as
+    it has them, numbered 0, 1, 2; blocks are numbered consecutively across levels."""
     found = re.fullmatch(r"(down|mid|up)_blocks?(?:\.(\d+))?\.(\w+)\.(\d+)\.(.+)", name)
     if not found:
         return Source(renamed(name, UNET))
     way, what, rest = found[1], found[3], found[5]
-    i, j, n = int(found[2] or 0), int(found[4]), config.layers + 1  # blocks of a level up; one of the way down halves
+    i, j, n = int(found[2] or 0), int(found[4]), config.layers + 1  # blocks of a level, with the downsampling
     if what == "downsamplers":
         return Source(f"input_blocks.{n * (i + 1)}.0.{renamed(rest, {'conv': 'op'})}")
     if what == "upsamplers":
@@ -161,18 +161,18 @@ def unet_source(name: str, config: UNetConfig) -> Source:
 
 
 def per_head(tensor: Tensor, which: int, heads: int) -> Tensor:
-    """Queries (0), keys (1) or values (2), out of rows that hold all three of a head before the next head's."""
+    """Queries (0), keys (1) or values (2) of a joint matrix, whose rows hold all three of one head before the next."""
     rows = rearrange(tensor, "(h three d) ... -> three (h d) ...", three=3, h=heads)[which]
     return rows if rows.dim() == 1 else as_matrix(rows)
 
 
 def as_matrix(tensor: Tensor) -> Tensor:
-    """A convolution over single positions is a matrix, and some files already have it as one."""
+    """Convert a 1x1 convolution to a matrix, which some files already have."""
     return tensor.flatten(1)
 
 
 def autoencoder_source(name: str, config: AutoencoderConfig) -> Source:
-    """The decoder's levels are numbered from the last, the one that it runs last is 0."""
+    """The source of a first-stage parameter. The decoder's levels are numbered in reverse: the last to run is 0."""
     found = re.fullmatch(r"(encoder|decoder)\.(down|mid|up)_blocks?(?:\.(\d+))?\.(\w+)\.(\d+)\.(.+)", name)
     if not found:
         return Source(name.replace("conv_norm_out", "norm_out"))
@@ -200,7 +200,8 @@ OPEN_CLIP_NAMES = {
 
 
 def clip_source(name: str, config: TextConfig) -> Source:
-    """SD 1's prompt model is OpenAI's, whose names are ours; SD 2's is OpenCLIP's, which has the exact GELU."""
+    """The source of a CLIP parameter. SD 1's text encoder is OpenAI's, with our names; SD 2's is OpenCLIP's, which has
+    the exact GELU."""
     if config.activation == "quick_gelu":
         return Source(name)
     if name == "embeddings.position_embedding.weight":
@@ -219,7 +220,7 @@ def third(tensor: Tensor, which: int) -> Tensor:
 
 
 BERT = {"embed_tokens": "token_emb", "embed_positions": "pos_emb.emb", "layer_norm": "norm"}
-BERT_LAYER = {  # attention and feed-forward are numbered as layers of their own, each with its norm
+BERT_LAYER = {  # attention and feed-forward are numbered as separate layers, each with its norm
     "self_attn_layer_norm": "{first}.0",
     "self_attn.q_proj": "{first}.1.to_q",
     "self_attn.k_proj": "{first}.1.to_k",

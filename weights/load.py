@@ -1,6 +1,6 @@
-"""From files to a model: the one that ships, a public checkpoint by name, a diffusers folder or a CompVis file.
+"""Loading a model: the included one, a public checkpoint by name, a diffusers folder or a CompVis file.
 
-What a path is gets recognised from what it holds, and is said (to the log, at level INFO).
+The format is detected from the contents and logged, at level INFO.
 """
 
 import logging
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 SHIPPED = {"stickers": Path(__file__).parent / "stickers"}
 SHIPPED_AUTOENCODERS = {"stickers-vq": Path(__file__).parent / "stickers" / "vq.safetensors"}
-KINDS = {  # what each kind is, and who loads it
+KINDS = {  # a description of each kind, and the function that loads it
     "model": ("a model", "weights.load.load"),
     "autoencoder": ("an autoencoder alone", "weights.load.load_autoencoder"),
     "clip": ("a CLIP", "weights.load.load_clip"),
@@ -60,19 +60,19 @@ def load(
     ema: bool = True,
     parameterisation: str | None = None,
 ) -> LatentDiffusion:
-    """A model, ready to use.
+    """Load a model, ready to use.
 
     Args:
-        name: what ships, a public checkpoint by name (downloaded on first use), a folder, a file, or PRESET=FILE for a
-            file that could be of several models. A `Path` is never a name.
-        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for a GPU where there is one.
+        name: the included model, a public checkpoint by name (downloaded on first use), a folder, a file, or
+            PRESET=FILE for a file that could be of several models. A `Path` is never a name.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for a GPU if there is one.
         dtype: of the parameters and of the computation.
-        ema: take the UNet's averaged weights where a file has both.
-        parameterisation: what the UNet predicts [D12], "eps" or "v", where the files do not say or are wrong.
+        ema: take the UNet's averaged weights if a file has both.
+        parameterisation: what the UNet predicts [D12], "eps" or "v", if the files do not state it or are wrong.
 
     Raises:
-        ValueError: no such model, a file of it missing or damaged, tensors that do not fit, or no such device, dtype
-            or parameterisation.
+        ValueError: no such model, a missing or damaged file, tensors that do not fit, or no such device, dtype or
+            parameterisation.
     """
     place, precision = pick_device(device), pick_dtype(dtype)
     if parameterisation not in (None, "eps", "v"):
@@ -103,8 +103,8 @@ def load(
 
 @contextmanager
 def looking(name: str | Path) -> Iterator[None]:
-    """Around questions to the file system: what it refuses, a folder of another user's or too long a name, is a
-    ValueError with the path."""
+    """Turn errors of the file system, such as a folder without permission or a name that is too long, into a ValueError
+    with the path."""
     try:
         yield
     except OSError as e:
@@ -112,19 +112,19 @@ def looking(name: str | Path) -> Iterator[None]:
 
 
 class Found(NamedTuple):
-    """Where a model is."""
+    """The location of a model."""
 
     path: Path
-    preset: str | None = None  # what its file is said to be
-    files: Collection[Path] | None = None  # of a public checkpoint by name, those that were verified
+    preset: str | None = None  # the model's name, if given by the user
+    files: Collection[Path] | None = None  # the verified files of a public checkpoint
 
 
 def find(name: str | Path, kind: str) -> Found:
-    """What a name or path stands for, downloaded if need be. Only a string can be a name.
+    """Resolve a name or path, with a download if needed. Only a string can be a name.
 
     Raises:
-        ValueError: there is no such thing, or it is of another kind.
-        OSError: the file system does not say.
+        ValueError: it does not exist, or is of another kind.
+        OSError: the file system can't be read.
     """
     if isinstance(name, str):
         for ships, its_kind in ((SHIPPED, "model"), (SHIPPED_AUTOENCODERS, "autoencoder")):
@@ -157,7 +157,7 @@ def find(name: str | Path, kind: str) -> Found:
 
 
 def refuse_other_kind(name: str, is_kind: str, kind: str) -> None:
-    """Raises ValueError if what the name stands for is of another kind than wanted."""
+    """Raises ValueError if the named checkpoint is of another kind than wanted."""
     if is_kind != kind:
         (is_what, loader), (what, _) = KINDS[is_kind], KINDS[kind]
         elsewhere = f", which `{loader}` loads" if loader else ""
@@ -165,7 +165,7 @@ def refuse_other_kind(name: str, is_kind: str, kind: str) -> None:
 
 
 def exists(path: Path) -> bool:
-    """As `Path.exists`, but a path that cannot be one, with a NUL, is no path rather than one that is not there."""
+    """`Path.exists`, except that an impossible path, such as one with a NUL, raises ValueError."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -176,7 +176,7 @@ def exists(path: Path) -> bool:
 
 
 def own_config(folder: Path) -> ModelConfig:
-    """Of a folder that the training here wrote. Raises ValueError if it is none."""
+    """The config of a folder written by the training here. Raises ValueError for any other folder."""
     missing = [f for f in ("config.json", "tokenizer.json", "model.safetensors") if not (folder / f).is_file()]
     if missing:
         whose = "" if (folder / "config.json").is_file() else " (a diffusers folder has a model_index.json)"
@@ -194,10 +194,10 @@ def own_config(folder: Path) -> ModelConfig:
 
 
 def load_vocabulary(name: str | Path = "stickers") -> Vocabulary | None:
-    """The words that a model was trained on, without loading it; None for a model that does not list them.
+    """Load the words that a model was trained on, without the model; None if it does not list them.
 
     Raises:
-        ValueError: no such model, or its list is damaged.
+        ValueError: no such model, or a damaged list.
     """
     if isinstance(name, str) and name in CHECKPOINTS:  # none of them has a list: nothing is downloaded
         return None
@@ -206,7 +206,7 @@ def load_vocabulary(name: str | Path = "stickers") -> Vocabulary | None:
 
 
 def own_vocabulary(path: Path) -> Vocabulary | None:
-    """From `words.json` in a folder that the training here wrote, if it has one. Raises ValueError if it is damaged."""
+    """Read `words.json` in a folder written by the training here, if there is one. Raises ValueError if damaged."""
     file = path / "words.json"
     if not (path / "config.json").is_file() or not file.is_file():
         return None
@@ -217,7 +217,7 @@ def own_vocabulary(path: Path) -> Vocabulary | None:
 
 
 def refuse_other_folder(folder: Path) -> None:
-    """Raises ValueError, with what to do, if a folder without a model_index.json holds something else than a model."""
+    """Raises ValueError, with the remedy, if a folder without a model_index.json holds something other than a model."""
     refuse_folder(folder)
     files = sorted(file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin", ".pt", ".ckpt"))
     if files and not (folder / "config.json").is_file():
@@ -227,8 +227,8 @@ def refuse_other_folder(folder: Path) -> None:
 
 
 def load_autoencoder(name: str | Path, device: str = "cpu", dtype: str = "float32") -> Autoencoder:
-    """A first stage on its own, by name (stickers-vq, which ships; sd-vae-ft-mse), from a diffusers folder of one, or
-    from a file of one.
+    """Load a first stage on its own: by name (stickers-vq, which is included; sd-vae-ft-mse), from a diffusers folder,
+    or from a file.
 
     Raises:
         ValueError: as for `load`.
@@ -248,7 +248,7 @@ def load_autoencoder(name: str | Path, device: str = "cpu", dtype: str = "float3
 
 
 def autoencoder_file(path: Path) -> Opened:
-    """Which of the known first stages a file is, in either layout. Raises ValueError if it is none."""
+    """Identify a first stage's file, in either layout, among the known ones. Raises ValueError if it is none."""
     file, found = open_tensors(path), {}
     refuse_file(path, file.shapes, but=(AUTOENCODER,))
     compvis = any(name.startswith(("encoder.down.", "first_stage_model.")) for name in file.shapes)
@@ -263,7 +263,7 @@ def autoencoder_file(path: Path) -> Opened:
 def load_clip(
     name: str | Path = "clip-vit-l", device: str = "cpu", dtype: str = "float32"
 ) -> tuple[CLIP, PromptTokenizer]:
-    """CLIP with both towers, and its tokenizer: by name, or from a folder as transformers writes it.
+    """Load CLIP with both towers, and its tokenizer: by name, or from a folder in transformers' format.
 
     Raises:
         ValueError: as for `load`.
@@ -281,8 +281,8 @@ def load_clip(
 
 
 def refuse_misfit(opened: Opened, path: Path) -> None:
-    """Raises ValueError, with all that is wrong, if a checkpoint's tensors are not just those of its model. Nothing of
-    them has been read."""
+    """Raises ValueError, with a list of all misfits, unless a checkpoint's tensors are exactly those of its model. No
+    tensor has been read by then."""
     if found := opened.misfit():
         others = [name for name, other in opened.otherwise().items() if not other.misfit()]
         advice = f"; they would fit {' or '.join(others)}" if others else ""
@@ -290,7 +290,7 @@ def refuse_misfit(opened: Opened, path: Path) -> None:
 
 
 def filled(opened: Opened, device: torch.device, dtype: torch.dtype) -> nn.ModuleDict:
-    """The modules of a checkpoint, which `refuse_misfit` has passed, with its tensors."""
+    """Create the modules of a checkpoint that `refuse_misfit` has accepted, with its tensors."""
     parts = empty(opened.parts)
     millions = sum(parameter.numel() for parameter in parts.parameters()) / 1e6
     log.info("%s: %.0f million parameters, %s, on %s", opened.what, millions, str(dtype).removeprefix("torch."), device)
@@ -310,7 +310,7 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as e:  # torch goes on for pages
+    except (RuntimeError, AssertionError) as e:  # torch's message can be pages long
         reason, *_ = re.split(r"(?<=\.)\s|\n", str(e), maxsplit=1)
         raise ValueError(f"no device {name!r} here: give {', '.join(devices())} or auto ({reason[:120]})") from e
     if device.type == "meta":
@@ -319,6 +319,6 @@ def pick_device(name: str) -> torch.device:
 
 
 def devices() -> list[str]:
-    """Those of this machine, the first GPU without its number."""
+    """The devices of this machine; the first GPU without its number."""
     gpus = ["cuda", *(f"cuda:{i}" for i in range(1, torch.cuda.device_count()))] if torch.cuda.is_available() else []
     return ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]

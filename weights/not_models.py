@@ -1,4 +1,4 @@
-"""Files and folders that are no model here, told by their tensors' names or by the class in their JSON."""
+"""Files and folders that are not models supported here, recognised by tensor names or by the class in their JSON."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -11,13 +11,13 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Kind(NamedTuple):
-    """Something that people take for a model."""
+    """A kind of file that is mistaken for a model."""
 
     what: str
     advice: str
-    keys: tuple[str, ...] = ()  # patterns, each of which is in the name of a tensor
-    classes: str | None = None  # a pattern in the name of a class, or in a `model_type`
-    channels: int | None = None  # into its UNet, where as many do not come out
+    keys: tuple[str, ...] = ()  # patterns, each of which matches the name of a tensor
+    classes: str | None = None  # a pattern that matches the name of a class or a `model_type`
+    channels: int | None = None  # input channels of its UNet, if it has another number of output channels
 
 
 ANOTHER = "give a Stable Diffusion 1 or 2, as sd15 or sd21"
@@ -29,7 +29,7 @@ EMBEDDING = Kind(
     "add it to its model by `load_textual_inversion` " + MERGE,
     (r"^(emb_params|string_to_param\..*|clip_[lg]|<.*>)$",),
 )
-KINDS = (  # the first that fits counts
+KINDS = (  # the first match counts
     Kind(
         "a model with a LoRA in it that is not merged",
         "merge it by `fuse_lora` and `unload_lora_weights` " + MERGE,
@@ -104,9 +104,9 @@ AUTOENCODER, OURS = KINDS[-2:]
 
 
 def by_tensors(shapes: Shapes) -> Kind | None:
-    """The kind of a file that holds these tensors."""
+    """The kind of a file with these tensors."""
     if [shape[-1:] for shape in shapes.values()] in ([(768,)], [(1024,)]):
-        return EMBEDDING  # one vector, or a few, under a word of the maker's
+        return EMBEDDING  # one or a few vectors, under a word chosen by the author
     channels = _channels(shapes)
     for kind in KINDS:
         if kind.keys and all(any(re.search(key, name) for name in shapes) for key in kind.keys):
@@ -117,7 +117,7 @@ def by_tensors(shapes: Shapes) -> Kind | None:
 
 
 def _channels(shapes: Shapes) -> int | None:
-    """Into the UNet of a file, in either layout, where as many do not come out."""
+    """The input channels of a file's UNet, in either layout, if it has another number of output channels."""
     for first, last in (("input_blocks.0.0", "out.2"), ("conv_in", "conv_out")):
         for prefix in ("model.diffusion_model.", ""):
             into, out = (shapes.get(f"{prefix}{layer}.weight", ()) for layer in (first, last))
@@ -127,28 +127,28 @@ def _channels(shapes: Shapes) -> int | None:
 
 
 def by_channels(channels: int) -> Kind:
-    """The kind of a UNet whose input has so many channels, and its output others."""
+    """The kind of a UNet with this number of input channels, and another of output channels."""
     other = Kind(f"a model with {channels} input channels and others to come out", ANOTHER)
     return next((kind for kind in KINDS if kind.channels == channels), other)
 
 
 def by_class(name: str) -> Kind | None:
-    """The kind of a folder, by a class that its JSON names."""
+    """The kind of a folder, by a class in its JSON."""
     return next((kind for kind in KINDS if kind.classes and re.search(kind.classes, name)), None)
 
 
 def wrong(path: Path, kind: Kind) -> str:
-    """The one sentence that refuses a path."""
+    """The message that refuses a path."""
     return f"{path} is {kind.what}: {kind.advice}"
 
 
 def refuse_folder(folder: Path, but: Collection[Kind] = ()) -> None:
-    """Raises ValueError, with what to do, for a folder without a model_index.json whose config.json names a class of
+    """Raises ValueError, with the remedy, for a folder without a model_index.json whose config.json has a class of
     another kind."""
     try:
         values = Settings(folder / "config.json").values
     except ValueError:
-        return  # whoever needs the file says what is wrong with it
+        return  # the file's reader reports what is wrong with it
     for key in ("_class_name", "model_type"):
         kind = by_class(value) if isinstance(value := values.get(key), str) else None
         if kind and kind not in but:
@@ -156,7 +156,7 @@ def refuse_folder(folder: Path, but: Collection[Kind] = ()) -> None:
 
 
 def refuse_file(path: Path, shapes: Shapes, but: Collection[Kind] = ()) -> None:
-    """Raises ValueError, with what to do, for a file of another kind, or one that is part of a model."""
+    """Raises ValueError, with the remedy, for a file of another kind, or one that is part of a model."""
     if re.search(r"-\d{5}-of-\d{5}\.", path.name):
         raise ValueError(f"{path} is one of several shards: give the folder of the model, or the shards' index.json")
     kind = by_tensors(shapes)

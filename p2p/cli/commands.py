@@ -1,4 +1,4 @@
-"""What the subcommands of the command line make: images, figures, animations and files of numbers."""
+"""The subcommands of the command line: they make images, figures, animations and data files."""
 
 import argparse
 import sys
@@ -26,12 +26,12 @@ from p2p.maps import MapHistory, Scale
 from p2p.result import Result, edited, histories_of, prompts_of, sampled, with_progress
 from p2p.summary import summary
 
-# matplotlib takes a second to load, so what draws is imported by the commands that draw
+# importing matplotlib takes a second, so plotting modules are imported by the commands that need them
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a command made: its image, and what fills each of the files it was asked for beside it."""
+    """The output of a command: its image, and a writer for each further file that was requested."""
 
     image: Image.Image
     also: dict[Path, Callable[[Path], object]] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Made:
 
 
 def generate(model: LatentDiffusion, args: argparse.Namespace) -> Made:
-    """The image of a prompt, or of several seeds, each as it is by itself."""
+    """Generate an image, or a figure of several seeds, each the same as on its own."""
     if args.seeds is None:
         return Made(enlarged(Image.fromarray(_sampled(model, args, sampling_of(args))[0]), args.upscale))
     from p2p.figures import sheets
@@ -50,12 +50,12 @@ def generate(model: LatentDiffusion, args: argparse.Namespace) -> Made:
 
 
 def of_seeds(sampling: Sampling, count: int) -> list[Sampling]:
-    """The same with as many seeds, from its own on. Raises ValueError for a seed out of range."""
+    """The same settings with `count` seeds, from its own on. Raises ValueError for a seed out of range."""
     return [replace(sampling, seed=sampling.seed + i) for i in range(count)]
 
 
 def enlarged(image: Image.Image, factor: int) -> Image.Image:
-    """An image to be looked at, so many times as wide and high; of factor 1 itself."""
+    """Enlarge an image for viewing; with factor 1 it is returned unchanged."""
     size = (factor * image.width, factor * image.height)
     return image if factor == 1 else image.resize(size, Image.Resampling.BICUBIC)
 
@@ -67,7 +67,7 @@ def _sampled(
     look: AttentionEdit | None = None,
     along: Callable[[Iterator[State]], Iterator[State]] = lambda states: states,
 ) -> tuple[UInt8[np.ndarray, "H W 3"], list[State]]:
-    """The image of a prompt and its run, with something that looks at its attention, or goes along with its states."""
+    """Sample a prompt, and return the image and the states; `look` may watch the attention, `along` wrap the states."""
     context = model.encode_prompts([args.prompt])
     run = model.denoise(context, [sampling.seed], edit=lambda t: look, **sampling.options())
     states = with_progress(along(run), model, sampling)
@@ -75,9 +75,9 @@ def _sampled(
 
 
 def edit(model: LatentDiffusion, call: Call, args: argparse.Namespace) -> Made:
-    """The source and its targets, as `add_views` has it: side by side, compared, or for several seeds."""
+    """Edit, and show the source and its targets: side by side, compared, or for several seeds."""
     samplings = of_seeds(call.sampling, args.seeds or 1)
-    call.start(model)  # refuses what does not fit
+    call.start(model)  # raises if something does not fit
     source, *targets = map(model.tokenizer.encode, prompts_of(call))
     until, times, T = call.self_injection.until, call.sampling.times(model.schedule), model.schedule.T
     for target, tokens in zip(call.targets, targets):
@@ -104,7 +104,7 @@ def edit(model: LatentDiffusion, call: Call, args: argparse.Namespace) -> Made:
 
 
 def unedited(model: LatentDiffusion, call: Call) -> Result:
-    """The same prompts from the same seed, each with its own attention."""
+    """Sample the same prompts from the same seed, each with its own attention."""
     histories = histories_of(model, call)
     watch, sampling = together(histories), call.sampling
     run = fixed_seed(model, prompts_of(call), sampling.seed, edit=lambda t: watching(watch), **sampling.options())
@@ -112,8 +112,8 @@ def unedited(model: LatentDiffusion, call: Call) -> Result:
 
 
 def compare(model: LatentDiffusion, call: Call, scale: Scale = "word") -> tuple[Image.Image, Result]:
-    """For each target the source, the same seed with the target's prompt, and the edit, with the maps of their words;
-    and the run of the edit."""
+    """Draw for each target the source, the same seed with the target's prompt, and the edit, with the maps of their
+    words; also return the run of the edit."""
     from p2p.figures import sheets
 
     plain, run = unedited(model, call), edited(model, call, watched=True)
@@ -129,7 +129,7 @@ def compare(model: LatentDiffusion, call: Call, scale: Scale = "word") -> tuple[
 
 
 def _seeds(model: LatentDiffusion, calls: list[Call]) -> tuple[Image.Image, Result]:
-    """A row of images for each seed; and the run of the first."""
+    """Draw a row of images for each seed; also return the run of the first."""
     from p2p.figures import sheets
 
     captions = ["source\n", *["edit\n"] * len(calls[0].targets)]
@@ -140,7 +140,7 @@ def _seeds(model: LatentDiffusion, calls: list[Call]) -> tuple[Image.Image, Resu
 
 
 def attention(model: LatentDiffusion, args: argparse.Namespace) -> Made:
-    """The image of a prompt, and where each of its words is looked at, or what its self-attention sees.
+    """Draw the image of a prompt with the attention map of each word, or with the components of its self-attention.
 
     Raises:
         ValueError: an option is for maps of words, and components are asked for.
@@ -172,7 +172,7 @@ def attention(model: LatentDiffusion, args: argparse.Namespace) -> Made:
 
 
 def matrices(model: LatentDiffusion, args: argparse.Namespace) -> Made:
-    """The mapper of an edit, and P_t and Q_t wherever in the sampling they change."""
+    """Draw the mapper of an edit, and P_t and Q_t at each step where they change."""
     from p2p.figures import edit_matrices, sheets
 
     source, target = _prompts(model, args)
@@ -191,7 +191,7 @@ def matrices(model: LatentDiffusion, args: argparse.Namespace) -> Made:
 
 
 def schedule(model: LatentDiffusion, args: argparse.Namespace) -> Made:
-    """When each token of the target uses the source's attention."""
+    """Draw when each token of the target uses the source's attention."""
     from p2p.figures import edit_matrices, sheets
 
     source, target = _prompts(model, args)
@@ -205,7 +205,7 @@ def _prompts(model: LatentDiffusion, args: argparse.Namespace) -> tuple[Tokens, 
 
 
 def sweep_tau(model: LatentDiffusion, args: argparse.Namespace) -> Made:
-    """[P12] The targets with injection from never to always, and what each tau keeps and follows."""
+    """[P12] Draw the targets with injection from never to always, with the preservation and fidelity of each tau."""
     from p2p.experiments.sweeps import TAUS
     from p2p.figures import sweep_plots
 
@@ -213,7 +213,7 @@ def sweep_tau(model: LatentDiffusion, args: argparse.Namespace) -> Made:
 
 
 def sweep_window(model: LatentDiffusion, args: argparse.Namespace) -> Made:
-    """[P13] The targets with injection in one window of the steps at a time, and what each window keeps."""
+    """[P13] Draw the targets with injection in one window of the steps at a time, and what each window preserves."""
     from p2p.experiments.sweeps import WINDOWS
     from p2p.figures import sweep_plots
 
@@ -221,7 +221,7 @@ def sweep_window(model: LatentDiffusion, args: argparse.Namespace) -> Made:
 
 
 def _measured(args: argparse.Namespace, sweeps: list, draw: Callable) -> Made:
-    """The figure of sweeps, and their numbers."""
+    """The figure of sweeps, with a data file if requested."""
     from p2p.figures import sheets
 
     if not args.data:
@@ -239,13 +239,13 @@ def _swept(model: LatentDiffusion, args: argparse.Namespace, taus: tuple) -> lis
     source, seeds = encode(args.source), range(args.seed, args.seed + args.seeds)
     edit_to = lambda y: lambda alpha: edit_of(args, source, y, alpha)
     edits = [(prompt, edit_to(encode(prompt))) for prompt in args.targets]
-    for prompt, edit in edits:  # what does not fit is refused before the first sweep samples
+    for prompt, edit in edits:  # raises before the first sweep samples
         PromptToPrompt(model, args.source, (prompt,), (edit(Alpha()),))
     return [sweep(model, args.source, prompt, edit, taus, seeds, **sampling.options()) for prompt, edit in edits]
 
 
 def sweep_word(model: LatentDiffusion, args: argparse.Namespace) -> Made:
-    """[P11] The targets with the attention of all words, of one word alone, and of none."""
+    """[P11] Draw the targets with the attention of all words, of one word only, and of none."""
     from p2p.experiments.sweeps import preserve
     from p2p.figures import sheets, sweep_plots
 

@@ -1,7 +1,7 @@
-"""The .yaml beside a CompVis file: how its training was set up, of which the tensors show nothing.
+"""The .yaml beside a CompVis file: training settings that the tensors do not show.
 
-Programs that share models put it there under the file's name. What the UNet predicts is taken from it; whatever else
-changes an image and is not as in our configuration refuses the file.
+Other programs put it there too, under the file's name. The UNet's prediction type is taken from it; any other setting
+that changes an image and differs from our configuration is an error.
 """
 
 import logging
@@ -20,14 +20,14 @@ LARGEST = 2**20  # bytes
 
 @dataclass(frozen=True)
 class OriginalSettings:
-    """The parameters under `model`."""
+    """The settings under `model.params`."""
 
     path: Path
     params: dict
 
     @classmethod
     def beside(cls, file: Path) -> "OriginalSettings":
-        """Of a checkpoint; without any where it has no .yaml.
+        """Read the settings beside a checkpoint; empty if it has no .yaml.
 
         Raises:
             ValueError: the .yaml is not one of a latent diffusion model.
@@ -47,14 +47,14 @@ class OriginalSettings:
 
     @property
     def parameterisation(self) -> str | None:
-        """What the UNet predicts: "eps", which is also meant where the file is silent, or "v"."""
+        """What the UNet predicts: "eps", which is also the default, or "v"."""
         return self.params.get("parameterization", "eps") if self.params else None
 
     def checked(self, config: ModelConfig, parameterisation: str | None) -> ModelConfig:
-        """The config, predicting as was asked for, or else as the file has it.
+        """The config, with the given parameterisation or else that of the file.
 
         Raises:
-            ValueError: the file has another schedule, scale or layer of the text encoder than the config.
+            ValueError: the schedule, scale or layer of the text encoder differs from the config.
         """
         schedule, text = config.schedule, config.text
         ours = {

@@ -1,7 +1,7 @@
-"""What the JSON files of a diffusers folder say, as our config.
+"""Converts the JSON files of a diffusers folder to our config.
 
-They are read for what our classes can vary. What these classes do in one way only is checked against that way, and a
-setting that they do not have must be off: a model that we would compute wrongly is refused, never approximated.
+Settings that our classes support are read; those that they fix are checked, and those that they lack must be off: a
+model that would be computed wrongly is refused, never approximated.
 """
 
 import logging
@@ -16,14 +16,14 @@ from weights.not_models import WITHOUT, by_channels, by_class, wrong
 
 log = logging.getLogger(__name__)
 
-# The part of ours that each component is; a folder's own name for it may differ.
+# Our part for each component, whose name in a folder may differ.
 PARTS = {
     "unet": ("unet",),
     "autoencoder": ("vae", "vqvae"),
     "text_encoder": ("text_encoder", "bert"),
 }
 
-# What a pipeline may list: those, what looks at the finished image, and an image encoder, which serves an IP-adapter.
+# Components that a pipeline may list: those, checks of the final image, and an image encoder, for an IP-adapter.
 COMPONENTS = {name for names in PARTS.values() for name in names} | {
     *("tokenizer", "scheduler", "safety_checker", "requires_safety_checker", "feature_extractor", "image_encoder"),
 }
@@ -33,7 +33,7 @@ UNET_BLOCKS = {  # (down, up) -> (has attention, to a prompt)
     ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"): (True, True),
     ("AttnDownBlock2D", "AttnUpBlock2D"): (True, False),
 }
-UNET_MIDDLES = {True: "UNetMidBlock2DCrossAttn", False: "UNetMidBlock2D"}  # whether it attends to a prompt
+UNET_MIDDLES = {True: "UNetMidBlock2DCrossAttn", False: "UNetMidBlock2D"}  # attends to a prompt or not
 AUTOENCODER_BLOCKS = {
     ("DownEncoderBlock2D", "UpDecoderBlock2D"): False,
     ("AttnDownEncoderBlock2D", "AttnUpDecoderBlock2D"): True,
@@ -64,18 +64,18 @@ FIXED_IN_AUTOENCODER = {
     "mid_block_add_attention": True,
 }
 
-# What diffusers takes where a file is silent, and writes down when it saves the model again. It is Stable Diffusion's;
-# the public models with a codebook, whose files are silent, were trained without a scale.
+# diffusers' default for files without a scale, which it writes when it saves the model again. It is Stable Diffusion's;
+# the public models with a codebook, whose files have none, were trained without a scale.
 SD_SCALE = 0.18215
 
-# schedulers whose files, where silent on spacing, mean leading; of the others here, and of unknown ones, linspace
+# schedulers whose default spacing is leading; that of the others here, and of unknown ones, is linspace
 LEADING = ("DDIM", "DDPM", "LCM", "PNDM", "TCD")
-# schedulers that count in sigma, which falls to 0 at the end whatever else their files say
+# schedulers that count in sigma, which always ends at 0, whatever their files have
 SIGMAS = ("DEIS", "DPM", "Euler", "Heun", "KDPM2", "LMS", "SASolver", "UniPC")
-# schedulers that clip z_0 to -1..1 where their files are silent
+# schedulers that clip z_0 to -1..1 by default
 CLIPPING = ("DDIM", "DDPM")
 
-# Settings of how one scheduler steps, which another sampler does not have: passed over, those of spacing with a word.
+# Settings of one scheduler's steps, which do not apply to other samplers: ignored, those of spacing with a message.
 SAMPLERS_OWN_SPACING = {"use_beta_sigmas", "use_exponential_sigmas", "use_karras_sigmas", "use_lu_lambdas"}
 SAMPLERS_OWN = {
     *("algorithm_type", "clip_sample_range", "corrector_order", "disable_corrector", "dynamic_thresholding_ratio"),
@@ -87,7 +87,7 @@ SAMPLERS_OWN = {
 
 
 def unet_config(path: Path) -> UNetConfig:
-    """Of diffusers' UNet2DConditionModel, or of the UNet2DModel of a model without prompts."""
+    """Read the config of diffusers' UNet2DConditionModel, or of the UNet2DModel of a model without prompts."""
     ask = Settings(path)
     widths = ask.sizes("block_out_channels")
     levels = ask.blocks(UNET_BLOCKS, len(widths))
@@ -98,7 +98,7 @@ def unet_config(path: Path) -> UNetConfig:
     channels = ask.size("in_channels")
     if ask.size("out_channels") != channels:
         raise ValueError(wrong(path, by_channels(channels)))
-    # the key is called a head's size and is their number in every UNet with prompts
+    # the key is named after the head size, but is the number of heads in every UNet with prompts
     heads = None
     if prompted:
         per_level = isinstance(ask("attention_head_dim", (int, list), 8), list)
@@ -122,7 +122,7 @@ def unet_config(path: Path) -> UNetConfig:
 
 
 def autoencoder_config(path: Path) -> AutoencoderConfig:
-    """Of diffusers' AutoencoderKL or VQModel."""
+    """Read the config of diffusers' AutoencoderKL or VQModel."""
     ask = Settings(path)
     widths = ask.sizes("block_out_channels")
     levels = ask.blocks(AUTOENCODER_BLOCKS, len(widths))
@@ -151,7 +151,7 @@ def autoencoder_config(path: Path) -> AutoencoderConfig:
 
 
 def text_config(path: Path, pad: str) -> TextConfig | BertConfig:
-    """Of transformers' CLIPTextModel, or of the BERT of latent diffusion. `pad` is the tokenizer's to say."""
+    """Read the config of transformers' CLIPTextModel, or of latent diffusion's BERT. `pad` comes from the tokenizer."""
     ask = Settings(path)
     if ask("model_type", str) == "ldmbert":
         ask.one_of("activation_function", ("gelu",), "gelu")
@@ -167,7 +167,7 @@ def text_config(path: Path, pad: str) -> TextConfig | BertConfig:
             pad=pad,
         )
     ask.one_of("model_type", ("clip_text_model", "ldmbert"))
-    ask.one_of("use_attention_mask", (None, False), None)  # here padding is attended to like words
+    ask.one_of("use_attention_mask", (None, False), None)  # padding is not masked here
     ask.one_of("layer_norm_eps", (1e-5,), 1e-5)
     return ask.make(
         TextConfig,
@@ -183,10 +183,11 @@ def text_config(path: Path, pad: str) -> TextConfig | BertConfig:
 
 
 def refuse_other_clip(path: Path, ours: CLIPConfig) -> None:
-    """Raises ValueError if the config.json of transformers' CLIPModel has what shapes do not show otherwise than ours.
+    """Raises ValueError if the config.json of transformers' CLIPModel differs from ours in a setting that shapes do not
+    show.
 
-    Both towers are described twice in some files, by `text_config` and by `text_config_dict`, and each may leave out
-    what is transformers' default. What is said, must be ours each time; what is not said at all, by default.
+    Some files describe both towers twice, by `text_config` and by `text_config_dict`, and each may omit transformers'
+    defaults. Every stated setting must equal ours, and so must the default of one that is not stated at all.
     """
     ask = Settings(path)
     ask.one_of("model_type", ("clip",), "clip")
@@ -207,15 +208,15 @@ def refuse_other_clip(path: Path, ours: CLIPConfig) -> None:
 
 
 def schedule_config(path: Path, repaired: bool = True) -> ScheduleConfig:
-    """Of any diffusers scheduler: the noise schedule, and the time steps that it visits.
+    """Read the noise schedule and the visited timesteps of any diffusers scheduler.
 
-    Which sampler to use is the caller's choice, so settings of the file's own sampler are passed over, and spacing that
-    no sampler here has is no reason to refuse the model.
+    The caller chooses the sampler, so settings of the file's own sampler are ignored, and a spacing that no sampler
+    here has is not an error.
 
     Args:
         path: of scheduler_config.json.
-        repaired: read what is outdated as Stable Diffusion's pipelines do when they load it: steps_offset is 1 and
-            clip_sample false, whatever the file has. The pipelines of latent diffusion take both as they are.
+        repaired: replace outdated values as Stable Diffusion's pipelines do when they load the file: steps_offset
+            becomes 1 and clip_sample false. The pipelines of latent diffusion keep both.
     """
     ask = Settings(path)
     sampler = ask("_class_name", str, "DDIMScheduler")
@@ -256,7 +257,7 @@ def schedule_config(path: Path, repaired: bool = True) -> ScheduleConfig:
 
 
 def refuse_components(folder: Path, index: Settings) -> None:
-    """Raises ValueError if a pipeline is of another kind, or has a part that changes its images and is not read."""
+    """Raises ValueError if a pipeline is of another kind, or has an unsupported part that changes its images."""
     if kind := by_class(str(index.values.get("_class_name"))):
         raise ValueError(wrong(folder, kind))
     for key, value in index.values.items():
@@ -273,15 +274,15 @@ def refuse_components(folder: Path, index: Settings) -> None:
 
 
 def component(folder: Path, part: str) -> Path | None:
-    """The folder of a part, by whichever of its names."""
+    """The folder of a part, under any of its names."""
     return next((folder / name for name in PARTS[part] if (folder / name).is_dir()), None)
 
 
 def model_config(folder: Path, name: str) -> ModelConfig:
-    """Of a diffusers folder.
+    """Read the config of a diffusers folder.
 
     Raises:
-        ValueError: a file is missing or unreadable, or asks for what these classes do not have.
+        ValueError: a file is missing or unreadable, or requires what these classes do not support.
     """
     index = Settings(folder / "model_index.json")
     refuse_components(folder, index)
@@ -303,8 +304,8 @@ def model_config(folder: Path, name: str) -> ModelConfig:
 
 
 def latent_side(path: Path, repaired: bool) -> int:
-    """Positions a side of the latents that a UNet was trained on. diffusers before 0.9 wrote 32 for Stable Diffusion's
-    64, and its pipelines repair that."""
+    """Positions a side of the latents that a UNet was trained on. diffusers before 0.9 wrote 32 instead of Stable
+    Diffusion's 64, which its pipelines repair."""
     ask = Settings(path)
     side, version = ask.size("sample_size", 64), ask("_diffusers_version", str, "")
     numbers = re.match(r"(\d+)\.(\d+)", version)

@@ -1,4 +1,4 @@
-"""A JSON file of settings, read key by key, so that nothing in it goes unnoticed."""
+"""A JSON file of settings, read key by key, so that no setting is overlooked."""
 
 import json
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from ldm.helpers.limits import LARGEST
 Config = TypeVar("Config")
 
 OFF = (None, False, 0, "", "default", [])
-# says how to compute, which does not change what is computed; or describes a setting that is off
+# settings that do not change the result, or describe a feature that is off
 IRRELEVANT = {"sample_size", "upcast_attention", "force_upcast", "dropout", "addition_embed_type_num_heads"}
 
 
 class Settings:
-    """One JSON file, read key by key; `finish` refuses what was not read and is not known to be harmless."""
+    """A JSON file, read key by key; `finish` refuses unread settings that are not known to be harmless."""
 
     def __init__(self, path: Path):
         self.path, self.read = path, set()
@@ -29,12 +29,12 @@ class Settings:
             raise ValueError(f"{path} is not a configuration: it holds no object")
 
     def __call__(self, key: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
-        """The value of a key. Raises ValueError if it is of another kind, or absent and there is no default."""
+        """The value of a key. Raises ValueError if it has another type, or is absent and has no default."""
         self.read.add(key)
         value = self.values.get(key, default)
         if value is ...:
             raise ValueError(f"{self.path} lacks {key!r}")
-        # to Python, true and false are numbers
+        # in Python, booleans are numbers
         number = isinstance(value, bool) and bool not in (kind if isinstance(kind, tuple) else (kind,))
         if value is not default and (not isinstance(value, kind) or number):
             raise ValueError(f"{self.path}: {key!r} is {shown(value)}")
@@ -66,14 +66,14 @@ class Settings:
             raise ValueError(f"{self.path}: {key!r} is {shown(value)}, which is too large") from e
 
     def make(self, kind: Callable[..., Config], **fields) -> Config:
-        """A config of these fields. Raises ValueError, with the file's path, if they do not fit together."""
+        """Create a config from these fields. Raises ValueError, with the file's path, if they are inconsistent."""
         try:
             return kind(**fields)
         except ValueError as e:
             raise ValueError(f"{self.path}: {e}") from e
 
     def blocks(self, known: dict, levels: int) -> list:
-        """What each level has, by the names of its blocks on the way down and, in reverse, on the way up."""
+        """Look up each level by the names of its down block and its up block (in reverse order)."""
         down, up = self("down_block_types", list), self("up_block_types", list)
         if not len(down) == len(up) == levels:
             raise ValueError(f"{self.path}: as many blocks down and up as levels are needed, {levels}")
@@ -92,6 +92,6 @@ class Settings:
 
 
 def shown(value: object) -> str:
-    """What a file holds, in one line of a message, without control characters. A file may hold megabytes of it."""
+    """Format untrusted content of a file for a message: in one line, shortened, without control characters."""
     text = repr(value)
     return text if len(text) <= 200 else text[:200] + "..."

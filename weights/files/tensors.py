@@ -1,9 +1,9 @@
-"""The tensors of a file, mapped into memory, not yet read.
+"""The tensors of a file, mapped into memory without reading them.
 
-The safetensors library reads `.safetensors`, and torch.load what `torch.save` wrote, with weights_only and nothing on
-its list but tensors, plain containers and stand-ins for what trainers leave in their checkpoints. What they do not do
-is done here: telling what a file is by its first bytes, indexes of shards, refusing a pickle that asks for anything
-else before it runs, checksums, and one ValueError for all that can be wrong.
+The safetensors library reads `.safetensors`; torch.load reads what `torch.save` wrote, with weights_only and an
+allow-list of tensors, plain containers and stand-ins for the leftovers of trainers. This file adds what they lack:
+detecting the format from the first bytes, indexes of shards, refusing a pickle that asks for anything else before it
+runs, checksums, and a single ValueError for everything that can be wrong.
 """
 
 import io
@@ -26,10 +26,10 @@ from weights.files.json_settings import shown
 
 MAX_HEADER = 16 * 2**20  # bytes of JSON; fifty times Stable Diffusion's
 MAX_PICKLE = 4 * 2**20  # bytes; Stable Diffusion's has a tenth
-MAX_ITEMS = 10_000  # of a tuple, counting those of tuples in it, and on the stack; torch.save needs a tenth
+MAX_ITEMS = 10_000  # in a tuple, including nested ones, and on the stack; torch.save needs a tenth
 
 ELSEWHERE = "get the weights as .safetensors"
-OTHERS = {  # how files that hold no tensors for us begin
+OTHERS = {  # first bytes of unsupported files
     rb"version https://git-lfs": "a git-lfs pointer, not the file: run `git lfs pull`, or download the file itself",
     rb"(\xef\xbb\xbf)?\s*<": "a web page, not the file: its download failed",
     rb"\x1f\x8b": "packed by gzip: unpack it first",
@@ -42,13 +42,13 @@ OTHERS = {  # how files that hold no tensors for us begin
     rb"\x80": f"a pickle that torch.save did not write in its own protocol, and may run code: {ELSEWHERE}",
     rb"$": "empty",
 }
-LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # how torch.save began before zip
+LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # torch.save before zip
 
-NESTS = ("string_to_param", "image_proj", "ip_adapter")  # of embeddings and adapters, which are told by them
+NESTS = ("string_to_param", "image_proj", "ip_adapter")  # keys by which embeddings and adapters are recognised
 
 
 class Leftover:
-    """Stands for what a trainer left in its checkpoint: its callbacks by class, their losses as numpy scalars."""
+    """Stand-in for a trainer's leftovers in a checkpoint: callbacks by class, losses as numpy scalars."""
 
     def __init__(self, *_):
         pass
@@ -71,8 +71,8 @@ KNOWN |= {"_codecs.encode"}  # a numpy scalar's bytes
 
 @dataclass(frozen=True)
 class TensorFile:
-    """The tensors of a file, or of a file and its shards, by name. They are the file's own pages: to be copied before
-    they are used. A file that becomes shorter meanwhile ends the process."""
+    """The tensors of a file, or of its shards, by name. They are memory-mapped: copy them before use. Truncating the
+    file meanwhile crashes the process."""
 
     path: Path
     tensors: dict[str, Tensor]
@@ -83,13 +83,13 @@ class TensorFile:
 
 
 def open_tensors(path: Path) -> TensorFile:
-    """The tensors of a `.safetensors` file, of an index of such files, or of a checkpoint written by `torch.save`.
+    """Open a `.safetensors` file, an index of such files, or a checkpoint written by `torch.save`.
 
-    Of a checkpoint, the dictionary of tensors under "state_dict" counts (see `tensors_in`). The shards of an index lie
-    in the same folder, and hold just the tensors that it lists for them.
+    A checkpoint's tensors are those in its dictionary "state_dict" (see `tensors_in`). The shards of an index are in
+    the same folder, and hold exactly the tensors that the index lists for them.
 
     Raises:
-        ValueError: the file, or a shard, is not there, is none of these, is damaged, or is not safe to read.
+        ValueError: the file, or a shard, does not exist, has another format, is damaged, or is not safe to read.
     """
     return TensorFile(path, _open(path))
 
@@ -101,7 +101,7 @@ def _open(path: Path, may_be_index: bool = True) -> dict[str, Tensor]:
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(1024)
-        # first what could be taken for text: the length of a safetensors header may begin with any byte
+        # text formats first: the length of a safetensors header may begin with any byte
         if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER:
             tensors = safetensors.torch.load_file(path)
         elif head.startswith((b"PK\x03\x04", LEGACY_MAGIC)):
@@ -111,7 +111,7 @@ def _open(path: Path, may_be_index: bool = True) -> dict[str, Tensor]:
         else:
             what = next((what for start, what in OTHERS.items() if re.match(start, head, re.DOTALL)), None)
             raise ValueError(f"it is {what or f'no file of tensors, or damaged: it begins with {head[:16]!r}'}")
-        for name, tensor in tensors.items():  # strides of 0 let a few bytes claim any shape
+        for name, tensor in tensors.items():  # with strides of 0 a few bytes can claim any shape
             if tensor.nbytes > size or tensor.dim() > 8 or min(tensor.shape, default=0) < 0:
                 raise ValueError(f"{shown(name)}, of shape {shown(tuple(tensor.shape))}, cannot be in this file")
         return tensors
@@ -128,7 +128,7 @@ def _shards(path: Path) -> dict[str, Tensor]:
         if not re.fullmatch(r"\w[\w.-]*", shard, re.ASCII):
             raise ValueError(f"a shard must be a file in the same folder, with a plain name, not {shown(shard)}")
         tensors = _open(path.parent / shard, may_be_index=False)
-        # where they really are: a download cache links both to one folder
+        # resolved paths: a download cache links both to one folder
         if (path.parent / shard).resolve().parent != path.resolve().parent:
             raise ValueError(f"the shard {shard} is a link to another folder")
         if differ := {name for name in shard_of if shard_of[name] == shard} ^ tensors.keys():
@@ -142,8 +142,8 @@ def _shards(path: Path) -> dict[str, Tensor]:
 
 
 def _checkpoint(path: Path, zipped: bool) -> dict[str, Tensor]:
-    """Mapped, but for the format before zip, which torch.load reads whole."""
-    loaded: list[int] = []  # bytes of numbers
+    """Open a checkpoint, memory-mapped, except for the format before zip, which torch.load reads whole."""
+    loaded: list[int] = []  # sizes of the storages, in bytes
 
     def note(storage: torch.UntypedStorage, _: str) -> torch.UntypedStorage:
         loaded.append(storage.nbytes())
@@ -154,11 +154,11 @@ def _checkpoint(path: Path, zipped: bool) -> dict[str, Tensor]:
     else:
         begins, keys = _check_legacy(path)
     stand_ins = torch.serialization.safe_globals([(Leftover, name) for name in LEFTOVERS])
-    misnamed = path.suffix == ".safetensors"  # torch.load goes by the name of a path, and maps nothing but paths
+    misnamed = path.suffix == ".safetensors"  # torch.load depends on the path's name, and maps only paths
     with stand_ins, warnings.catch_warnings(action="ignore"), path.open("rb") as file:
         source = file if misnamed else path
         checkpoint = torch.load(source, map_location=note, weights_only=True, mmap=zipped and not misnamed)
-    # torch.load takes the pickle's word for how many numbers there are
+    # torch.load trusts the pickle for the number of values
     if zipped:
         as_said = sorted(filter(None, loaded)) == sizes
     else:
@@ -169,7 +169,7 @@ def _checkpoint(path: Path, zipped: bool) -> dict[str, Tensor]:
 
 
 def _check_legacy(path: Path) -> tuple[int, int]:
-    """Where the numbers begin, and how many storages of them there are, each after its length."""
+    """The offset of the first storage, and the number of storages, each preceded by its length."""
     with path.open("rb") as file:
         start = io.BytesIO(file.read(MAX_PICKLE))
     for _ in range(4):  # magic number, version, system, the checkpoint
@@ -182,10 +182,10 @@ def _check_legacy(path: Path) -> tuple[int, int]:
 
 
 def _check_archive(path: Path) -> list[int]:
-    """The sizes of the records of numbers.
+    """The sizes of the storages' records.
 
     Raises:
-        ValueError: it is not as torch.save writes it, its pickle is not safe, or a checksum is wrong.
+        ValueError: it was not written by torch.save, its pickle is not safe, or a checksum is wrong.
     """
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
@@ -204,12 +204,12 @@ def _check_archive(path: Path) -> list[int]:
 
 
 def _check_pickle(stream: io.BytesIO) -> None:
-    """Raises ValueError if a pickle names what is not known, or nests so deep that hashing would never end.
+    """Raises ValueError if a pickle names an unknown global, or nests so deeply that hashing would never end.
 
-    It is followed as the stack machine that it is, the size of each item in the place of the item.
+    The pickle is run as a stack machine, with the size of each item instead of the item.
     """
     stack: list[int] = []
-    marks: list[int] = []  # how much lies on the stack below each
+    marks: list[int] = []  # the height of the stack below each
     memo: dict[int, int] = {}
     for opcode, argument, _ in pickletools.genops(stream):
         if opcode.name == "PROTO" and argument != 2:
@@ -242,8 +242,8 @@ def _check_pickle(stream: io.BytesIO) -> None:
 def tensors_in(checkpoint: object) -> dict[str, Tensor]:
     """The tensors of a checkpoint.
 
-    The rule: as long as a dictionary has another under "state_dict", that one counts; of the last one the tensors
-    count, or, where it has none, those one step inside, as embeddings and adapters have them. Everything else, such as
+    As long as a dictionary has another one under "state_dict", that one is entered; the result is the tensors of the
+    last one, or, if it has none, those one level deeper, as in embeddings and adapters. Everything else, such as
     epochs, callbacks and the state of an optimizer, is ignored.
 
     Raises:
@@ -268,7 +268,7 @@ def tensors_in(checkpoint: object) -> dict[str, Tensor]:
 
 @contextmanager
 def _blaming(path: Path) -> Iterator[None]:
-    """Around the libraries too, which on damaged files fail in a dozen ways, not all documented."""
+    """Turn all errors into one ValueError, including the libraries' own, of which damaged files cause a dozen kinds."""
     try:
         yield
     except OSError as e:

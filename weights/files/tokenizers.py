@@ -1,8 +1,8 @@
-"""A tokenizer from its public files, and the tokens that were added to it, read by the rules of transformers.
+"""Loads a tokenizer and its added tokens from the public files, by the rules of transformers.
 
 A learned concept is a token such as <cat-toy>, which its folder lists in one of three places: `added_tokens_decoder` of
-tokenizer_config.json, added_tokens.json, or tokenizer.json. It has an embedding of its own: split into pieces, it would
-mean something else.
+tokenizer_config.json, added_tokens.json, or tokenizer.json. It has its own embedding: split into pieces, it would mean
+something else.
 """
 
 from collections.abc import Collection
@@ -19,14 +19,14 @@ from ldm.zoo.wordpiece import BertTokenizer
 from weights.checkpoints import fetched, files_of
 from weights.files.json_settings import Settings, shown
 
-NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")  # of two for one token the later counts
+NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")  # for one token the last one counts
 FIXED = {"padding_side": "right", "split_special_tokens": False}
 FIXED_IN_BERT = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True, **FIXED}
 
 
 @dataclass(frozen=True)
 class Added:
-    """A token as transformers writes it down; what is None is not there."""
+    """A token in transformers' format; None for absent fields."""
 
     content: str
     id: int | None = None
@@ -42,14 +42,14 @@ class Added:
 
 @dataclass(frozen=True)
 class Model:
-    """The part of tokenizer.json from which transformers makes CLIP's tokenizer."""
+    """The part of tokenizer.json that defines CLIP's tokenizer in transformers."""
 
     vocab: dict[str, int]
     merges: list[tuple[str, str] | str]
 
 
 class Files:
-    """The JSON files of a tokenizer's folder; only those `among` the given ones, if there are any given."""
+    """The JSON files of a tokenizer's folder; only those `among` the given ones, if any."""
 
     def __init__(self, folder: Path, among: Collection[Path] | None = None):
         self.folder, self.among = folder, among
@@ -61,21 +61,21 @@ class Files:
         return Settings(self.folder / name).values if name in self else {}
 
     def parsed(self, name: str, kind: Any, value: object) -> Any:
-        """A part of a file, held to a type. Raises ValueError if it is of another."""
+        """Validate a part of a file against a type. Raises ValueError if it has another."""
         try:
             return pydantic.TypeAdapter(kind).validate_python(value)
         except pydantic.ValidationError as e:
             raise ValueError(f"{self.folder / name} is not a tokenizer's: {e.errors()[0]['msg']}") from None
 
     def settings(self) -> dict:
-        """special_tokens_map.json has the last word, unless tokenizer_config.json lists the added tokens itself."""
+        """The settings; special_tokens_map.json has precedence, unless tokenizer_config.json lists the added tokens."""
         values = self.values("tokenizer_config.json")
         if "added_tokens_decoder" in values:
             return values
         return values | {k: v for k, v in self.values("special_tokens_map.json").items() if v is not None}
 
     def added(self) -> dict[int, AddedToken]:
-        """The added tokens by their ids; special ones may be among them, with how they are found in a prompt."""
+        """The added tokens by id, possibly including special ones, with their matching rules."""
         settings = self.settings()
         if "added_tokens_decoder" in settings:
             found = self.parsed("tokenizer_config.json", dict[int, Added], settings["added_tokens_decoder"])
@@ -88,11 +88,11 @@ class Files:
             }
             tokens = self.values("tokenizer.json").get("added_tokens") or []
             parsed = self.parsed("tokenizer.json", list[Added], tokens)
-            found |= {-1 if token.id is None else token.id: token for token in parsed}  # without an id it is refused
+            found |= {-1 if token.id is None else token.id: token for token in parsed}  # -1 is refused
         return {id: token.token() for id, token in found.items()}
 
     def named(self) -> list[AddedToken]:
-        """The special tokens, with how they are found in a prompt: as they are, or in upper case too."""
+        """The special tokens, with their matching rules: literally, or ignoring case."""
         tokens = [token for token in map(self.settings().get, NAMED) if _content(token)]
         plain = lambda token: AddedToken(token, special=True, normalized=False)
         full = lambda token: self.parsed("special_tokens_map.json", Added, token | {"special": True}).token()
@@ -100,27 +100,27 @@ class Files:
 
 
 def _content(token: object) -> str | None:
-    """A token's text, which stands alone or among settings of the token."""
+    """A token's text, given alone or among the token's settings."""
     token = token.get("content") if isinstance(token, dict) else token
     return token if isinstance(token, str) else None
 
 
 def pad_token(folder: Path, default: str) -> str:
-    """The token that fills up a prompt. Stable Diffusion 2's two files differ in it."""
+    """The padding token. Stable Diffusion 2's two files differ in it."""
     return _content(Files(folder).settings().get("pad_token")) or default
 
 
 def tokenizer(folder: Path, config: TextConfig | BertConfig, among: Collection[Path] | None = None) -> PromptTokenizer:
-    """From a tokenizer's public files, only those `among` the given ones if there are any given.
+    """Load a tokenizer from its public files; only those `among` the given ones, if any.
 
     Raises:
-        ValueError: they are missing or damaged, do not fit the config, or ask for what the tokenizers here do not do.
+        ValueError: they are missing or damaged, do not fit the config, or require unsupported features.
     """
     files = Files(folder, among)
     refuse_settings(files, config)
     wanted = ("vocab.txt",) if isinstance(config, BertConfig) else ("vocab.json", "merges.txt")
     missing = [name for name in wanted if name not in files]
-    if isinstance(config, TextConfig) and "tokenizer.json" in files:  # which counts before the others
+    if isinstance(config, TextConfig) and "tokenizer.json" in files:  # has precedence over the other files
         model = files.parsed("tokenizer.json", Model, files.values("tokenizer.json").get("model"))
         merges = [tuple(merge.split(" ")) if isinstance(merge, str) else merge for merge in model.merges]
         if wrong := [merge for merge in merges if len(merge) != 2]:
@@ -134,7 +134,7 @@ def tokenizer(folder: Path, config: TextConfig | BertConfig, among: Collection[P
 
 
 def refuse_settings(files: Files, config: TextConfig | BertConfig) -> None:
-    """Raises ValueError for a setting that changes the tokens of a prompt and is not what the tokenizers here do."""
+    """Raises ValueError for a setting that changes the tokens of a prompt and is not supported here."""
     bert, settings = isinstance(config, BertConfig), files.settings()
     names = {} if bert else {"bos_token": config.bos, "eos_token": config.eos}
     for key, value in {**(FIXED_IN_BERT if bert else FIXED), **names}.items():
@@ -142,14 +142,14 @@ def refuse_settings(files: Files, config: TextConfig | BertConfig) -> None:
         if said is not None and (_content(said) if key in names else said) != value:
             raise ValueError(f"{files.folder}: {key!r} is {shown(said)}, which the tokenizer here does not have")
     length = settings.get("model_max_length")
-    if not bert and isinstance(length, int) and length < config.length:  # a larger one is a library's "unlimited"
+    if not bert and isinstance(length, int) and length < config.length:  # larger values mean "unlimited"
         raise ValueError(
             f"{files.folder}: 'model_max_length' is {length}; the model here reads the text encoder's {config.length}"
         )
 
 
 def tokenizer_beside(path: Path, config: TextConfig | BertConfig) -> PromptTokenizer:
-    """Of a CompVis file, which has none: from the file's folder, its `tokenizer` folder, or the hub."""
+    """Load the tokenizer for a CompVis file, which has none: from its folder, its `tokenizer` folder, or the hub."""
     bert = isinstance(config, BertConfig)
     for folder in (path.parent, path.parent / "tokenizer"):
         if any((folder / name).is_file() for name in (("vocab.txt",) if bert else ("vocab.json", "tokenizer.json"))):
