@@ -43,6 +43,8 @@ ALSO = {
     "P2": ["p2p.experiments.baselines.blended", "p2p.experiments.baselines.inpaint"],
     "P1": ["p2p.algorithm.PromptToPrompt.denoise"],  # with tau above every step
     "P3": ["p2p.inject.explicit"],
+    "P4": ["p2p.alpha.switch_time", "p2p.alpha.Window.compile"],
+    "P9": ["p2p.alpha.window", "p2p.alpha.Window.compile"],
 }
 
 # changes that change nothing, with the reason

@@ -87,6 +87,7 @@ def test_tau_is_alpha_with_one_common_switch_time(pair):
         assert torch.equal(per_word.compile(target, T)(t), common.compile(target, T)(t))
 
 
+@pytest.mark.equation("P4", "P9")
 def test_a_window_holds_from_its_start_to_its_end():
     """0.8:0.3 of 10 steps: t = 800 .. 300, both included."""
     visited = range(1000, 0, -100)
@@ -98,6 +99,7 @@ def test_a_window_holds_from_its_start_to_its_end():
     assert held(Window(end="never")) == []
 
 
+@pytest.mark.equation("P4", "P9")
 def test_a_ramp_falls_in_a_straight_line_to_the_end_of_the_window():
     window = Window(end=0.2, ramp=0.4, level=0.8)
     by_hand = {1000: 0.8, 600: 0.8, 599: 0.8, 399: 0.4, 299: 0.2, 200: 0.002, 199: 0.0, 1: 0.0}
@@ -105,6 +107,7 @@ def test_a_ramp_falls_in_a_straight_line_to_the_end_of_the_window():
         assert window.compile(T)(t) == pytest.approx(value, abs=1e-12)  # one division
 
 
+@pytest.mark.equation("P4", "P9")
 @pytest.mark.parametrize(
     ("window", "message"),
     [
