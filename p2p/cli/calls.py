@@ -110,7 +110,7 @@ def self_injection_of(args: Namespace, model: LatentDiffusion) -> SelfInjection:
         have = ", ".join(map(str, there))
         raise ValueError(
             f"--self-side {side} leaves no self-attention to inject, layers there have {have} positions a side: give "
-            "one of these, or --self-until 1.0 to inject none"
+            "one of these, or --self-until never to inject none"
         )
     return SelfInjection(args.self_until, layers)
 

@@ -213,7 +213,7 @@ REFUSED = (
     (dict(blend=3), ValueError, "blend must be a string or a list of strings, got 3"),
     (dict(blend="-dog"), ValueError, "blend needs at least one word"),
     (dict(blend_from=0.3), ValueError, "^blend_from says when blend or mask begins to hold"),
-    (dict(self_side=1), ValueError, "^self_side 1 leaves .* or self_until 1.0"),
+    (dict(self_side=1), ValueError, "^self_side 1 leaves .* or self_until never"),
     (dict(edits=p2p.Refine(), tau=0.0), ValueError, "leave out tau"),
     (dict(edits=[p2p.Refine()] * 2), ValueError, "1 targets and 2 edits"),
     (dict(edits="swap"), ValueError, "edits must be an edit such as"),

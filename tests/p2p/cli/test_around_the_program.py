@@ -97,7 +97,7 @@ def test_a_picture_does_not_depend_on_its_name(p2p):
     ("args", "message"),
     [
         (("--self-side", "7"), r"--self-side 7 leaves no self-attention to inject, layers there have 16, 8 positions"),
-        (("--self-side", "7", "--layers", "mid"), "layers there have 8 positions a side: .* --self-until 1.0"),
+        (("--self-side", "7", "--layers", "mid"), "layers there have 8 positions a side: .* --self-until never"),
     ],
 )
 def test_layers_that_the_model_has_none_of_are_refused(p2p, args, message):
