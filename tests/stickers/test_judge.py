@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from scenes import SyntheticArt, one, two
 
-from weights.stickers import judge, world
+from weights.training import judge, world
 from weights.training.judge import Found, Reading, read, right
 from weights.training.render import boxes, render
 from weights.training.world import Thing, caption
