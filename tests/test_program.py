@@ -31,9 +31,16 @@ def start(tmp_path):
         env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
         env.pop("PYTHONUNBUFFERED", None)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        return subprocess.Popen(command, env=env, cwd=tmp_path, text=True, **pipes)
+        # a run in the background of a shell is one that ignores interrupts, and so would the programs that it starts
+        listens = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+        programs.append(subprocess.Popen(command, env=env, cwd=tmp_path, text=True, preexec_fn=listens, **pipes))
+        return programs[-1]
 
-    return started
+    programs: list[subprocess.Popen] = []
+    yield started
+    for program in programs:
+        program.kill()
+        program.communicate()
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(start):

@@ -128,9 +128,12 @@ def pickled(checkpoint, kind: str = "zip") -> bytes:
     """As torch.save would, with what it would not say."""
     view = {"zip": (), "legacy": (None,)}[kind]
     stream = io.BytesIO()
-    pickler = pickle.Pickler(stream, protocol=2)
-    pickler.persistent_id = lambda obj: obj.fields + view if isinstance(obj, Identifier) else None
-    pickler.dump(checkpoint)
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj):
+            return obj.fields + view if isinstance(obj, Identifier) else None
+
+    Pickler(stream, protocol=2).dump(checkpoint)
     return stream.getvalue()
 
 

@@ -78,8 +78,8 @@ def test_only_a_string_is_a_name(tiny, folder, monkeypatch, nothing_is_fetched):
 @pytest.mark.parametrize(
     "name, said",
     [
-        ("a\0b", r"'a\\x00b' cannot be a path: embedded null byte"),
-        ("sd15=a\0b", "cannot be a path: embedded null byte"),
+        ("a\0b", r"'a\\x00b' cannot be a path: (stat: )?embedded null (byte|character)"),
+        ("sd15=a\0b", "cannot be a path: (stat: )?embedded null (byte|character)"),
         ("a" * 300, r"^'a{199}\.\.\. cannot be read: File name too long"),
         ("sd15=" + "a" * 300, r"a{190,}\.\.\. cannot be read: File name too long"),
         ("a/" * 5000, "cannot be read: File name too long"),
