@@ -26,7 +26,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # as pytest has it
+sys.path.insert(0, str(ROOT))  # as pytest has it
 
 from p2p.equations import index  # noqa: E402 found by the line above
 from p2p.equations.register import FORMULAS  # noqa: E402 likewise

@@ -5,10 +5,10 @@ import math
 from copy import deepcopy
 
 import torch
-from regression import Regression, network, recipe, train
 from torch import nn
 from torch.testing import assert_close
 
+from tests.support.regression import Regression, network, recipe, train
 from weights.training.muon import Muon
 from weights.training.trainer import Recipe, Trainer, hidden_matrices
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from model_files import in_dtype
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -13,6 +12,7 @@ from p2p.algorithm import PromptToPrompt
 from p2p.alpha import Alpha
 from p2p.edits import Renormalise, Reweight, Swap
 from p2p.local_blend import LocalBlend, Region
+from tests.support.model_files import in_dtype
 
 CAT, DOG = "a photo of a cat on the grass", "a photo of a dog on the grass"
 

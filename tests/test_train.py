@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from regression import assert_same, recipe
 from torch import nn
 from torch.testing import assert_close
 
 from ldm.config import ScheduleConfig
 from ldm.schedule import Schedule
 from ldm.train import ldm_loss
+from tests.support.regression import assert_same, recipe
 from weights.training import train_diffusion
 from weights.training.train_diffusion import DiffusionLoss, new_model
 from weights.training.trainer import Trainer

@@ -5,9 +5,9 @@ import signal
 
 import pytest
 import torch
-from regression import Regression, assert_same, log, network, recipe, state, train
 
 from ldm.helpers.files import save_atomically
+from tests.support.regression import Regression, assert_same, log, network, recipe, state, train
 from weights.training.trainer import Trainer
 
 

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from normal import normal
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
@@ -22,6 +21,7 @@ from ldm.attention import (
 from ldm.autoencoder import Autoencoder, Gaussian
 from ldm.config import AutoencoderConfig
 from ldm.text_encoder import SelfAttention
+from tests.support.normal import normal
 
 # float64 sums of at most a few dozen terms
 EXACT = dict(rtol=1e-12, atol=1e-12)

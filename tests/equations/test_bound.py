@@ -9,7 +9,6 @@ import math
 
 import pytest
 import torch
-from normal import normal
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from torch.testing import assert_close
 
@@ -18,6 +17,7 @@ from ldm.equations.ideal_denoiser import IdealDenoiser, gaussian
 from ldm.equations.variational_bound import last_term, log_p, log_q, prior_term, reverse_step, step_term
 from ldm.samplers import ddpm_step
 from ldm.schedule import Prediction, Schedule
+from tests.support.normal import normal
 
 MEAN, S2 = 1.5, 0.25
 DATA = gaussian(torch.tensor([MEAN], dtype=torch.float64), torch.tensor([[S2]], dtype=torch.float64))

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import randomise
-from normal import normal
 from torch.testing import assert_close
 from transformers import CLIPConfig, CLIPModel
 
 from ldm.contrastive import contrastive_loss, similarity, zero_shot
+from tests.support.normal import normal
+from tests.support.random_models import randomise
 
 # float64 sums of at most a few dozen terms
 EXACT = dict(rtol=1e-12, atol=1e-12)

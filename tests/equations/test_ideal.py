@@ -4,7 +4,6 @@ import re
 
 import pytest
 import torch
-from normal import normal
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 from torch.testing import assert_close
 
@@ -13,6 +12,7 @@ from ldm.equations.ideal_denoiser import IdealDenoiser, Mixture, data_set, gauss
 from ldm.schedule import Schedule, guided
 from p2p.experiments import two_dimensions
 from p2p.experiments.two_dimensions import edited, nearest, walk
+from tests.support.normal import normal
 
 SCHEDULE = Schedule(ScheduleConfig())
 ABAR = SCHEDULE.alpha_bar

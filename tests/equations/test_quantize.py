@@ -6,8 +6,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import randomise
-from normal import normal
 from torch.testing import assert_close
 
 from ldm.autoencoder import Autoencoder
@@ -22,6 +20,8 @@ from ldm.quantize import (
     straight_through,
     usage,
 )
+from tests.support.normal import normal
+from tests.support.random_models import randomise
 from weights.load import SHIPPED
 from weights.training.train_autoencoder import mean_psnr, reconstructions, vq_loss
 

@@ -6,7 +6,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from model_files import in_dtype
 from torch.testing import assert_close
 
 from ldm.pipeline import LatentDiffusion, Noise, State
@@ -16,6 +15,7 @@ from p2p.alpha import Alpha, Step
 from p2p.edits import Swap
 from p2p.experiments.baselines import blended, fixed_seed, inpaint, reference, sdedit, uncrop
 from p2p.masks import Box
+from tests.support.model_files import in_dtype
 
 CAT, DOG, BICYCLE = (f"a photo of a {noun} on the grass" for noun in ("cat", "dog", "bicycle"))
 CANVAS = np.zeros((32, 32, 3), dtype=np.uint8)

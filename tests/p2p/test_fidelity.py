@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from model_files import in_dtype
 from torch.testing import assert_close
 
 from p2p.experiments.fidelity import fidelity
+from tests.support.model_files import in_dtype
 
 CAT, DOG = "a photo of a cat", "a photo of a dog"
 SPREAD = 0.5  # standard deviation of the latents of either prompt

@@ -13,7 +13,6 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from model_files import save_model
 from PIL import Image
 
 import ldm
@@ -25,6 +24,7 @@ from p2p.call import Blend, Sampling
 from p2p.cli import parser as parsers
 from p2p.cli.options import SCALES
 from p2p.maps import SPECIAL, Scale
+from tests.support.model_files import save_model
 from weights.load import DTYPES, SHIPPED
 
 CAT, DOG = "a photo of a cat on the grass", "a photo of a dog on the grass"

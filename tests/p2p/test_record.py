@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 import torch
-from model_files import in_dtype
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
@@ -20,6 +19,7 @@ from p2p.experiments.record import Recording, record, rerun
 from p2p.inject import Layers
 from p2p.local_blend import LocalBlend, Region
 from p2p.maps import WordMaps
+from tests.support.model_files import in_dtype
 
 CAT, DOG, BICYCLE = (f"a photo of a {noun} on the grass" for noun in ("cat", "dog", "bicycle"))
 SAMPLING = Sampling(seed=7, steps=5, guidance=3.0)

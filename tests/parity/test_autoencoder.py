@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from ldm.autoencoder import Autoencoder
 from ldm.config import PRESETS
-from parity.oracles import diffusers_autoencoder, number_of_parameters, random_network
+from tests.support.oracles import diffusers_autoencoder, number_of_parameters, random_network
 
 # float64 and outputs of order 1. Rounding is 1e-16 a term, sums have a few hundred terms and there are some thirty
 # layers: about 1e-13. A GroupNorm's epsilon taken for 1e-5 instead of 1e-6 shows at 1e-6.

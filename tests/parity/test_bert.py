@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from ldm.config import BertConfig
 from ldm.zoo.bert import BertEncoder
-from parity.oracles import number_of_parameters, random_network
+from tests.support.oracles import number_of_parameters, random_network
 
 # queries of 2 x 16 numbers for a width of 24, as the public model has 8 x 64 for a width of 1280
 SMALL = BertConfig(vocabulary=60, width=24, layers=3, heads=2, head_size=16, hidden=40, length=12)

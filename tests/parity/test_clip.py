@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from ldm.config import CLIP_PRESETS, CLIPConfig, TextConfig, VisionConfig
 from ldm.contrastive import similarity
 from ldm.zoo.clip import CLIP, directional_similarity, prepare
-from parity.oracles import number_of_parameters, random_network
+from tests.support.oracles import number_of_parameters, random_network
 
 PUBLIC = CLIP_PRESETS["clip-vit-l"]
 # the public numbers of heads and layers' kind, at a fraction of the width

@@ -29,7 +29,7 @@ from p2p.alpha import Alpha, Step, Window
 from p2p.edits import Edit, Refine, Reweight, Swap
 from p2p.inject import Layers
 from p2p.local_blend import LocalBlend, Region
-from parity.oracles import diffusers_unet, random_pipeline, transformers_text_encoder
+from tests.support.oracles import diffusers_unet, random_pipeline, transformers_text_encoder
 
 SEED, GUIDANCE, STEPS, LENGTH = 3, 4.0, 5, 32
 CONVENTIONS = {  # our schedule; theirs; the time steps of the calls, ours

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from ldm.config import PRESETS, AutoencoderConfig, ModelConfig, ScheduleConfig, UNetConfig
 from ldm.pipeline import LatentDiffusion
-from parity.oracles import diffusers_autoencoder, diffusers_unet, random_pipeline, transformers_text_encoder
+from tests.support.oracles import diffusers_autoencoder, diffusers_unet, random_pipeline, transformers_text_encoder
 
 PROMPTS = ["a photo of a red car on the beach", "a painting of a cat"]
 SEEDS = [3, 4]

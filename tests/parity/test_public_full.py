@@ -10,7 +10,6 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
-from public_json import DDIM_V, FIRST_DDIM, PNDM, WORDPIECES
 from torch import Tensor, nn
 from torch.testing import assert_close
 from transformers import BertTokenizer as TheirBertTokenizer
@@ -20,15 +19,16 @@ from ldm.autoencoder import Autoencoder
 from ldm.config import PRESETS
 from ldm.pipeline import LatentDiffusion
 from ldm.unet import UNet
-from parity.oracles import (
+from parity.test_bert import diffusers_bert
+from parity.test_tokenizer import write_stable_diffusion
+from tests.support.oracles import (
     diffusers_autoencoder,
     diffusers_unet,
     diffusers_vq,
     random_network,
     transformers_text_encoder,
 )
-from parity.test_bert import diffusers_bert
-from parity.test_tokenizer import write_stable_diffusion
+from tests.support.public_json import DDIM_V, FIRST_DDIM, PNDM, WORDPIECES
 from weights.build import CLASSES
 from weights.files.tokenizers import tokenizer
 

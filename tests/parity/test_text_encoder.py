@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from ldm.config import PRESETS, TextConfig
 from ldm.text_encoder import TextEncoder
-from parity.oracles import number_of_parameters, random_network, transformers_text_encoder
+from tests.support.oracles import number_of_parameters, random_network, transformers_text_encoder
 
 STICKERS = PRESETS["stickers"].text
 SD2 = PRESETS["sd21"].text

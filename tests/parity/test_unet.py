@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from ldm.attention import Site, attention_map
 from ldm.config import PRESETS, UNetConfig
 from ldm.unet import UNet
-from parity.oracles import diffusers_unet, random_network
+from tests.support.oracles import diffusers_unet, random_network
 
 # float64 and outputs of order 1. Rounding is 1e-16 a term, sums have up to a few thousand terms and there are about a
 # hundred layers: some 1e-13. The time's angles are float32 in both, but computed alike to the bit. A GroupNorm's

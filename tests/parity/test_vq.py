@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from ldm.autoencoder import Autoencoder
 from ldm.config import AUTOENCODERS
 from ldm.quantize import codebook_loss, commitment_loss
-from parity.oracles import diffusers_vq, random_network
+from tests.support.oracles import diffusers_vq, random_network
 
 # float64 and outputs of order 1. Rounding is 1e-16 a term, sums have a few hundred terms and there are some thirty
 # layers: about 1e-13. An index that differs shows at 1e-1.

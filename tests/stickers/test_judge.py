@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scenes import SyntheticArt, one, two
 
+from tests.support.scenes import SyntheticArt, one, two
 from weights.training import judge, world
 from weights.training.judge import Found, Reading, read, right
 from weights.training.render import boxes, render

@@ -6,9 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
-from scenes import SyntheticArt, one, two
 
 from ldm.helpers.images import to_tensor
+from tests.support.scenes import SyntheticArt, one, two
 from weights.training import world
 from weights.training.art import Art
 from weights.training.render import SIZE, boxes, render

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from scenes import one, two
 
+from tests.support.scenes import one, two
 from weights.training import world
 from weights.training.data import HELD_OUT_SEEDS, held_out_scenes, training_scenes
 from weights.training.world import Scene, Thing, caption, is_held_out, sample_scene

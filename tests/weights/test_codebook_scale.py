@@ -5,10 +5,10 @@ import logging
 
 import pytest
 import torch
-from public_files import write_folder
-from public_models import public
 from torch.testing import assert_close
 
+from tests.support.public_files import write_folder
+from tests.support.public_models import public
 from weights.load import load
 
 

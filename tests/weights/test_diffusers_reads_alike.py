@@ -12,10 +12,10 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_vae_checkpoint,
     convert_open_clip_checkpoint,
 )
-from public_shapes import FILES, compvis_file, full
 from torch import Tensor
 
 from ldm.config import PRESETS
+from tests.support.public_shapes import FILES, compvis_file, full
 from weights.build import parts_of, shapes
 from weights.key_names import in_compvis
 

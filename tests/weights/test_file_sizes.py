@@ -10,10 +10,10 @@ from math import prod
 import pytest
 import safetensors.torch
 import torch
-from public_files import names_of_today, public_names
-from public_shapes import KIND, Shapes, compvis_file, full, shapes_of, size
 
 from ldm.config import AUTOENCODERS, CLIP_PRESETS, PRESETS
+from tests.support.public_files import names_of_today, public_names
+from tests.support.public_shapes import KIND, Shapes, compvis_file, full, shapes_of, size
 from weights.build import parts_of, shapes
 from weights.key_names import in_diffusers
 

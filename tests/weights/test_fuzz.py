@@ -18,11 +18,14 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-import damage
 import pytest
 import torch
-from damage import Whole
-from tensor_files import read_all
+
+from tests.support import damage
+from tests.support.damage import Whole
+from tests.support.tensor_files import read_all
+
+ROOT = Path(__file__).parents[2]
 
 # A file that is believed could ask for up to 2^63 bytes. Far below that, and far above what files of some
 # kilobytes need.
@@ -126,8 +129,8 @@ def in_a_process(group: str, folder: Path) -> dict:
 def reports(tmp_path_factory) -> dict[str, dict]:
     """What came of each group."""
     folder = tmp_path_factory.mktemp("fuzz")
-    command = [sys.executable, __file__, str(folder)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS * len(GROUPS))
+    command = [sys.executable, "-m", "tests.weights.test_fuzz", str(folder)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS * len(GROUPS))
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout.splitlines()[-1])
 

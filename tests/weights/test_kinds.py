@@ -7,7 +7,6 @@ from functools import cache
 
 import pytest
 import torch
-from compvis_files import compvis, save_checkpoint
 from diffusers import (
     AutoencoderTiny,
     ControlNetModel,
@@ -20,15 +19,16 @@ from diffusers import (
     UNet2DConditionModel,
     UNet3DConditionModel,
 )
-from model_files import refused
-from public_files import write_folder, write_json
-from public_json import MODEL, SD_INDEX, UNET
-from public_models import MAKERS, public
-from public_shapes import compvis_file
 from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from tests.support.compvis_files import compvis, save_checkpoint
+from tests.support.model_files import refused
+from tests.support.public_files import write_folder, write_json
+from tests.support.public_json import MODEL, SD_INDEX, UNET
+from tests.support.public_models import MAKERS, public
+from tests.support.public_shapes import compvis_file
 from weights.load import load, load_autoencoder
 from weights.not_models import KINDS, by_tensors
 

@@ -3,11 +3,11 @@
 import re
 
 import pytest
-from compvis_files import SCHEDULE_BUFFERS, compvis_autoencoder
-from public_files import public_names
-from public_shapes import FIRST_STAGES, PATH, Shapes, as_file, compvis_file, first_stage, shapes_of
 
 from ldm.config import AUTOENCODERS, PRESETS
+from tests.support.compvis_files import SCHEDULE_BUFFERS, compvis_autoencoder
+from tests.support.public_files import public_names
+from tests.support.public_shapes import FIRST_STAGES, PATH, Shapes, as_file, compvis_file, first_stage, shapes_of
 from weights import detect, load
 from weights.build import parts_of
 from weights.key_names import is_dropped

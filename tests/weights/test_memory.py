@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from parity.test_tokenizer import write_stable_diffusion
-from public_files import public_names, stem
-from public_json import PNDM, SD_INDEX
-from public_shapes import FILES, Shapes, compvis_file, full, shapes_of
 
 from ldm.config import AUTOENCODERS, PRESETS
+from tests.support.public_files import public_names, stem
+from tests.support.public_json import PNDM, SD_INDEX
+from tests.support.public_shapes import FILES, Shapes, compvis_file, full, shapes_of
 from weights.build import shapes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures with /proc")

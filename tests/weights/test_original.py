@@ -8,16 +8,16 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from compvis_files import compvis, save_checkpoint
 from diffusers import DDIMScheduler, StableDiffusionPipeline
-from model_files import refused
-from public_files import write_folder, write_tokenizer
-from public_json import MODEL, SCHEDULER
-from public_models import public
 from torch.testing import assert_close
 
 from ldm.config import PRESETS
 from ldm.pipeline import State
+from tests.support.compvis_files import compvis, save_checkpoint
+from tests.support.model_files import refused
+from tests.support.public_files import write_folder, write_tokenizer
+from tests.support.public_json import MODEL, SCHEDULER
+from tests.support.public_models import public
 from weights.load import load
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

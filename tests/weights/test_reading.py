@@ -8,10 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tensor_files import CHECKPOINTS, KINDS, PICKLED, claim, pickled, read_all, refused, save, some_tensors, write
 from torch import nn
 from torch.testing import assert_close
 
+from tests.support.tensor_files import (
+    CHECKPOINTS,
+    KINDS,
+    PICKLED,
+    claim,
+    pickled,
+    read_all,
+    refused,
+    save,
+    some_tensors,
+    write,
+)
 from weights.files.tensors import open_tensors
 
 EXACTLY = dict(rtol=0, atol=0)  # nothing is computed

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tensor_files import (
+
+from tests.support.tensor_files import (
     CHECKPOINTS,
     CONTENT,
     HTML,
@@ -31,7 +32,6 @@ from tensor_files import (
     write,
     zip_of,
 )
-
 from weights.files.tensors import MAX_ITEMS, MAX_PICKLE
 
 # ---------------------------------------------------------------------------------------------------------------------

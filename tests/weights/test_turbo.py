@@ -9,12 +9,12 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from compvis_files import SCHEDULE_BUFFERS, compvis, save_checkpoint
-from public_files import write_tokenizer
-from public_models import public
-from public_shapes import Shapes, as_file, compvis_file
 
 from ldm.config import PRESETS, ScheduleConfig
+from tests.support.compvis_files import SCHEDULE_BUFFERS, compvis, save_checkpoint
+from tests.support.public_files import write_tokenizer
+from tests.support.public_models import public
+from tests.support.public_shapes import Shapes, as_file, compvis_file
 from weights import detect
 from weights.key_names import is_dropped
 from weights.load import load

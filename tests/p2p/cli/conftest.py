@@ -4,15 +4,11 @@ import socket
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from model_files import save_model
-from PIL import Image
 
 from ldm.pipeline import LatentDiffusion
 from p2p.__main__ import main
-
-CAT, DOG = "a photo of a cat on the grass", "a photo of a dog on the grass"
+from tests.support.model_files import save_model
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +32,3 @@ def p2p(folder, monkeypatch, tmp_path):
         main()
 
     return call
-
-
-def picture(path: str) -> np.ndarray:
-    return np.asarray(Image.open(path))

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from cli.conftest import CAT, DOG
 from p2p import __version__
 from p2p.__main__ import main
 from p2p.cli.parser import parser
+from tests.support.command_line import CAT, DOG
 
 ROOT = Path(__file__).parents[3]
 

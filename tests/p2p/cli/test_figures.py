@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cli.conftest import CAT, DOG, picture
 from p2p.alpha import Alpha
 from p2p.cli import commands
 from p2p.cli.parser import parser
 from p2p.figures import edit_matrices
+from tests.support.command_line import CAT, DOG, image
 
 
 def test_attention_draws_a_map_per_word(p2p):
     p2p("attention", CAT, "--steps", "1", "-o", "m.png")
-    height, width, _ = picture("m.png").shape
+    height, width, _ = image("m.png").shape
     assert width > 300 and height > 300
 
 
@@ -48,12 +48,12 @@ def test_a_model_without_layers_of_16_shows_and_blends_by_its_nearest(p2p, folde
     config = json.loads((larger / "config.json").read_text()) | {"image_size": 48}
     (larger / "config.json").write_text(json.dumps(config))
     p2p("attention", CAT, "--steps", "1", "-o", "m.png", model=str(larger))
-    assert min(picture("m.png").shape[:2]) > 300
+    assert min(image("m.png").shape[:2]) > 300
     p2p("edit", CAT, DOG, "--blend", "dog", "--steps", "2", "--save", "s.json", "-o", "e.png", model=str(larger))
     saved = json.loads(Path("s.json").read_text())
     assert saved["self_injection"]["layers"]["side"] == 12 and "side" not in saved["blend"]
     p2p("replay", "s.json", "-o", "again.png", model=str(larger))
-    assert picture("e.png").shape == (48, 96, 3) and (picture("e.png") == picture("again.png")).all()
+    assert image("e.png").shape == (48, 96, 3) and (image("e.png") == image("again.png")).all()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_model_without_layers_of_16_shows_and_blends_by_its_nearest(p2p, folde
 )
 def test_figures_are_drawn(p2p, args):
     p2p(*args, "--steps", "2", "-o", "f.png")
-    assert min(picture("f.png").shape[:2]) > 200
+    assert min(image("f.png").shape[:2]) > 200
     assert json.loads(Image.open("f.png").text["p2p"])["source"] == CAT
     if "--data" in args:
         assert len(json.loads(Path("f.json").read_text(encoding="utf-8"))) == 1 + 11  # the source and the windows

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cli.conftest import CAT, DOG, picture
+from tests.support.command_line import CAT, DOG, image
 
 
 @pytest.mark.machine
@@ -14,15 +14,15 @@ def test_generate_writes_a_picture_that_the_seed_reproduces(p2p, capsys):
     assert capsys.readouterr().out == "a.png\n"
     p2p("generate", CAT, "--seed", "7", "--steps", "2", "-o", "b.png")
     p2p("generate", CAT, "--seed", "8", "--steps", "2", "-o", "c.png")
-    assert picture("a.png").shape == (32, 32, 3)
-    assert (picture("a.png") == picture("b.png")).all()
-    assert (picture("a.png") != picture("c.png")).any()
+    assert image("a.png").shape == (32, 32, 3)
+    assert (image("a.png") == image("b.png")).all()
+    assert (image("a.png") != image("c.png")).any()
 
 
 @pytest.mark.machine
 def test_edit_writes_the_source_and_its_targets_side_by_side(p2p):
     p2p("edit", CAT, CAT, DOG, "--tau", "0", "--self-until", "0", "--steps", "2", "-o", "e.png")
-    row = picture("e.png")
+    row = image("e.png")
     assert row.shape == (32, 96, 3)
     source, same, dog = np.split(row, 3, axis=1)
     assert (source == same).all() and (source != dog).any()
@@ -31,7 +31,7 @@ def test_edit_writes_the_source_and_its_targets_side_by_side(p2p):
 def test_a_tau_of_never_is_the_fixed_seed_baseline(p2p):
     p2p("edit", CAT, DOG, "--tau", "never", "--self-until", "never", "--steps", "2", "--seed", "7", "-o", "e.png")
     p2p("generate", DOG, "--steps", "2", "--seed", "7", "-o", "g.png")
-    difference = picture("e.png")[:, 32:].astype(int) - picture("g.png")
+    difference = image("e.png")[:, 32:].astype(int) - image("g.png")
     assert abs(difference).max() <= 1  # batches of other sizes round otherwise, by at most one grey level
 
 
@@ -51,7 +51,7 @@ def test_a_tau_of_never_is_the_fixed_seed_baseline(p2p):
 def test_an_edit_says_what_it_does(p2p, capsys, options, said):
     p2p("edit", CAT, DOG, *options, "--steps", "2", "-o", "e.png")
     assert f"{DOG}: {said}\n" in capsys.readouterr().err
-    assert picture("e.png").shape == (32, 64, 3)
+    assert image("e.png").shape == (32, 64, 3)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_options_change_the_target_and_not_the_source(p2p, options):
     common = ("edit", CAT, DOG, "--steps", "4", "--self-until", "never")
     p2p(*common, "-o", "plain.png")
     p2p(*common, *options, "-o", "edited.png")
-    plain, edited = picture("plain.png").astype(int), picture("edited.png").astype(int)
+    plain, edited = image("plain.png").astype(int), image("edited.png").astype(int)
     assert abs(plain - edited)[:, :32].max() <= 1  # the blend's run builds maps, which round otherwise
     assert abs(plain - edited)[:, 32:].max() > 5
 
@@ -105,15 +105,15 @@ def test_upscaled_images_are_the_same_images_larger_and_replay(p2p):
     p2p("edit", CAT, DOG, "--steps", "2", "--upscale", "3", "-o", "large.png")
     p2p("replay", "large.png", "-o", "again.png")
     p2p("replay", "e.png", "--upscale", "1", "-o", "one.png")
-    assert picture("large.png").shape == (96, 192, 3)
+    assert image("large.png").shape == (96, 192, 3)
     # the middle of each block of 3 x 3 lies where its pixel does, and a bicubic curve goes through its points
-    large = picture("large.png")
-    assert (large[1::3, 1::3] == picture("e.png")).all()
+    large = image("large.png")
+    assert (large[1::3, 1::3] == image("e.png")).all()
     assert (large[::3] != large[1::3]).any()  # smooth: blocks are not of one colour
     for name in ("again.png", "one.png"):
-        assert (picture(name) == picture("e.png")).all() and Image.open(name).text == Image.open("e.png").text
+        assert (image(name) == image("e.png")).all() and Image.open(name).text == Image.open("e.png").text
     p2p("generate", CAT, "--steps", "1", "--upscale", "2", "-o", "g.png")
-    assert picture("g.png").shape == (64, 64, 3)
+    assert image("g.png").shape == (64, 64, 3)
 
 
 @pytest.fixture
@@ -138,11 +138,11 @@ def test_a_grid_of_seeds_holds_the_images_of_each_seed(p2p, figures):
     p2p("generate", CAT, "--seed", "5", "--seeds", "2", "--steps", "2", "-o", "grid2.png")
     edits, generated = figures
     found = [image for _, image in images(edits)]
-    assert (np.concatenate(found[:2], axis=1) == picture("5.png")).all()
-    assert (np.concatenate(found[2:], axis=1) == picture("6.png")).all()
+    assert (np.concatenate(found[:2], axis=1) == image("5.png")).all()
+    assert (np.concatenate(found[2:], axis=1) == image("6.png")).all()
     assert [text.get_text() for text in edits.texts] == ["seed 5", "seed 6"]
     assert [caption for caption, _ in images(generated)] == ["seed 5", "seed 6"]
-    assert all((image == picture(name)).all() for (_, image), name in zip(images(generated), ("g5.png", "g6.png")))
+    assert all((one == image(name)).all() for (_, one), name in zip(images(generated), ("g5.png", "g6.png")))
 
 
 @pytest.mark.parametrize("region", [(), ("--blend", "grass")])
@@ -156,12 +156,12 @@ def test_compare_shows_source_same_seed_and_edit_for_each_target(p2p, figures, r
     assert [caption.split("\n")[0] for caption, _ in shown] == roles
     prompts = [" ".join(caption.split("\n")[1:]) for caption, _ in shown]
     assert prompts == [CAT, DOG, DOG, CAT, targets[1], targets[1]]
-    source, dog, bicycle = np.split(picture("plain.png").astype(int), 3, axis=1)
+    source, dog, bicycle = np.split(image("plain.png").astype(int), 3, axis=1)
     for (_, found), expected in zip([shown[0], shown[2], shown[3], shown[5]], (source, dog, source, bicycle)):
         assert abs(found - expected).max() <= 1  # maps are built, which rounds otherwise
     for (_, found), prompt in zip([shown[1], shown[4]], targets):
         p2p("generate", prompt, "--seed", "5", "--steps", "2", "-o", "g.png")
-        assert abs(found - picture("g.png").astype(int)).max() <= 1
+        assert abs(found - image("g.png").astype(int)).max() <= 1
     words = [axis.get_title() for axis in figure.axes if "%" in axis.get_title()]
     assert words[0].startswith("a#1\n") and len(words) == 6 * 9
     assert sum(float(word.split("\n")[1].removesuffix("%")) for word in words[:9]) == pytest.approx(100, abs=2)
@@ -171,7 +171,7 @@ def test_a_saved_call_is_compared_and_sown_again(p2p, figures):
     p2p("edit", CAT, DOG, "--steps", "2", "--save", "s.json", "-o", "e.png")
     p2p("replay", "s.json", "--compare", "--scale", "shared", "-o", "c.png")
     p2p("replay", "c.png", "-o", "again.png")
-    assert (picture("again.png") == picture("e.png")).all()
+    assert (image("again.png") == image("e.png")).all()
     p2p("replay", "s.json", "--seeds", "2", "-o", "g.png")
     assert [len(images(figure)) for figure in figures] == [3, 4]
 
@@ -183,7 +183,7 @@ def test_maps_and_latents_are_written_as_arrays(p2p, tiny):
     assert found["prompts"].tolist() == [CAT, DOG]
     assert found["latents"].shape == (3, 2, 4, 16, 16)
     decoded = tiny.decode(torch.from_numpy(found["latents"][-1]))
-    assert (np.concatenate(list(decoded), axis=1) == picture("e.png")).all()
+    assert (np.concatenate(list(decoded), axis=1) == image("e.png")).all()
     *alone, _ = (state.z_t for state in tiny.denoise(tiny.encode_prompts([CAT]), [0], steps=3))
     # of a batch of one, which rounds otherwise, in float32
     torch.testing.assert_close(torch.from_numpy(found["latents"][:2, :1]), torch.stack(alone), rtol=1e-4, atol=1e-4)
@@ -212,7 +212,7 @@ def test_ddpm_and_eta_run(p2p):
     p2p("generate", CAT, "--sampler", "ddpm", "--steps", "2", "-o", "a.png")
     p2p("generate", CAT, "--eta", "1", "--steps", "2", "-o", "b.png")
     # [D17] eta = 1 is ancestral sampling; rounding of another order of operations
-    assert abs(picture("a.png").astype(int) - picture("b.png")).max() <= 1
+    assert abs(image("a.png").astype(int) - image("b.png")).max() <= 1
 
 
 @pytest.mark.parametrize(("sampler", "calls"), [("ddpm", 3), ("plms", 4), ("dpm++", 3), ("euler", 3)])
@@ -221,4 +221,4 @@ def test_every_sampler_runs_and_its_network_calls_are_counted(p2p, capsys, sampl
     assert f" {calls}/{calls} " in capsys.readouterr().err
     p2p("generate", CAT, "--steps", "3", "-o", "b.png")
     # euler is ddim, and ends where the small model's ddim does
-    assert (picture("a.png") == picture("b.png")).all() == (sampler == "euler")
+    assert (image("a.png") == image("b.png")).all() == (sampler == "euler")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cli.conftest import CAT, DOG
+from tests.support.command_line import CAT, DOG
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`p2p replay`: a call travels in a file and in its picture, and makes the same picture again."""
+"""`p2p replay`: a call travels in a file and in its image, and makes the same picture again."""
 
 import json
 import shutil
@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cli.conftest import CAT, DOG, picture
 from p2p.__main__ import main
+from tests.support.command_line import CAT, DOG, image
 from weights.load import load
 
 EDIT = (
@@ -53,7 +53,7 @@ def test_a_generated_picture_holds_the_full_call(p2p, folder):
 def test_an_edit_replays_from_its_file_and_from_its_picture_to_the_bit(p2p, kept):
     p2p("edit", *EDIT, *OPTIONS, "--steps", "3", "--seed", "5", "--save", "saved.json", "-o", "e.png")
     p2p("replay", kept, "-o", "again.png")
-    assert (picture("e.png") == picture("again.png")).all()
+    assert (image("e.png") == image("again.png")).all()
     assert Image.open("e.png").text == Image.open("again.png").text
 
 
@@ -63,7 +63,7 @@ def test_an_edit_by_plms_with_a_local_blend_replays_to_the_bit(p2p, capsys):
     p2p("edit", CAT, DOG, "--sampler", "plms", "--blend", "dog", "--steps", "4", "--save", "s.json", "-o", "e.png")
     assert " 5/5 " in capsys.readouterr().err
     p2p("replay", "s.json", "-o", "again.png")
-    assert (picture("e.png") == picture("again.png")).all()
+    assert (image("e.png") == image("again.png")).all()
     p2p("show", "schedule", CAT, DOG, "--sampler", "plms", "--steps", "4", "-o", "f.png")
 
 
@@ -73,7 +73,7 @@ def test_each_target_of_a_file_may_have_its_own_edits(p2p):
     call["targets"][1]["edits"].append({"reweight": {"word": "grass", "factor": 50.0}})
     Path("s.json").write_text(json.dumps(call))
     p2p("replay", "s.json", "-o", "again.png")
-    before, after = picture("e.png").astype(int), picture("again.png").astype(int)
+    before, after = image("e.png").astype(int), image("again.png").astype(int)
     assert (
         abs(before - after)[:, :64].max() <= 1
     )  # the folded engine's sums of one target round by the other's matrices
@@ -146,7 +146,7 @@ def test_a_mask_travels_with_the_call(p2p):
     assert rows == ["1111" + "0" * 12] * 4 + ["0" * 16] * 12
     Path("mask.png").unlink()
     p2p("replay", "m.json", "-o", "again.png")
-    assert (picture("again.png") == picture("m.png")).all()
+    assert (image("again.png") == image("m.png")).all()
 
 
 def test_a_file_that_holds_no_edit_is_refused(p2p):

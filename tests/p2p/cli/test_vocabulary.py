@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from model_files import save_model
 
-from cli.conftest import CAT
 from p2p.__main__ import main
+from tests.support.command_line import CAT
+from tests.support.model_files import save_model
 from weights.load import load_vocabulary
 from weights.training.world import COLOURS, NOUNS, PLACES, VOCABULARY
 

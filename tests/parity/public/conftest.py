@@ -10,11 +10,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from compvis_files import compvis, save_checkpoint
-from public_files import write_folder
-from public_models import MAKERS, clip, public, vq_with_attention
 
 from ldm.config import AUTOENCODERS, CLIP_PRESETS, PRESETS
+from tests.support.compvis_files import compvis, save_checkpoint
+from tests.support.public_files import write_folder
+from tests.support.public_models import MAKERS, clip, public, vq_with_attention
 from weights import load as loading
 from weights.files import tokenizers
 

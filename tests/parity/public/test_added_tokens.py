@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from model_files import refused
-from public_files import write_folder
-from public_json import TEXT, small_clip
-from public_models import public
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 from transformers import CLIPTokenizer
 
 from ldm.pipeline import State
 from ldm.samplers import SAMPLERS
+from tests.support.model_files import refused
+from tests.support.public_files import write_folder
+from tests.support.public_json import TEXT, small_clip
+from tests.support.public_models import public
 from weights.load import load
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

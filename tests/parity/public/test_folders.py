@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from model_files import refused, tensors_of
-from public_files import names_of_today, public_names, save, stem, write_folder
-from public_models import MAKERS, our_tensors, public
 
 from ldm.config import PRESETS
-from parity.public.equal import assert_equal
+from tests.support.equal import assert_equal
+from tests.support.model_files import refused, tensors_of
+from tests.support.public_files import names_of_today, public_names, save, stem, write_folder
+from tests.support.public_models import MAKERS, our_tensors, public
 from weights import load as loading
 from weights.checkpoints import CHECKPOINTS, STABLE_DIFFUSION, Checkpoint
 from weights.load import load, load_autoencoder

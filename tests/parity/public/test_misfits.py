@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from compvis_files import compvis, save_checkpoint
-from model_files import refused
-from public_files import public_names, save, write_folder
-from public_models import Tensors, public
+
+from tests.support.compvis_files import compvis, save_checkpoint
+from tests.support.model_files import refused
+from tests.support.public_files import public_names, save, write_folder
+from tests.support.public_models import Tensors, public
 
 
 @pytest.fixture

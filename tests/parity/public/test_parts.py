@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from compvis_files import compvis_autoencoder, save_checkpoint, training_losses
-from public_files import names_of_today, public_names, save, stem, write_clip_tokenizer
-from public_models import clip, our_tensors, public, vq_with_attention
 from torch import nn
 from torch.testing import assert_close
 
-from parity.public.equal import assert_equal
+from tests.support.compvis_files import compvis_autoencoder, save_checkpoint, training_losses
+from tests.support.equal import assert_equal
+from tests.support.public_files import names_of_today, public_names, save, stem, write_clip_tokenizer
+from tests.support.public_models import clip, our_tensors, public, vq_with_attention
 from weights.load import load_autoencoder, load_clip
 
 # float64 and outputs of order 1 to 10: rounding is 1e-16 a term, of a few hundred terms in some twenty layers. A tensor

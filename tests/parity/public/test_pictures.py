@@ -3,11 +3,11 @@
 import pytest
 import torch
 from diffusers import DDIMScheduler, LDMTextToImagePipeline, StableDiffusionPipeline
-from public_models import celebahq, public
 from torch.testing import assert_close
 
 from ldm.pipeline import LatentDiffusion, State
-from parity.public.equal import assert_equal
+from tests.support.equal import assert_equal
+from tests.support.public_models import celebahq, public
 from weights.load import load
 
 # of diffusers' schedulers, in numpy 2

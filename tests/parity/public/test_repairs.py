@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from public_json import MODEL, SCHEDULER, UNET
-from public_models import public
 from torch.testing import assert_close
 
 from ldm.pipeline import State
 from ldm.samplers import SAMPLERS
+from tests.support.public_json import MODEL, SCHEDULER, UNET
+from tests.support.public_models import public
 from weights.load import load
 
 pytestmark = [

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from compvis_files import compvis, save_checkpoint
 from diffusers import StableDiffusionPipeline
-from model_files import refused, tensors_of
-from public_models import our_tensors, public
 
 from ldm.config import PRESETS
-from parity.public.equal import assert_equal
+from tests.support.compvis_files import compvis, save_checkpoint
+from tests.support.equal import assert_equal
+from tests.support.model_files import refused, tensors_of
+from tests.support.public_models import our_tensors, public
 from weights.files import tokenizers
 from weights.load import load
 

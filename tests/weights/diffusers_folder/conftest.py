@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from public_files import write_json, write_tokenizer
-from public_json import MODEL
-from public_models import public
+
+from tests.support.public_files import write_json, write_tokenizer
+from tests.support.public_json import MODEL
+from tests.support.public_models import public
 
 
 @pytest.fixture

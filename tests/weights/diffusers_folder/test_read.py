@@ -10,10 +10,10 @@ import diffusers
 import pytest
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
-from public_json import MODEL, SCHEDULER, TEXT, UNET, VAE, VQ
-from public_models import MAKERS, public
 
 from ldm.config import ScheduleConfig
+from tests.support.public_json import MODEL, SCHEDULER, TEXT, UNET, VAE, VQ
+from tests.support.public_models import MAKERS, public
 from weights.files.diffusers_json import (
     SAMPLERS_OWN,
     SAMPLERS_OWN_SPACING,

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from public_json import BERT, SCHEDULER, TEXT, UNET, VAE, VQ, WITH, WITHOUT
 
+from tests.support.public_json import BERT, SCHEDULER, TEXT, UNET, VAE, VQ, WITH, WITHOUT
 from weights.files.diffusers_json import model_config
 
 

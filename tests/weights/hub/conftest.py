@@ -8,8 +8,8 @@ import huggingface_hub
 import huggingface_hub.constants
 import pytest
 
-from hub.server import Hub
-from hub.toy import REPOSITORY, TOY
+from tests.support.server import Hub
+from tests.support.toy import REPOSITORY, TOY
 from weights import hub as cached
 from weights.checkpoints import CHECKPOINTS, Checkpoint
 from weights.hub import download

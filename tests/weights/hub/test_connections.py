@@ -5,8 +5,8 @@ import shutil
 import huggingface_hub.constants
 import pytest
 
-from hub.server import Fault, Refusal, Repository, Silence, sha256
-from hub.toy import CONTENT, REPOSITORY, UNET, VAE, VOCABULARY, add, blob, content
+from tests.support.server import Fault, Refusal, Repository, Silence, sha256
+from tests.support.toy import CONTENT, REPOSITORY, UNET, VAE, VOCABULARY, add, blob, content
 from weights import hub as ours
 from weights.checkpoints import CHECKPOINTS
 from weights.hub import local

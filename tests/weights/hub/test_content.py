@@ -9,8 +9,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from hub.server import Fault, git_name, sha256
-from hub.toy import CONTENT, REPOSITORY, UNET, VAE, VOCABULARY, add, blob, content, offline
+from tests.support.server import Fault, git_name, sha256
+from tests.support.toy import CONTENT, REPOSITORY, UNET, VAE, VOCABULARY, add, blob, content, offline
 from weights import hub as cached
 from weights.checkpoints import CHECKPOINTS
 from weights.hub import local

@@ -9,8 +9,8 @@ import huggingface_hub
 import huggingface_hub.constants
 import pytest
 
-from hub.server import Refusal, Repository, sha256
-from hub.toy import CONTENT, REPOSITORY, TOY, UNET, VAE, add, content
+from tests.support.server import Refusal, Repository, sha256
+from tests.support.toy import CONTENT, REPOSITORY, TOY, UNET, VAE, add, content
 from weights import hub as ours
 from weights.hub import download, local
 

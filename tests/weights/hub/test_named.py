@@ -13,16 +13,16 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from compvis_files import compvis, save_checkpoint
 from PIL import Image
-from public_files import write_folder
-from public_models import our_tensors, public
 
-from hub.server import Refusal, Repository
-from hub.toy import offline
 from ldm.config import PRESETS
 from p2p.__main__ import main
 from p2p.call import Call
+from tests.support.compvis_files import compvis, save_checkpoint
+from tests.support.public_files import write_folder
+from tests.support.public_models import our_tensors, public
+from tests.support.server import Refusal, Repository
+from tests.support.toy import offline
 from weights.checkpoints import CHECKPOINTS, CLIP_TOKENIZER
 from weights.load import load, load_autoencoder
 

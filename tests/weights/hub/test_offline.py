@@ -8,7 +8,7 @@ import huggingface_hub.constants
 import huggingface_hub.file_download
 import pytest
 
-from hub.toy import CONTENT, UNET, VAE, VOCABULARY, content, offline
+from tests.support.toy import CONTENT, UNET, VAE, VOCABULARY, content, offline
 
 
 def test_offline_with_nothing_there(get, hub, cache):

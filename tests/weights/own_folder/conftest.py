@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from model_files import save_model
 from safetensors.torch import load_file, save_file
 
+from tests.support.model_files import save_model
 from weights import load as loading
 
 

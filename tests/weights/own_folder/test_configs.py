@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from model_files import TOKENIZER, refused
-from tensor_files import HTML
 
 from ldm.config import PRESETS, ModelConfig
+from tests.support.model_files import TOKENIZER, refused
+from tests.support.tensor_files import HTML
 from weights.load import load
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from model_files import PARTS, refused, tensors_of
 
+from tests.support.model_files import PARTS, refused, tensors_of
 from weights.load import SHIPPED, load
 
 

@@ -4,9 +4,10 @@ import re
 
 import pytest
 import torch
-from model_files import refused
 from safetensors.torch import save_file
-from tensor_files import HTML
+
+from tests.support.model_files import refused
+from tests.support.tensor_files import HTML
 
 BIAS = "unet.conv_in.bias"
 

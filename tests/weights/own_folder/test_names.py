@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from model_files import refused
 
 from ldm.config import PRESETS
+from tests.support.model_files import refused
 from weights import load as loading
 from weights.checkpoints import CHECKPOINTS
 from weights.load import SHIPPED, load, load_autoencoder, load_clip

@@ -12,7 +12,8 @@ from random import Random
 
 import safetensors.torch
 import torch
-from tensor_files import CHECKPOINTS, HTML, POINTER, claim, pickled, some_tensors, traps, write
+
+from tests.support.tensor_files import CHECKPOINTS, HTML, POINTER, claim, pickled, some_tensors, traps, write
 
 Tensors = dict[str, torch.Tensor]
 

@@ -8,13 +8,13 @@ import diffusers
 import torch
 from diffusers import AutoencoderKL, UNet2DModel, VQModel
 from parity.test_tokenizer import BOS, EOS, write_clip
-from public_json import WORDPIECES, small_clip
-from public_models import Public, Tensors, is_text, our_tensors
 from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPModel
 
 from ldm.config import BertConfig
+from tests.support.public_json import WORDPIECES, small_clip
+from tests.support.public_models import Public, Tensors, is_text, our_tensors
 
 # ---------------------------------------------------------------------------------------------------------------------
 # tokenizers

@@ -10,12 +10,12 @@ from math import prod
 from pathlib import Path
 
 import torch
-from compvis_files import compvis
-from public_json import WITH, WITHOUT, autoencoder_json, bert_json, text_json, unet_json
-from public_models import Public, Tensors, module_of, modules_of
 from torch import nn
 
 from ldm.config import PRESETS
+from tests.support.compvis_files import compvis
+from tests.support.public_json import WITH, WITHOUT, autoencoder_json, bert_json, text_json, unet_json
+from tests.support.public_models import Public, Tensors, module_of, modules_of
 from weights.files.tensors import TensorFile
 
 PATH = Path("model.safetensors")

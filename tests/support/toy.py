@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import huggingface_hub.constants
 
-from hub.server import Repository
+from tests.support.server import Repository
 from weights.checkpoints import CHECKPOINTS, Checkpoint
 
 UNET, VAE, VOCABULARY = "unet/diffusion_pytorch_model.safetensors", "vae/model.safetensors", "tokenizer/vocab.json"

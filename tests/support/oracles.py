@@ -7,7 +7,6 @@ Theirs is therefore built after ours has its final values and dtype.
 from collections.abc import Callable
 
 import torch
-from conftest import randomise
 from diffusers import AutoencoderKL, UNet2DConditionModel, VQModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -18,6 +17,7 @@ from ldm.pipeline import LatentDiffusion
 from ldm.text_encoder import TextEncoder
 from ldm.tokenizer import CLIPTokenizer
 from ldm.unet import UNet
+from tests.support.random_models import randomise
 
 
 def random_network(make: Callable[[], nn.Module], dtype: torch.dtype, seed: int = 0) -> nn.Module:

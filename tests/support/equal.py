@@ -1,7 +1,8 @@
 """What loading a public checkpoint gives: the same tensors, or one error."""
 
 import torch
-from public_models import Tensors
+
+from tests.support.public_models import Tensors
 
 
 def assert_equal(found: Tensors, expected: Tensors) -> None:

@@ -7,10 +7,22 @@ public_files.py and compvis_files.py have the two layouts of files that they are
 from functools import cache
 from typing import NamedTuple
 
-from conftest import randomise
 from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel, VQModel
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
-from public_json import (
+from torch import Tensor, nn
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
+
+from ldm.config import (
+    AutoencoderConfig,
+    BertConfig,
+    ModelConfig,
+    ScheduleConfig,
+    TextConfig,
+    UNetConfig,
+    VisionConfig,
+)
+from ldm.config import CLIPConfig as OurCLIPConfig
+from tests.support.public_json import (
     DDIM_V,
     FIRST_DDIM,
     LATER,
@@ -26,19 +38,7 @@ from public_json import (
     text_json,
     unet_json,
 )
-from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
-
-from ldm.config import (
-    AutoencoderConfig,
-    BertConfig,
-    ModelConfig,
-    ScheduleConfig,
-    TextConfig,
-    UNetConfig,
-    VisionConfig,
-)
-from ldm.config import CLIPConfig as OurCLIPConfig
+from tests.support.random_models import randomise
 
 Tensors = dict[str, Tensor]
 

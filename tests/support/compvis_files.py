@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel, VQModel
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertModel
-from public_files import public_names, save
-from public_models import Public, Tensors, our_tensors
 from torch import Tensor, nn
 from transformers import CLIPTextModel
+
+from tests.support.public_files import public_names, save
+from tests.support.public_models import Public, Tensors, our_tensors
 
 
 class Renaming:
