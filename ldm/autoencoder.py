@@ -42,8 +42,8 @@ class Level(nn.Module):
 
     def __init__(self, width_in: int, width_out: int, layers: int, groups: int, attention: bool):
         super().__init__()
-        widths = [width_in] + [width_out] * layers
-        self.resnets = nn.ModuleList(ResidualBlock(i, o, groups, EPS) for i, o in pairwise(widths))
+        channels = [width_in] + [width_out] * layers
+        self.resnets = nn.ModuleList(ResidualBlock(i, o, groups, EPS) for i, o in pairwise(channels))
         attentions = layers if attention else 0
         self.attentions = nn.ModuleList(SelfAttentionBlock(width_out, 1, groups, EPS) for _ in range(attentions))
 
@@ -102,15 +102,15 @@ class Encoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
-        widths, groups = config.widths, config.groups
-        self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
+        channels, groups = config.channels, config.groups
+        self.conv_in = nn.Conv2d(3, channels[0], 3, padding=1)
         self.down_blocks = nn.ModuleList()
-        for i, width in enumerate(widths):
-            level = widths[max(i - 1, 0)], width, config.layers, groups, i in config.attention
-            self.down_blocks.append(DownLevel(*level, down=i + 1 < len(widths)))
-        self.mid_block = Mid(widths[-1], groups)
-        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=EPS)
-        self.conv_out = nn.Conv2d(widths[-1], config.encoder_channels, 3, padding=1)
+        for i, width in enumerate(channels):
+            level = channels[max(i - 1, 0)], width, config.layers, groups, i in config.attention
+            self.down_blocks.append(DownLevel(*level, down=i + 1 < len(channels)))
+        self.mid_block = Mid(channels[-1], groups)
+        self.conv_norm_out = nn.GroupNorm(groups, channels[-1], eps=EPS)
+        self.conv_out = nn.Conv2d(channels[-1], config.encoder_channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b k h w"]:
         x = self.conv_in(x)
@@ -124,16 +124,16 @@ class Decoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
-        widths, groups = config.widths[::-1], config.groups
-        self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
-        self.mid_block = Mid(widths[0], groups)
+        channels, groups = config.channels[::-1], config.groups
+        self.conv_in = nn.Conv2d(config.latent_channels, channels[0], 3, padding=1)
+        self.mid_block = Mid(channels[0], groups)
         self.up_blocks = nn.ModuleList()
-        for i, width in enumerate(widths):
-            attention = len(widths) - 1 - i in config.attention  # levels are counted as in the encoder
-            level = widths[max(i - 1, 0)], width, config.layers + 1, groups, attention
-            self.up_blocks.append(UpLevel(*level, up=i + 1 < len(widths)))
-        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=EPS)
-        self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
+        for i, width in enumerate(channels):
+            attention = len(channels) - 1 - i in config.attention  # levels are counted as in the encoder
+            level = channels[max(i - 1, 0)], width, config.layers + 1, groups, attention
+            self.up_blocks.append(UpLevel(*level, up=i + 1 < len(channels)))
+        self.conv_norm_out = nn.GroupNorm(groups, channels[-1], eps=EPS)
+        self.conv_out = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
     def forward(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         x = self.mid_block(self.conv_in(z))

@@ -8,7 +8,7 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -16,6 +16,15 @@ from ldm.helpers.checks import check_fields
 from ldm.helpers.limits import LONGEST, check_levels, check_sizes
 
 STRICT = pydantic.ConfigDict(extra="forbid", strict=True)  # for configurations read from files
+
+
+def _once(name: str, former: str) -> Any:
+    """A field that files may also give by its former name."""
+    return pydantic.Field(validation_alias=pydantic.AliasChoices(name, former))
+
+
+Channels = Annotated[tuple[int, ...], _once("channels", "widths")]  # of each level's feature maps
+BetaSchedule = Annotated[Literal["scaled_linear", "linear"], _once("beta_schedule", "betas")]
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class ScheduleConfig:
     T: int = 1000
     beta_start: float = 0.00085
     beta_end: float = 0.012
-    betas: Literal["scaled_linear", "linear"] = "scaled_linear"  # sqrt(beta) is evenly spaced, or beta itself
+    beta_schedule: BetaSchedule = "scaled_linear"  # sqrt(beta) is evenly spaced, or beta itself
     parameterisation: Literal["eps", "v"] = "eps"
     spacing: Literal["trailing", "leading"] = "trailing"  # trailing starts at T; leading ends at offset + 1
     offset: int = 0  # added to every timestep of leading spacing; diffusers' steps_offset
@@ -57,11 +66,11 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """Encoder and decoder: one level per width; every level except the last halves the resolution."""
+    """Encoder and decoder: one level per number of channels; every level except the last halves the resolution."""
 
     __pydantic_config__ = STRICT
 
-    widths: tuple[int, ...] = (128, 256, 512, 512)
+    channels: Channels = (128, 256, 512, 512)
     layers: int = 2  # residual blocks per encoder level; the decoder has one more
     latent_channels: int = 4
     groups: int = 32
@@ -74,16 +83,16 @@ class AutoencoderConfig:
         if self.codebook is not None and self.codebook < 1:
             raise ValueError(f"a codebook cannot have {self.codebook} entries: give at least 1, or None for KL")
         check_sizes(self, "attention")
-        check_levels(self.widths, self.groups)
+        check_levels(self.channels, self.groups)
         if not 0 < self.scale < math.inf:
             raise ValueError(f"latents cannot be scaled by {self.scale}: a scale is positive and finite")
-        if not all(0 <= level < len(self.widths) for level in self.attention):
-            raise ValueError(f"attention names levels {self.attention}, widths are of {len(self.widths)}")
+        if not all(0 <= level < len(self.channels) for level in self.attention):
+            raise ValueError(f"attention names levels {self.attention}, channels are those of {len(self.channels)}")
 
     @property
     def factor(self) -> int:
         """Pixels per latent position, along one side."""
-        return 2 ** (len(self.widths) - 1)
+        return 2 ** (len(self.channels) - 1)
 
     @property
     def encoder_channels(self) -> int:
@@ -107,7 +116,7 @@ class UNetConfig:
 
     __pydantic_config__ = STRICT
 
-    widths: tuple[int, ...] = (320, 640, 1280, 1280)
+    channels: Channels = (320, 640, 1280, 1280)
     layers: int = 2  # residual blocks per level on the way down; one more on the way up
     attention: tuple[bool, ...] = (True, True, True, False)  # per level
     heads: tuple[int, ...] | None = (8, 8, 8, 8)
@@ -120,25 +129,27 @@ class UNetConfig:
 
     def __post_init__(self):
         check_fields(self)
-        if len(self.attention) != len(self.widths):
-            raise ValueError(f"attention names {len(self.attention)} levels, widths {len(self.widths)}")
+        if len(self.attention) != len(self.channels):
+            raise ValueError(f"attention names {len(self.attention)} levels, channels {len(self.channels)}")
         if (self.heads is None) == (not self.head_size):
             raise ValueError("give exactly one of heads (a number per level) and head_size")
-        if self.heads is not None and len(self.heads) != len(self.widths):
-            raise ValueError(f"heads names {len(self.heads)} levels, widths {len(self.widths)}")
+        if self.heads is not None and len(self.heads) != len(self.channels):
+            raise ValueError(f"heads names {len(self.heads)} levels, channels {len(self.channels)}")
         check_sizes(self)
-        check_levels(self.widths, self.groups)
-        if self.widths[0] % 2:
-            raise ValueError(f"the first width must be even, for the sines and cosines of t, got {self.widths[0]}")
+        check_levels(self.channels, self.groups)
+        if self.channels[0] % 2:
+            raise ValueError(
+                f"the first level needs an even number of channels, for sines and cosines of t: {self.channels}"
+            )
         attends = *self.attention[:-1], self.attention[-1] or self.mid  # the middle is as wide as the last level
         for level in (i for i, has in enumerate(attends) if has):
-            width, by = self.widths[level], f"{self.heads[level]} heads" if self.heads else f"heads of {self.head_size}"
-            if width % (self.heads[level] if self.heads else self.head_size):
-                raise ValueError(f"a level of width {width} cannot have {by}")
+            if self.channels[level] % (self.heads[level] if self.heads else self.head_size):
+                by = f"{self.heads[level]} heads" if self.heads else f"heads of {self.head_size}"
+                raise ValueError(f"a level of {self.channels[level]} channels cannot have {by}")
 
     def heads_at(self, level: int) -> int:
         """The number of attention heads at a level."""
-        return self.heads[level] if self.heads else self.widths[level] // self.head_size
+        return self.heads[level] if self.heads else self.channels[level] // self.head_size
 
 
 @dataclass(frozen=True)
@@ -280,9 +291,9 @@ SD_SCHEDULE = ScheduleConfig(spacing="leading", offset=1, last=1)
 SD2_UNET = UNetConfig(heads=(5, 10, 20, 20), context_width=1024, linear_projection=True)
 OPEN_CLIP = TextConfig(width=1024, layers=23, heads=16, hidden=4096, activation="gelu", pad="!")
 BK_BASE = UNetConfig(layers=1)
-BK_TINY = UNetConfig(widths=(320, 640, 1280), layers=1, attention=(True, True, True), heads=(8, 8, 8), mid=False)
-STICKERS_KL = AutoencoderConfig(widths=(16, 48, 96, 128), layers=1, latent_channels=8, groups=8, scale=1.0)
-VQ_F4 = AutoencoderConfig(widths=(128, 256, 512), latent_channels=3, codebook=8192, scale=1.0)
+BK_TINY = UNetConfig(channels=(320, 640, 1280), layers=1, attention=(True, True, True), heads=(8, 8, 8), mid=False)
+STICKERS_KL = AutoencoderConfig(channels=(16, 48, 96, 128), layers=1, latent_channels=8, groups=8, scale=1.0)
+VQ_F4 = AutoencoderConfig(channels=(128, 256, 512), latent_channels=3, codebook=8192, scale=1.0)
 
 PRESETS = {
     "stickers": ModelConfig(
@@ -292,7 +303,7 @@ PRESETS = {
         schedule=ScheduleConfig(parameterisation="v"),
         autoencoder=STICKERS_KL,
         unet=UNetConfig(
-            widths=(64, 128, 192),
+            channels=(64, 128, 192),
             layers=1,
             attention=(True, True, True),
             heads=None,
@@ -327,7 +338,7 @@ PRESETS = {
         name="ldm-text2im",
         image_size=256,
         # as in its public scheduler file; the model was trained with scaled_linear
-        schedule=ScheduleConfig(betas="linear", spacing="leading"),
+        schedule=ScheduleConfig(beta_schedule="linear", spacing="leading"),
         autoencoder=AutoencoderConfig(),
         unet=UNetConfig(context_width=1280),
         text=BertConfig(),
@@ -338,7 +349,7 @@ PRESETS = {
         schedule=ScheduleConfig(beta_start=0.0015, beta_end=0.0195, spacing="leading"),
         autoencoder=VQ_F4,
         unet=UNetConfig(
-            widths=(224, 448, 672, 896),
+            channels=(224, 448, 672, 896),
             attention=(False, True, True, True),
             heads=None,
             head_size=32,
@@ -353,7 +364,7 @@ AUTOENCODERS = {  # first stages on their own
     "stickers-vq": replace(STICKERS_KL, codebook=1024),  # 10 bits at each of 16x16 positions
     "kl-f8": AutoencoderConfig(),
     "vq-f4": VQ_F4,
-    "vq-f8": AutoencoderConfig(widths=(128, 256, 256, 512), codebook=16384, scale=1.0, attention=(3,)),
+    "vq-f8": AutoencoderConfig(channels=(128, 256, 256, 512), codebook=16384, scale=1.0, attention=(3,)),
 }
 
 CLIP_PRESETS = {"clip-vit-l": CLIPConfig(text=TextConfig(), vision=VisionConfig(), embedding=768)}

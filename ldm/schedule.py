@@ -47,7 +47,7 @@ class Schedule:
 
         The names are diffusers'; CompVis' own files call the former "linear".
         """
-        power = 2 if self.config.betas == "scaled_linear" else 1
+        power = 2 if self.config.beta_schedule == "scaled_linear" else 1
         ends = (beta ** (1 / power) for beta in (self.config.beta_start, self.config.beta_end))
         return torch.linspace(*ends, self.T, dtype=torch.float64) ** power
 

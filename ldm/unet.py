@@ -113,18 +113,18 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig):
         super().__init__()
         self.config = config
-        widths, levels = config.widths, len(config.widths)
-        time_width = 4 * widths[0]
+        channels, levels = config.channels, len(config.channels)
+        time_width = 4 * channels[0]
         self.attentions = 0  # counted as they are built, in execution order
-        self.time_embedding = TimeMLP(widths[0], time_width)
-        self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
+        self.time_embedding = TimeMLP(channels[0], time_width)
+        self.conv_in = nn.Conv2d(config.latent_channels, channels[0], 3, padding=1)
 
-        skips = [widths[0]]  # channels of the skip connections
+        skips = [channels[0]]  # channels of the skip connections
         self.down_blocks = nn.ModuleList()
-        width = widths[0]
+        width = channels[0]
         for level in range(levels):
-            inputs = [width] + [widths[level]] * (config.layers - 1)
-            width = widths[level]
+            inputs = [width] + [channels[level]] * (config.layers - 1)
+            width = channels[level]
             down = [Downsample(width, all_sides=True)] if level + 1 < levels else []
             self.down_blocks.append(DownLevel(*self._level("down", level, inputs), down))
             skips += [width] * (config.layers + len(down))
@@ -135,29 +135,29 @@ class UNet(nn.Module):
 
         self.up_blocks = nn.ModuleList()
         for level in reversed(range(levels)):
-            inputs = [width] + [widths[level]] * config.layers
+            inputs = [width] + [channels[level]] * config.layers
             inputs = [i + skips.pop() for i in inputs]
-            width = widths[level]
+            width = channels[level]
             self.up_blocks.append(UpLevel(*self._level("up", level, inputs), [Upsample(width)] if level > 0 else []))
 
-        self.conv_norm_out = nn.GroupNorm(config.groups, widths[0], eps=1e-5)
-        self.conv_out = nn.Conv2d(widths[0], config.latent_channels, 3, padding=1)
+        self.conv_norm_out = nn.GroupNorm(config.groups, channels[0], eps=1e-5)
+        self.conv_out = nn.Conv2d(channels[0], config.latent_channels, 3, padding=1)
 
     def _residual(self, width_in: int, width_out: int) -> ResidualBlock:
-        return ResidualBlock(width_in, width_out, self.config.groups, 1e-5, 4 * self.config.widths[0])
+        return ResidualBlock(width_in, width_out, self.config.groups, 1e-5, 4 * self.config.channels[0])
 
     def _attention(self, place: str, level: int) -> SpatialTransformer | SelfAttentionBlock:
         c, layer = self.config, self.attentions
         self.attentions += 1
         if c.context_width is None:
-            return SelfAttentionBlock(c.widths[level], c.heads_at(level), c.groups, 1e-5, place, layer)
+            return SelfAttentionBlock(c.channels[level], c.heads_at(level), c.groups, 1e-5, place, layer)
         return SpatialTransformer(
-            c.widths[level], c.context_width, c.heads_at(level), c.linear_projection, c.groups, place, layer
+            c.channels[level], c.context_width, c.heads_at(level), c.linear_projection, c.groups, place, layer
         )
 
     def _level(self, place: str, level: int, inputs: list[int]) -> tuple[list[ResidualBlock], list[nn.Module]]:
         """A residual block per input width, and as many attention layers if the level has any."""
-        blocks = [self._residual(i, self.config.widths[level]) for i in inputs]
+        blocks = [self._residual(i, self.config.channels[level]) for i in inputs]
         return blocks, [self._attention(place, level) for _ in inputs] if self.config.attention[level] else []
 
     def _check(self, z_t: Tensor, timestep: Tensor, context: Tensor) -> None:
@@ -206,7 +206,7 @@ class UNet(nn.Module):
         self._check(z_t, timestep, context)
         # A shared timestep is embedded once and broadcast: some BLAS libraries round equal rows of a small matrix
         # differently, and equal rows of a batch would then give unequal results.
-        time = self.time_embedding(timestep_embedding(timestep, self.config.widths[0]).to(z_t.dtype))
+        time = self.time_embedding(timestep_embedding(timestep, self.config.channels[0]).to(z_t.dtype))
         x = self.conv_in(z_t)
         kept = [x]
         for level in self.down_blocks:

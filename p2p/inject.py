@@ -67,7 +67,7 @@ def layout_side(model: LatentDiffusion, wanted: int | None = None) -> int:
 def sides(model: LatentDiffusion, places: Sequence[Place] = ("down", "mid", "up")) -> list[int]:
     """Positions a side of the model's attention layers in these places, the largest first."""
     unet, n = model.config.unet, model.latent_shape[-1]
-    levels = [-(-n // 2**level) for level in range(len(unet.widths))]  # halving rounds up
+    levels = [-(-n // 2**level) for level in range(len(unet.channels))]  # halving rounds up
     found = [side for side, attends in zip(levels, unet.attention) if attends and set(places) & {"down", "up"}]
     if unet.mid and "mid" in places:
         found.append(levels[-1])

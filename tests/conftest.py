@@ -42,9 +42,9 @@ def tiny(tokenizer) -> LatentDiffusion:
         name="tiny",
         image_size=32,
         schedule=ScheduleConfig(),
-        autoencoder=AutoencoderConfig(widths=(16, 16), layers=1, latent_channels=4, groups=8, scale=0.5),
+        autoencoder=AutoencoderConfig(channels=(16, 16), layers=1, latent_channels=4, groups=8, scale=0.5),
         unet=UNetConfig(
-            widths=(32, 64),
+            channels=(32, 64),
             layers=1,
             attention=(True, True),
             heads=None,

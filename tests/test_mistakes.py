@@ -63,8 +63,8 @@ REFUSED = {
     # options that do not exist
     'mapper(align(source, target), 32, "copy")': "merge must be 'sum' or 'mean', got 'copy'",
     'Swap("cat", "dog", merge="copy")': "merge must be 'sum' or 'mean', got 'copy'",
-    'ScheduleConfig(betas="cosine")': "betas must be 'scaled_linear' or 'linear', got 'cosine'",
-    'ScheduleConfig(betas="scaled-linear")': "betas must be 'scaled_linear' or 'linear', got 'scaled-linear'",
+    'ScheduleConfig(beta_schedule="cosine")': "beta_schedule must be 'scaled_linear' or 'linear', got 'cosine'",
+    'ScheduleConfig(beta_schedule="scaled-linear")': "'scaled_linear' or 'linear', got 'scaled-linear'",
     'ScheduleConfig(parameterisation="x0")': "parameterisation must be 'eps' or 'v', got 'x0'",
     'ScheduleConfig(spacing="linspace")': "spacing must be 'trailing' or 'leading', got 'linspace'",
     "ScheduleConfig(last=2)": "last must be 0 or 1, got 2",

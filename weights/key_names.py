@@ -152,7 +152,7 @@ def unet_source(name: str, config: UNetConfig) -> Source:
         return Source(f"{block}.{2 * j if way == 'mid' else 0}.{renamed(rest, RESIDUAL)}")
     theirs = f"{block}.1.{renamed(rest, ATTENTION)}"
     if ".qkv." in theirs:
-        last = len(config.widths) - 1
+        last = len(config.channels) - 1
         heads = config.heads_at({"down": i, "mid": last, "up": last - i}[way])
         return Source(theirs, partial(per_head, which=QKV.index(rest.split(".")[0]), heads=heads))
     if config.context_width is None and theirs.endswith(".proj_out.weight"):
@@ -177,7 +177,7 @@ def autoencoder_source(name: str, config: AutoencoderConfig) -> Source:
     if not found:
         return Source(name.replace("conv_norm_out", "norm_out"))
     side, way, level, what, j, rest = found.groups()
-    i = int(level or 0) if way != "up" else len(config.widths) - 1 - int(level)
+    i = int(level or 0) if way != "up" else len(config.channels) - 1 - int(level)
     place, number = (f"{side}.mid", f"_{int(j) + 1}") if way == "mid" else (f"{side}.{way}.{i}", f".{j}")
     if what.endswith("samplers"):
         return Source(f"{place}.{way}sample.{rest}")

@@ -3,7 +3,7 @@ exhaust memory."""
 
 import dataclasses
 
-LARGEST = 2**20  # of widths, vocabularies and the like
+LARGEST = 2**20  # of channels, vocabularies and the like
 DEEPEST = 64  # layers of a transformer, or residual blocks of a level
 MOST_LEVELS = 16
 LONGEST = 10**5  # T
@@ -18,9 +18,9 @@ def check_sizes(config: object, *but: str) -> None:
             raise ValueError(f"{field.name} must lie in 1..{most}, got {value}")
 
 
-def check_levels(widths: tuple[int, ...], groups: int) -> None:
-    """Raises ValueError unless there is at least one level, and GroupNorm's number of groups divides each width."""
-    if not 1 <= len(widths) <= MOST_LEVELS:
-        raise ValueError(f"a model has 1 to {MOST_LEVELS} levels, widths names {len(widths)}")
-    if any(width % groups for width in widths):
-        raise ValueError(f"widths of {widths} cannot all be cut into {groups} groups")
+def check_levels(channels: tuple[int, ...], groups: int) -> None:
+    """Raises ValueError unless there are 1 to 16 levels, and the groups of GroupNorm divide each level's channels."""
+    if not 1 <= len(channels) <= MOST_LEVELS:
+        raise ValueError(f"a model has 1 to {MOST_LEVELS} levels, channels names {len(channels)}")
+    if any(c % groups for c in channels):
+        raise ValueError(f"channels of {channels} cannot all be cut into {groups} groups")

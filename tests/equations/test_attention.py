@@ -231,7 +231,7 @@ def test_b2_kl_to_the_standard_normal():
 @pytest.mark.equation("B1", "B2")
 def test_b2_the_encoder_says_mean_and_log_variance():
     """[B2] The first half of its channels and the second, the logarithm kept in -30..20."""
-    model = Autoencoder(AutoencoderConfig(widths=(8, 8), layers=1, latent_channels=3, groups=4)).double()
+    model = Autoencoder(AutoencoderConfig(channels=(8, 8), layers=1, latent_channels=3, groups=4)).double()
     model.quant_conv.bias.data = torch.tensor([0, 0, 0, -1000, 1000, 0], dtype=torch.float64)
     x = normal(2, 3, 8, 8)
     q, said = model.posterior(x), model.quant_conv(model.encoder(x))

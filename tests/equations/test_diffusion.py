@@ -65,7 +65,7 @@ def test_d4_the_last_latent_is_only_nearly_noise():
     roots = SCHEDULE.beta.sqrt()  # evenly spaced, from the config's ends
     by_hand = [math.sqrt(0.00085) + (math.sqrt(0.012) - math.sqrt(0.00085)) * i / 999 for i in range(1000)]
     assert_close(roots, torch.tensor(by_hand, dtype=torch.float64), **EXACT)
-    linear = Schedule(ScheduleConfig(betas="linear", T=3, beta_start=0.1, beta_end=0.4)).beta
+    linear = Schedule(ScheduleConfig(beta_schedule="linear", T=3, beta_start=0.1, beta_end=0.4)).beta
     assert_close(linear, torch.tensor([0.1, 0.25, 0.4], dtype=torch.float64), **EXACT)
     assert_close(ALPHA_BAR[-1].item(), 0.00466, rtol=0, atol=5e-6)  # the value known to three digits
     assert_close(ALPHA_BAR[-1].sqrt().item(), 0.0683, rtol=0, atol=5e-5)

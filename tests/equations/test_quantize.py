@@ -232,7 +232,7 @@ def test_b1_compression_by_hand():
 
 
 def small() -> Autoencoder:
-    config = AutoencoderConfig(widths=(8, 8), layers=1, latent_channels=3, groups=4, scale=0.5, codebook=16)
+    config = AutoencoderConfig(channels=(8, 8), layers=1, latent_channels=3, groups=4, scale=0.5, codebook=16)
     return randomise(Autoencoder(config)).double()
 
 
@@ -328,6 +328,6 @@ def test_a_codebook_without_entries_is_refused():
 
 
 def test_a_bottleneck_of_either_kind_has_the_channels_it_needs():
-    assert Autoencoder(AutoencoderConfig(widths=(8, 8), groups=4)).quant_conv.weight.shape[:2] == (8, 8)
+    assert Autoencoder(AutoencoderConfig(channels=(8, 8), groups=4)).quant_conv.weight.shape[:2] == (8, 8)
     assert small().quant_conv.weight.shape[:2] == (3, 3)
     assert math.prod(small().quantize.embedding.weight.shape) == 16 * 3

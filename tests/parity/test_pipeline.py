@@ -32,8 +32,8 @@ def model(tokenizer, request) -> LatentDiffusion:
         name="small",
         image_size=32,
         schedule=ScheduleConfig(parameterisation=request.param),
-        autoencoder=AutoencoderConfig(widths=(16, 32), layers=1, latent_channels=4, groups=8, scale=0.3),
-        unet=UNetConfig(widths=(16, 32), layers=1, attention=(True, False), heads=(2, 4), context_width=24, groups=8),
+        autoencoder=AutoencoderConfig(channels=(16, 32), layers=1, latent_channels=4, groups=8, scale=0.3),
+        unet=UNetConfig(channels=(16, 32), layers=1, attention=(True, False), heads=(2, 4), context_width=24, groups=8),
         text=dataclasses.replace(PRESETS["stickers"].text, width=24, layers=2, heads=3, hidden=48),
     )
     return random_pipeline(config, tokenizer)

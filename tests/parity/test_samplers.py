@@ -68,11 +68,11 @@ def build(scheduler_class: type, parameterisation: str, alphas: str, spacing: di
     return schedule, scheduler, pairs
 
 
-@pytest.mark.parametrize("betas", ["scaled_linear", "linear"])
+@pytest.mark.parametrize("beta_schedule", ["scaled_linear", "linear"])
 @pytest.mark.parametrize("ends", [(0.00085, 0.012), (0.0015, 0.0195)])
-def test_alpha_bar_equals_diffusers(betas, ends):
-    ours = Schedule(ScheduleConfig(beta_start=ends[0], beta_end=ends[1], betas=betas)).alpha_bar
-    theirs = DDIMScheduler(beta_start=ends[0], beta_end=ends[1], beta_schedule=betas).alphas_cumprod
+def test_alpha_bar_equals_diffusers(beta_schedule, ends):
+    ours = Schedule(ScheduleConfig(beta_start=ends[0], beta_end=ends[1], beta_schedule=beta_schedule)).alpha_bar
+    theirs = DDIMScheduler(beta_start=ends[0], beta_end=ends[1], beta_schedule=beta_schedule).alphas_cumprod
     # float32's 6e-8 for each of the 1000 factors of the last product, growing like the root of their number
     assert_close(ours[1:], theirs.double(), rtol=2e-6, atol=0)
     assert ours[0] == 1
@@ -117,7 +117,7 @@ CONVENTIONS = {  # ours, and theirs
         dict(timestep_spacing="leading", steps_offset=1, set_alpha_to_one=False),
     ),
     "text2im": (
-        dict(betas="linear", spacing="leading"),
+        dict(beta_schedule="linear", spacing="leading"),
         dict(timestep_spacing="leading", steps_offset=0, set_alpha_to_one=True, beta_schedule="linear"),
     ),
 }

@@ -14,7 +14,7 @@ from tests.support.oracles import diffusers_unet, random_network
 # epsilon taken for 1e-5 instead of 1e-6 shows at 1e-6.
 EXACT = dict(rtol=0, atol=1e-11)
 
-SD15_NARROW = UNetConfig(widths=(16, 32, 64, 64), heads=(4, 4, 4, 4), context_width=24, groups=8)
+SD15_NARROW = UNetConfig(channels=(16, 32, 64, 64), heads=(4, 4, 4, 4), context_width=24, groups=8)
 
 
 def inputs(config: UNetConfig, height: int, width: int, timesteps: list[int], tokens: int = 7) -> dict:
@@ -36,7 +36,7 @@ def inputs(config: UNetConfig, height: int, width: int, timesteps: list[int], to
         pytest.param(SD15_NARROW, (4, 4, 4, 4), 16, 24, id="sd15 blocks"),
         pytest.param(
             UNetConfig(
-                widths=(16, 32, 48),
+                channels=(16, 32, 48),
                 attention=(True, False, True),
                 heads=(2, 4, 6),
                 context_width=24,

@@ -44,10 +44,10 @@ def number_of_parameters(module: nn.Module) -> int:
 
 def diffusers_autoencoder(ours: Autoencoder) -> AutoencoderKL:
     c = ours.config
-    levels = len(c.widths)
+    levels = len(c.channels)
     with torch.device("meta"):
         theirs = AutoencoderKL(
-            block_out_channels=c.widths,
+            block_out_channels=c.channels,
             layers_per_block=c.layers,
             latent_channels=c.latent_channels,
             norm_num_groups=c.groups,
@@ -60,10 +60,10 @@ def diffusers_autoencoder(ours: Autoencoder) -> AutoencoderKL:
 
 def diffusers_vq(ours: Autoencoder) -> VQModel:
     c = ours.config
-    levels = len(c.widths)
+    levels = len(c.channels)
     with torch.device("meta"):
         theirs = VQModel(
-            block_out_channels=c.widths,
+            block_out_channels=c.channels,
             layers_per_block=c.layers,
             latent_channels=c.latent_channels,
             norm_num_groups=c.groups,
@@ -82,7 +82,7 @@ def diffusers_unet(ours: UNet, heads: tuple[int, ...]) -> UNet2DConditionModel:
         theirs = UNet2DConditionModel(
             in_channels=c.latent_channels,
             out_channels=c.latent_channels,
-            block_out_channels=c.widths,
+            block_out_channels=c.channels,
             layers_per_block=c.layers,
             down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in c.attention),
             up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(c.attention)),

@@ -28,14 +28,14 @@ MODEL, UNET, VAE, VQ = "model_index.json", "unet/config.json", "vae/config.json"
 TEXT, BERT, SCHEDULER = "text_encoder/config.json", "bert/config.json", "scheduler/scheduler_config.json"
 
 
-def unet_json(down: list[str], up: list[str], widths: list[int], **more) -> dict:
+def unet_json(down: list[str], up: list[str], channels: list[int], **more) -> dict:
     """Stable Diffusion 1's, as far as all have it."""
     return {
         "_class_name": "UNet2DConditionModel",
         "_diffusers_version": "0.12.0.dev0",
         "act_fn": "silu",
         "attention_head_dim": 8,
-        "block_out_channels": widths,
+        "block_out_channels": channels,
         "center_input_sample": False,
         "down_block_types": down,
         "downsample_padding": 1,
@@ -78,20 +78,20 @@ LATER = {
 WITH, WITHOUT = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"), ("DownBlock2D", "UpBlock2D")
 
 
-def autoencoder_json(widths: list[int], **more) -> dict:
+def autoencoder_json(channels: list[int], **more) -> dict:
     """As in most repositories, without a scaling factor."""
     return {
         "_class_name": "AutoencoderKL",
         "_diffusers_version": "0.2.2",
         "act_fn": "silu",
-        "block_out_channels": widths,
-        "down_block_types": ["DownEncoderBlock2D"] * len(widths),
+        "block_out_channels": channels,
+        "down_block_types": ["DownEncoderBlock2D"] * len(channels),
         "in_channels": 3,
         "latent_channels": 4,
         "layers_per_block": 2,
         "out_channels": 3,
         "sample_size": 512,
-        "up_block_types": ["UpDecoderBlock2D"] * len(widths),
+        "up_block_types": ["UpDecoderBlock2D"] * len(channels),
         **more,
     }
 

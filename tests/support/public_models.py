@@ -90,8 +90,8 @@ def sd1(seed: int = 0) -> Public:
         name="sd1",
         image_size=32,
         schedule=ScheduleConfig(spacing="leading", offset=1, last=1),
-        autoencoder=AutoencoderConfig(widths=(32, 64, 64)),
-        unet=UNetConfig(widths=(32, 64, 64), attention=(True, True, False), heads=(8, 8, 8), context_width=32),
+        autoencoder=AutoencoderConfig(channels=(32, 64, 64)),
+        unet=UNetConfig(channels=(32, 64, 64), attention=(True, True, False), heads=(8, 8, 8), context_width=32),
         text=TextConfig(vocabulary=len(small_clip()[0]), width=32, layers=2, heads=4, hidden=48),
     )
     return Public(files, config, parts_of(files, seed))
@@ -121,9 +121,9 @@ def sd2(seed: int = 0) -> Public:
         name="sd2",
         image_size=24,
         schedule=ScheduleConfig(spacing="leading", offset=1, last=1, parameterisation="v"),
-        autoencoder=AutoencoderConfig(widths=(32, 64), scale=0.2),
+        autoencoder=AutoencoderConfig(channels=(32, 64), scale=0.2),
         unet=UNetConfig(
-            widths=(32, 64, 96),
+            channels=(32, 64, 96),
             attention=(True, True, False),
             heads=(2, 4, 6),
             context_width=64,
@@ -158,9 +158,9 @@ def bk_sdm(seed: int = 0) -> Public:
         name="bk-sdm",
         image_size=16,
         schedule=ScheduleConfig(spacing="leading", offset=1, last=1),
-        autoencoder=AutoencoderConfig(widths=(32, 64)),
+        autoencoder=AutoencoderConfig(channels=(32, 64)),
         unet=UNetConfig(
-            widths=(32, 64, 64), layers=1, attention=(True,) * 3, heads=(8, 8, 8), context_width=32, mid=False
+            channels=(32, 64, 64), layers=1, attention=(True,) * 3, heads=(8, 8, 8), context_width=32, mid=False
         ),
         text=TextConfig(vocabulary=len(small_clip()[0]), width=32, layers=2, heads=4, hidden=48),
     )
@@ -188,9 +188,9 @@ def text2im(seed: int = 0) -> Public:
     config = ModelConfig(
         name="text2im",
         image_size=64,
-        schedule=ScheduleConfig(betas="linear", spacing="leading"),
-        autoencoder=AutoencoderConfig(widths=(32, 32, 32, 64)),
-        unet=UNetConfig(widths=(32, 64), attention=(True, False), heads=(8, 8), context_width=1280),
+        schedule=ScheduleConfig(beta_schedule="linear", spacing="leading"),
+        autoencoder=AutoencoderConfig(channels=(32, 32, 32, 64)),
+        unet=UNetConfig(channels=(32, 64), attention=(True, False), heads=(8, 8), context_width=1280),
         text=BertConfig(vocabulary=len(WORDPIECES), layers=2, heads=2, head_size=16, hidden=48),
     )
     return Public(files, config, parts_of(files, seed))
@@ -225,9 +225,9 @@ def celebahq(seed: int = 0) -> Public:
         name="celebahq",
         image_size=32,
         schedule=ScheduleConfig(beta_start=0.0015, beta_end=0.0195, spacing="leading"),
-        autoencoder=AutoencoderConfig(widths=(32, 64, 64), latent_channels=3, codebook=40, scale=1.0),
+        autoencoder=AutoencoderConfig(channels=(32, 64, 64), latent_channels=3, codebook=40, scale=1.0),
         unet=UNetConfig(
-            widths=(32, 64, 96),
+            channels=(32, 64, 96),
             attention=(False, True, True),
             heads=None,
             head_size=16,
@@ -272,7 +272,7 @@ def module_of(content: dict) -> nn.Module:
 
 
 def vq_with_attention(seed: int = 0) -> tuple[dict, AutoencoderConfig, VQModel]:
-    """VQ-f8, but for its widths: attention at the last level too, and a codebook."""
+    """VQ-f8, but for its channels: attention at the last level too, and a codebook."""
     content = autoencoder_json(
         [32, 64],
         _class_name="VQModel",
@@ -281,7 +281,7 @@ def vq_with_attention(seed: int = 0) -> tuple[dict, AutoencoderConfig, VQModel]:
         num_vq_embeddings=50,
         vq_embed_dim=4,
     )
-    config = AutoencoderConfig(widths=(32, 64), codebook=50, scale=1.0, attention=(1,))
+    config = AutoencoderConfig(channels=(32, 64), codebook=50, scale=1.0, attention=(1,))
     return content, config, randomise(module_of(content), seed).eval()
 
 

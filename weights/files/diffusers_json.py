@@ -89,8 +89,8 @@ SAMPLERS_OWN = {
 def unet_config(path: Path) -> UNetConfig:
     """Read the config of diffusers' UNet2DConditionModel, or of the UNet2DModel of a model without prompts."""
     ask = Settings(path)
-    widths = ask.sizes("block_out_channels")
-    levels = ask.blocks(UNET_BLOCKS, len(widths))
+    channels = ask.sizes("block_out_channels")
+    levels = ask.blocks(UNET_BLOCKS, len(channels))
     prompted = {to_prompt for has, to_prompt in levels if has} or {True}
     if len(prompted) > 1:
         raise ValueError(f"{path}: levels with and without attention to a prompt in one model")
@@ -102,11 +102,11 @@ def unet_config(path: Path) -> UNetConfig:
     heads = None
     if prompted:
         per_level = isinstance(ask("attention_head_dim", (int, list), 8), list)
-        heads = ask.sizes("attention_head_dim") if per_level else (ask.size("attention_head_dim", 8),) * len(widths)
+        heads = ask.sizes("attention_head_dim") if per_level else (ask.size("attention_head_dim", 8),) * len(channels)
     middle = ask.one_of("mid_block_type", (None, UNET_MIDDLES[prompted]), UNET_MIDDLES[prompted])
     config = ask.make(
         UNetConfig,
-        widths=widths,
+        channels=channels,
         layers=ask.size("layers_per_block", 2, DEEPEST),
         attention=tuple(has for has, _ in levels),
         heads=heads,
@@ -124,8 +124,8 @@ def unet_config(path: Path) -> UNetConfig:
 def autoencoder_config(path: Path) -> AutoencoderConfig:
     """Read the config of diffusers' AutoencoderKL or VQModel."""
     ask = Settings(path)
-    widths = ask.sizes("block_out_channels")
-    levels = ask.blocks(AUTOENCODER_BLOCKS, len(widths))
+    channels = ask.sizes("block_out_channels")
+    levels = ask.blocks(AUTOENCODER_BLOCKS, len(channels))
     vq = ask("_class_name", str, "AutoencoderKL") == "VQModel"
     channels = ask.size("latent_channels", 3 if vq else 4)
     if vq and ask("vq_embed_dim", int, None) not in (None, channels):
@@ -138,7 +138,7 @@ def autoencoder_config(path: Path) -> AutoencoderConfig:
         scale = 1.0
     config = ask.make(
         AutoencoderConfig,
-        widths=widths,
+        channels=channels,
         layers=ask.size("layers_per_block", 1, DEEPEST),
         latent_channels=channels,
         groups=ask.size("norm_num_groups", 32),
@@ -225,7 +225,7 @@ def schedule_config(path: Path, repaired: bool = True) -> ScheduleConfig:
     prediction = ask.one_of("prediction_type", tuple(predicted), "epsilon")
     usual_spacing = "leading" if sampler.startswith(LEADING) else "linspace"
     spacing = ask.one_of("timestep_spacing", ("leading", "trailing", "linspace"), usual_spacing)
-    betas = ask.one_of("beta_schedule", ("scaled_linear", "linear"))
+    beta_schedule = ask.one_of("beta_schedule", ("scaled_linear", "linear"))
     if clips and not repaired:
         raise ValueError(f"{path}: 'clip_sample' is true, which the samplers here do not have")
     if ask.values.get("clip_sample"):
@@ -245,7 +245,7 @@ def schedule_config(path: Path, repaired: bool = True) -> ScheduleConfig:
         T=ask.size("num_train_timesteps", 1000, LONGEST),
         beta_start=ask.number("beta_start"),
         beta_end=ask.number("beta_end"),
-        betas=betas,
+        beta_schedule=beta_schedule,
         parameterisation=predicted[prediction],
         spacing=spacing,
         offset=offset if spacing == "leading" else 0,

@@ -133,7 +133,7 @@ def test_schedulers_as_diffusers_saves_them(scheduler, expected, tmp_path):
     """As they are for the pipelines of latent diffusion; repaired: tests/parity/public/test_repairs.py."""
     scheduler.save_pretrained(tmp_path)
     config = schedule_config(tmp_path / "scheduler_config.json", repaired=False)
-    assert config == ScheduleConfig(beta_start=0.001, beta_end=0.02, betas="linear", **expected)
+    assert config == ScheduleConfig(beta_start=0.001, beta_end=0.02, beta_schedule="linear", **expected)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,9 @@ def test_a_sampler_of_the_files_own_is_passed_over_and_named(name, tmp_path, cap
     getattr(diffusers, name)(**LINEAR, **karras, timestep_spacing="leading", steps_offset=1).save_pretrained(tmp_path)
     with caplog.at_level(logging.INFO, "weights"):
         config = schedule_config(tmp_path / "scheduler_config.json")
-    assert config == ScheduleConfig(beta_start=0.001, beta_end=0.02, betas="linear", spacing="leading", offset=1)
+    assert config == ScheduleConfig(
+        beta_start=0.001, beta_end=0.02, beta_schedule="linear", spacing="leading", offset=1
+    )
     assert ("has use_karras_sigmas; here time steps are leading" in caplog.text) is bool(karras)
 
 
@@ -194,7 +196,7 @@ def test_an_offset_of_old_is_corrected_and_said(tmp_path, caplog):
 
 def test_an_unknown_scheduler_is_read_by_its_keys(tmp_path):
     read = lambda **content: schedule_config(write_scheduler(tmp_path, {"_class_name": "OfTomorrow", **content}))
-    assert read() == ScheduleConfig(beta_start=0.001, beta_end=0.02, betas="linear")
+    assert read() == ScheduleConfig(beta_start=0.001, beta_end=0.02, beta_schedule="linear")
     leading = read(timestep_spacing="leading", set_alpha_to_one=False, steps_offset=1)
     assert (leading.spacing, leading.offset, leading.last) == ("leading", 1, 1)
 

@@ -94,11 +94,11 @@ def test_a_setting_that_our_other_parts_do_not_have_is_refused(kind, file, setti
             ),
             "levels with and without attention to a prompt in one model",
         ),
-        (UNET, dict(attention_head_dim=5), "unet/config.json: a level of width 32 cannot have 5 heads"),
-        (UNET, dict(attention_head_dim=[8, 5, 8]), "a level of width 64 cannot have 5 heads"),
-        (UNET, dict(attention_head_dim=[8, 8, 5]), "a level of width 64 cannot have 5 heads"),  # of the middle
-        (UNET, dict(norm_num_groups=24), "widths of (32, 64, 64) cannot all be cut into 24 groups"),
-        (VAE, dict(norm_num_groups=64), "widths of (32, 64, 64) cannot all be cut into 64 groups"),
+        (UNET, dict(attention_head_dim=5), "unet/config.json: a level of 32 channels cannot have 5 heads"),
+        (UNET, dict(attention_head_dim=[8, 5, 8]), "a level of 64 channels cannot have 5 heads"),
+        (UNET, dict(attention_head_dim=[8, 8, 5]), "a level of 64 channels cannot have 5 heads"),  # of the middle
+        (UNET, dict(norm_num_groups=24), "channels of (32, 64, 64) cannot all be cut into 24 groups"),
+        (VAE, dict(norm_num_groups=64), "channels of (32, 64, 64) cannot all be cut into 64 groups"),
         (
             VAE,
             dict(
@@ -106,9 +106,9 @@ def test_a_setting_that_our_other_parts_do_not_have_is_refused(kind, file, setti
                 down_block_types=["DownEncoderBlock2D"] * 17,
                 up_block_types=["UpDecoderBlock2D"] * 17,
             ),
-            "a model has 1 to 16 levels, widths names 17",
+            "a model has 1 to 16 levels, channels names 17",
         ),
-        (UNET, dict(attention_head_dim=[8, 8]), "heads names 2 levels, widths 3"),
+        (UNET, dict(attention_head_dim=[8, 8]), "heads names 2 levels, channels 3"),
         (UNET, dict(cross_attention_dim=64), "the UNet attends to tokens of width 64, the prompt model makes 32"),
         (VAE, dict(latent_channels=8), "the autoencoder's latents have 8 channels, the UNet's 4"),
         (VAE, dict(down_block_types=["DownEncoderBlock2D"] * 2), "as many blocks down and up as levels are needed, 3"),
@@ -142,14 +142,14 @@ def test_what_our_classes_cannot_be_is_refused(file, change, said, write):
     "kind, file, change, said",
     [
         ("celebahq", VQ, dict(vq_embed_dim=8), "entries of the codebook have 3 numbers here, not 8"),
-        ("celebahq", UNET, dict(attention_head_dim=65), "a level of width 64 cannot have heads of 65"),
-        ("celebahq", UNET, dict(attention_head_dim=20), "a level of width 64 cannot have heads of 20"),
+        ("celebahq", UNET, dict(attention_head_dim=65), "a level of 64 channels cannot have heads of 65"),
+        ("celebahq", UNET, dict(attention_head_dim=20), "a level of 64 channels cannot have heads of 20"),
         # three heads of 20 are 60 numbers, which diffusers makes of 66; ours would be heads of 22
         (
             "celebahq",
             UNET,
             dict(block_out_channels=[22, 66, 88], norm_num_groups=22, attention_head_dim=20),
-            "a level of width 66 cannot have heads of 20",
+            "a level of 66 channels cannot have heads of 20",
         ),
         ("text2im", BERT, dict(activation_function="relu"), "'activation_function' is 'relu'; here it can be 'gelu'"),
         # what Stable Diffusion's pipelines repair, and latent diffusion's do not

@@ -10,7 +10,7 @@ import tokenizers
 from ldm.config import PRESETS, ModelConfig
 from tests.support.model_files import TOKENIZER, refused
 from tests.support.tensor_files import HTML
-from weights.load import load
+from weights.load import load, own_config
 
 # ---------------------------------------------------------------------------------------------------------------------
 # configurations
@@ -29,6 +29,20 @@ def test_another_config_is_another_json():
     config = PRESETS["stickers"]
     other = dataclasses.replace(config, unet=dataclasses.replace(config.unet, linear_projection=True))
     assert ModelConfig.from_json(other.to_json()) == other != config
+
+
+def test_a_config_with_the_former_names_of_fields_is_read(folder, change_config):
+    def edit(fields):
+        for part in ("unet", "autoencoder"):
+            fields[part]["widths"] = fields[part].pop("channels")
+        fields["schedule"]["betas"] = fields["schedule"].pop("beta_schedule")
+
+    now = ModelConfig.from_json((folder / "config.json").read_bytes())
+    assert own_config(change_config(edit)) == now
+
+
+def test_a_config_with_a_field_by_both_names_is_refused(change_config):
+    refused("widths", change_config(lambda fields: fields["unet"].update(widths=[64, 64])))
 
 
 def test_a_name_in_a_config_is_escaped(change_config):
@@ -66,7 +80,7 @@ def test_a_config_that_is_not_text_is_refused(folder):
     [
         (lambda fields: fields.update(colour="red"), "colour"),
         (lambda fields: fields["unet"].update(colour="red"), "colour"),
-        (lambda fields: fields["unet"].update(attention=[True]), "attention names 1 levels, widths 2"),
+        (lambda fields: fields["unet"].update(attention=[True]), "attention names 1 levels, channels 2"),
         (lambda fields: fields["unet"].update(heads=[2, 2]), "exactly one of heads .* and head_size"),
         (lambda fields: fields.pop("name"), "name"),
         (lambda fields: fields.pop("text"), "text"),
@@ -75,7 +89,7 @@ def test_a_config_that_is_not_text_is_refused(folder):
         (lambda fields: fields["text"].update(activation="relu"), "quick_gelu"),
         (lambda fields: fields["text"].update(heads=3), "width 32 cannot have 3 heads"),
         (lambda fields: fields["schedule"].update(T="x"), "schedule.T"),
-        (lambda fields: fields["unet"].update(widths="ab"), "unet.widths"),
+        (lambda fields: fields["unet"].update(channels="ab"), "unet.channels"),
         (lambda fields: fields["unet"].update(head_size=0), "exactly one of heads .* and head_size"),
         (lambda fields: fields.update(image_size="x"), "image_size"),
         *(
@@ -83,15 +97,19 @@ def test_a_config_that_is_not_text_is_refused(folder):
             for part, change, match in (
                 ("unet", dict(groups=0), "groups must lie in 1..1048576, got 0"),
                 ("unet", dict(groups=-8), "groups must lie in 1..1048576, got -8"),
-                ("unet", dict(groups=24), r"widths of \(32, 64\) cannot all be cut into 24 groups"),
-                ("unet", dict(widths=[], attention=[]), "a model has 1 to 16 levels, widths names 0"),
-                ("unet", dict(widths=[10**30, 64]), "widths must lie in 1..1048576, got"),
-                ("unet", dict(widths=[32] * 17, attention=[True] * 17), "a model has 1 to 16 levels, widths names 17"),
+                ("unet", dict(groups=24), r"channels of \(32, 64\) cannot all be cut into 24 groups"),
+                ("unet", dict(channels=[], attention=[]), "a model has 1 to 16 levels, channels names 0"),
+                ("unet", dict(channels=[10**30, 64]), "channels must lie in 1..1048576, got"),
+                (
+                    "unet",
+                    dict(channels=[32] * 17, attention=[True] * 17),
+                    "a model has 1 to 16 levels, channels names 17",
+                ),
                 ("unet", dict(layers=10**9), "layers must lie in 1..64, got 1000000000"),
-                ("unet", dict(head_size=24), "a level of width 32 cannot have heads of 24"),
-                ("unet", dict(head_size=None, heads=[2, 5]), "a level of width 64 cannot have 5 heads"),
+                ("unet", dict(head_size=24), "a level of 32 channels cannot have heads of 24"),
+                ("unet", dict(head_size=None, heads=[2, 5]), "a level of 64 channels cannot have 5 heads"),
                 ("autoencoder", dict(groups=0), "groups must lie in 1..1048576, got 0"),
-                ("autoencoder", dict(widths=[]), "a model has 1 to 16 levels, widths names 0"),
+                ("autoencoder", dict(channels=[]), "a model has 1 to 16 levels, channels names 0"),
                 ("autoencoder", dict(layers=0), "layers must lie in 1..64, got 0"),
                 ("autoencoder", dict(latent_channels=10**30), "latent_channels must lie in 1..1048576"),
                 ("autoencoder", dict(scale=0.0), "latents cannot be scaled by 0.0"),
@@ -105,7 +123,7 @@ def test_a_config_that_is_not_text_is_refused(folder):
     ],
     ids=[
         *("unknown field", "unknown field of a part", "levels", "heads", "no name", "no part", "null part"),
-        *("parameterisation", "activation", "text heads", "T", "widths", "head size", "image size"),
+        *("parameterisation", "activation", "text heads", "T", "channels", "head size", "image size"),
         *(f"hostile {i}" for i in range(19)),
     ],
 )
