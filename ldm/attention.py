@@ -20,13 +20,15 @@ from torch import Tensor, nn
 
 from ldm.helpers.checks import check_heads
 
+Place = Literal["down", "mid", "up"]  # a part of the UNet
+
 
 @dataclass(frozen=True)
 class Site:
     """One attention layer of the UNet, as an edit sees it. n counts its latent positions, height * width [C5]."""
 
     kind: Literal["self", "cross"]
-    place: Literal["down", "mid", "up"]
+    place: Place
     layer: int  # index among the UNet's spatial transformers, in execution order, from 0
     height: int
     width: int
@@ -178,7 +180,7 @@ class TransformerBlock(nn.Module):
 class SpatialTransformer(nn.Module):
     """[C6] A transformer block over the positions of a feature map, attending to the prompt."""
 
-    def __init__(self, width: int, context_width: int, heads: int, linear: bool, groups: int, place: str, layer: int):
+    def __init__(self, width: int, context_width: int, heads: int, linear: bool, groups: int, place: Place, layer: int):
         super().__init__()
         self.place, self.layer, self.linear = place, layer, linear
         project = (lambda: nn.Linear(width, width)) if linear else (lambda: nn.Conv2d(width, width, 1))
@@ -208,7 +210,7 @@ class SelfAttentionBlock(nn.Module):
     Used in the first stage, and in a UNet without prompts, where `context` is ignored.
     """
 
-    def __init__(self, width: int, heads: int, groups: int, eps: float, place: str = "mid", layer: int = 0):
+    def __init__(self, width: int, heads: int, groups: int, eps: float, place: Place = "mid", layer: int = 0):
         super().__init__()
         check_heads(width, heads)
         self.heads, self.place, self.layer = heads, place, layer

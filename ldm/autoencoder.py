@@ -16,6 +16,7 @@ from ldm.blocks import Downsample, ResidualBlock, Upsample
 from ldm.config import AutoencoderConfig
 from ldm.helpers.checks import check_latents
 from ldm.quantize import Codebook
+from ldm.shapes import Latent
 
 EPS = 1e-6  # of every GroupNorm in the first stage (the UNet's differ)
 BYTES_FROM = 16  # larger values are unscaled bytes; noise passed as an image stays below
@@ -24,15 +25,15 @@ BYTES_FROM = 16  # larger values are unscaled bytes; noise passed as an image st
 class Gaussian(NamedTuple):
     """[B2] q(z given x) = N(mean, diag(exp(log_var)))."""
 
-    mean: Float[Tensor, "b c h w"]
-    log_var: Float[Tensor, "b c h w"]
+    mean: Latent
+    log_var: Latent
 
-    def sample(self, eps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def sample(self, eps: Latent) -> Latent:
         """mean + sigma * eps, for eps ~ N(0, I)."""
         check_latents(mean=self.mean, eps=eps)
         return self.mean + (0.5 * self.log_var).exp() * eps
 
-    def kl(self) -> Float[Tensor, "b c h w"]:
+    def kl(self) -> Latent:
         """[B2] KL(q || N(0, 1)) of each latent value, in nats."""
         return 0.5 * (self.mean**2 + self.log_var.exp() - 1 - self.log_var)
 
@@ -135,7 +136,7 @@ class Decoder(nn.Module):
         self.conv_norm_out = nn.GroupNorm(groups, channels[-1], eps=EPS)
         self.conv_out = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
-    def forward(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+    def forward(self, z: Latent) -> Float[Tensor, "b 3 H W"]:
         x = self.mid_block(self.conv_in(z))
         for level in self.up_blocks:
             x = level(x)
@@ -166,9 +167,7 @@ class Autoencoder(nn.Module):
         mean, log_var = self.quant_conv(self.encoder(x)).chunk(2, dim=1)
         return Gaussian(mean, log_var.clamp(-30, 20))
 
-    def latent(
-        self, x: Float[Tensor, "b 3 H W"], eps: Float[Tensor, "b c h w"] | None = None
-    ) -> Float[Tensor, "b c h w"]:
+    def latent(self, x: Float[Tensor, "b 3 H W"], eps: Latent | None = None) -> Latent:
         """The unscaled latent of an image in [-1, 1]: before quantisation [B3], or the Gaussian's mean or sample [B2].
 
         Raises:
@@ -179,15 +178,13 @@ class Autoencoder(nn.Module):
         q = self.posterior(x)
         return q.mean if eps is None else q.sample(eps)
 
-    def reconstruct(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+    def reconstruct(self, z: Latent) -> Float[Tensor, "b 3 H W"]:
         """Decode an unscaled latent, quantised first if there is a codebook [B3]."""
         if self.config.codebook:
             z = self.quantize(z)
         return self.decoder(self.post_quant_conv(z))
 
-    def encode(
-        self, x: Float[Tensor, "b 3 H W"], eps: Float[Tensor, "b c h w"] | None = None
-    ) -> Float[Tensor, "b c h w"]:
+    def encode(self, x: Float[Tensor, "b 3 H W"], eps: Latent | None = None) -> Latent:
         """Encode an image in [-1, 1] to z_0: the Gaussian's mean, or its sample for eps ~ N(0, I); scaled.
 
         With a codebook, z_0 is the encoder's output; `decode` quantises [B3].
@@ -204,7 +201,7 @@ class Autoencoder(nn.Module):
         if (largest := x.abs().amax()) > BYTES_FROM:
             raise ValueError(
                 f"x must be images in [-1, 1], got values up to {largest:g}: "
-                "for bytes write ldm.helpers.images.to_tensor(pictures), or x / 127.5 - 1"
+                "for bytes write ldm.helpers.images.to_tensor(images), or x / 127.5 - 1"
             )
         if x.shape[-1] % self.config.factor or x.shape[-2] % self.config.factor:
             raise ValueError(
@@ -212,7 +209,7 @@ class Autoencoder(nn.Module):
             )
         return self.config.scale * self.latent(x, eps)
 
-    def decode(self, z_0: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+    def decode(self, z_0: Latent) -> Float[Tensor, "b 3 H W"]:
         """Decode a scaled latent to an image in about [-1, 1].
 
         Raises:

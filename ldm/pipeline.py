@@ -17,7 +17,8 @@ from ldm.helpers.checks import check_context, check_latents, check_prompts, chec
 from ldm.helpers.images import to_bytes, to_tensor
 from ldm.helpers.vocabulary import Vocabulary
 from ldm.samplers import DDIM, REMEMBERED, Sampler, Step, Visit
-from ldm.schedule import Prediction, Schedule, Time, guided
+from ldm.schedule import Prediction, Schedule, guided
+from ldm.shapes import Latent, Times
 from ldm.text_encoder import TextEncoder
 from ldm.tokenizer import PromptTokenizer, Tokens
 from ldm.unet import UNet
@@ -28,7 +29,7 @@ class State(NamedTuple):
     """Sampler state: after a step, or at the start."""
 
     t: int  # the timestep reached; at the end 0, or the sampler's last
-    z_t: Float[Tensor, "b c h w"]
+    z_t: Latent
     prediction: Prediction | None = None  # the guided prediction of the step; None at the start
 
 
@@ -56,7 +57,7 @@ class Noise:
         seeds = [checked("a seed", seed, int) for seed in seeds]
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    def __call__(self) -> Float[Tensor, "b c h w"]:
+    def __call__(self) -> Latent:
         return torch.stack([torch.randn(self.shape, generator=g) for g in self.generators])
 
 
@@ -135,12 +136,12 @@ class LatentDiffusion:
         return self.text_encoder(torch.tensor([y.ids for y in tokens]).to(self.device))
 
     @torch.no_grad()
-    def encode_pictures(self, pictures: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b c h w"]:
+    def encode_images(self, images: UInt8[np.ndarray, "b H W 3"]) -> Latent:
         """Encode images to z_0: the mean of the Gaussian [B2], or the encoder's output if there is a codebook [B3]."""
-        return self.autoencoder.encode(to_tensor(pictures).to(self.device, self.dtype)).to(self.latent_dtype)
+        return self.autoencoder.encode(to_tensor(images).to(self.device, self.dtype)).to(self.latent_dtype)
 
     @torch.no_grad()
-    def decode(self, z_0: Float[Tensor, "b c h w"]) -> UInt8[np.ndarray, "b H W 3"]:
+    def decode(self, z_0: Latent) -> UInt8[np.ndarray, "b H W 3"]:
         """Decode latents to images, as bytes.
 
         Raises:
@@ -166,8 +167,8 @@ class LatentDiffusion:
     @torch.no_grad()
     def predict(
         self,
-        z_t: Float[Tensor, "b c h w"],
-        t: Time,
+        z_t: Latent,
+        t: Times,
         context: Float[Tensor, "#b m e"],
         guidance: float = 1.0,
         edit: AttentionEdit | None = None,
@@ -212,7 +213,7 @@ class LatentDiffusion:
         guidance: float = 4.0,
         sampler: Sampler = DDIM,
         edit: Callable[[int], AttentionEdit | None] = lambda t: None,
-        blend: Callable[[State], Float[Tensor, "b c h w"]] = lambda state: state.z_t,
+        blend: Callable[[State], Latent] = lambda state: state.z_t,
         start: State | None = None,
     ) -> States:
         """Sample z_0, yielding a state per network call [D16, D17].
@@ -264,7 +265,7 @@ class LatentDiffusion:
         guidance: float,
         step: Step,
         edit: Callable[[int], AttentionEdit | None],
-        blend: Callable[[State], Float[Tensor, "b c h w"]],
+        blend: Callable[[State], Latent],
         start: State | None,
     ) -> Iterator[State]:
         dtype = torch.promote_types(start.z_t.dtype, torch.float32) if start else self.latent_dtype

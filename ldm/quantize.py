@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ldm.helpers.checks import check_alike
+from ldm.shapes import Latent
 
 IDLE = 0.02  # an entry chosen less often than this fraction of the mean is restarted
 
@@ -27,7 +28,7 @@ class Codebook(nn.Module):
         self.embedding = nn.Embedding(size, width)
 
     @torch.no_grad()
-    def indices(self, z: Float[Tensor, "b c h w"]) -> Int[Tensor, "b h w"]:
+    def indices(self, z: Latent) -> Int[Tensor, "b h w"]:
         """[B3] k = arg-min_j ||z - e_j|| over all K entries, at each position."""
         dtype = torch.promote_types(z.dtype, torch.float32)  # cdist has no half precision
         vectors = rearrange(z, "b c h w -> (b h w) c").to(dtype)
@@ -35,11 +36,11 @@ class Codebook(nn.Module):
         distances = torch.cdist(vectors, self.embedding.weight.to(dtype), compute_mode="donot_use_mm_for_euclid_dist")
         return distances.argmin(dim=1).reshape(z.shape[0], *z.shape[2:])
 
-    def vectors(self, index: Int[Tensor, "b h w"]) -> Float[Tensor, "b c h w"]:
+    def vectors(self, index: Int[Tensor, "b h w"]) -> Latent:
         """The entries at these indices."""
         return rearrange(self.embedding(index), "b h w c -> b c h w")
 
-    def forward(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, z: Latent) -> Latent:
         """[B3] z_q, the nearest entry at each position, with the straight-through gradient to z."""
         return straight_through(z, self.vectors(self.indices(z)))
 
@@ -86,7 +87,7 @@ class CodebookAverages(nn.Module):
         self.register_buffer("m", torch.zeros_like(entries))
 
     @torch.no_grad()
-    def update(self, codebook: Codebook, z: Float[Tensor, "b c h w"], index: Int[Tensor, "b h w"]) -> None:
+    def update(self, codebook: Codebook, z: Latent, index: Int[Tensor, "b h w"]) -> None:
         """Take one step of the recursion. Changes the codebook in place."""
         n = torch.bincount(index.flatten(), minlength=len(self.N))
         total = torch.zeros_like(self.m).index_add_(0, index.flatten(), rearrange(z, "b c h w -> (b h w) c"))
@@ -96,7 +97,7 @@ class CodebookAverages(nn.Module):
         codebook.embedding.weight[chosen] = self.m[chosen] / self.N[chosen, None]
 
     @torch.no_grad()
-    def restart(self, codebook: Codebook, z: Float[Tensor, "b c h w"], generator: torch.Generator) -> None:
+    def restart(self, codebook: Codebook, z: Latent, generator: torch.Generator) -> None:
         """Move rarely chosen entries, which would otherwise stay where they are, to random vectors of z (Dhariwal et
         al. 2020). Changes the codebook in place."""
         mean = self.N.mean()

@@ -14,24 +14,24 @@ import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from jaxtyping import Float
 from torch import Tensor
 
 from ldm.helpers.checks import check_latents, checked
-from ldm.schedule import Prediction, Schedule, Time
+from ldm.schedule import Prediction, Schedule
+from ldm.shapes import Latent, Times
 
 
 class Visit(NamedTuple):
     """One network evaluation: its input and its prediction."""
 
     t: int
-    z_t: Float[Tensor, "b c h w"]
+    z_t: Latent
     prediction: Prediction
 
 
-# (schedule, z_t, prediction, t, t_prev, noise, past) -> z_{t_prev}; `past` holds the earlier evaluations, oldest first.
-# One-step samplers do not use it, and it may be omitted
-Step = Callable[[Schedule, Tensor, Prediction, int, int, Tensor, tuple[Visit, ...]], Tensor]
+Past = tuple[Visit, ...]  # the earlier evaluations, oldest first; one-step samplers do not use it
+# (schedule, z_t, prediction, t, t_prev, noise, past) -> z_{t_prev}
+Step = Callable[[Schedule, Tensor, Prediction, int, int, Tensor, Past], Tensor]
 REMEMBERED = 4  # earlier evaluations that a step may use: PLMS uses three, one of them evaluated twice
 
 
@@ -86,14 +86,8 @@ def dpm_times(schedule: Schedule, steps: int, start: int | None = None) -> list[
 
 
 def ddpm_step(
-    schedule: Schedule,
-    z_t: Float[Tensor, "b c h w"],
-    prediction: Prediction,
-    t: Time,
-    t_prev: Time,
-    noise: Float[Tensor, "b c h w"],
-    past: tuple[Visit, ...] = (),
-) -> Float[Tensor, "b c h w"]:
+    schedule: Schedule, z_t: Latent, prediction: Prediction, t: Times, t_prev: Times, noise: Latent, past: Past = ()
+) -> Latent:
     """[D13, D16] Ancestral sampling: a draw from the posterior [D7, D8] of the predicted z_0; its mean is mu_theta."""
     check_latents(z_t=z_t, noise=noise)
     mean, sigma = schedule.posterior(z_t, prediction.z_0, t, t_prev)
@@ -110,14 +104,8 @@ def ddim_step(eta: float) -> Step:
         raise ValueError(f"eta must lie in [0, 1], got {eta}")
 
     def step(
-        schedule: Schedule,
-        z_t: Float[Tensor, "b c h w"],
-        prediction: Prediction,
-        t: Time,
-        t_prev: Time,
-        noise: Float[Tensor, "b c h w"],
-        past: tuple[Visit, ...] = (),
-    ) -> Float[Tensor, "b c h w"]:
+        schedule: Schedule, z_t: Latent, prediction: Prediction, t: Times, t_prev: Times, noise: Latent, past: Past = ()
+    ) -> Latent:
         check_latents(z_t=z_t, noise=noise)
         abar_prev, sigma = schedule.alpha_bar[schedule.index(t_prev)], eta * schedule.sigma(t, t_prev)
         direction = (1 - abar_prev - sigma**2).clamp(min=0)  # rounding may make it slightly negative
@@ -134,14 +122,8 @@ ADAMS_BASHFORTH = ((1,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24,
 
 
 def plms_step(
-    schedule: Schedule,
-    z_t: Float[Tensor, "b c h w"],
-    prediction: Prediction,
-    t: int,
-    t_prev: int,
-    noise: Float[Tensor, "b c h w"],
-    past: tuple[Visit, ...] = (),
-) -> Float[Tensor, "b c h w"]:
+    schedule: Schedule, z_t: Latent, prediction: Prediction, t: int, t_prev: int, noise: Latent, past: Past = ()
+) -> Latent:
     """PLMS (Liu et al. 2022, arXiv 2202.09778): the DDIM step of the eps extrapolated from the last four predictions.
 
     The paper's Runge-Kutta start is omitted, as in Stable Diffusion: the first steps use fewer predictions, and the
@@ -162,14 +144,8 @@ def plms_step(
 
 
 def dpm_step(
-    schedule: Schedule,
-    z_t: Float[Tensor, "b c h w"],
-    prediction: Prediction,
-    t: int,
-    t_prev: int,
-    noise: Float[Tensor, "b c h w"],
-    past: tuple[Visit, ...] = (),
-) -> Float[Tensor, "b c h w"]:
+    schedule: Schedule, z_t: Latent, prediction: Prediction, t: int, t_prev: int, noise: Latent, past: Past = ()
+) -> Latent:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, Algorithm 2): the DDIM step of an extrapolated z_0.
 
     z_0 is extrapolated linearly in lambda_t = log(sqrt(alpha_bar_t) / sqrt(1 - alpha_bar_t)), from the last two

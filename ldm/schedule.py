@@ -9,21 +9,21 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ldm.config import ScheduleConfig
 from ldm.helpers.checks import check_latents, check_rows, checked, plain
+from ldm.shapes import Latent, Times
 
 CONFIG = ScheduleConfig()
-Time = int | Int[Tensor, " b"]  # one timestep for the whole batch, or one per latent
 
 
 class Prediction(NamedTuple):
     """The network's prediction, as eps and as z_0."""
 
-    eps: Float[Tensor, "b c h w"]
-    z_0: Float[Tensor, "b c h w"]
+    eps: Latent
+    z_0: Latent
 
 
 class Schedule:
@@ -61,7 +61,7 @@ class Schedule:
         """[D5] alpha_bar_t = prod_{s <= t} alpha_s, from alpha_bar_0 = 1."""
         return self.alpha.cumprod(0)
 
-    def index(self, t: Time) -> Time:
+    def index(self, t: Times) -> Times:
         """t as an index into alpha and alpha_bar; a tensor is moved to the CPU.
 
         Raises:
@@ -79,7 +79,7 @@ class Schedule:
             raise ValueError(f"t must lie in 0..{self.T}, got {t if type(t) is int else t.tolist()}")
         return t
 
-    def fit(self, coefficient: Float[Tensor, " *b"], like: Float[Tensor, "b c h w"]) -> Tensor:
+    def fit(self, coefficient: Float[Tensor, " *b"], like: Latent) -> Tensor:
         """Shape and cast a coefficient, or one per latent, to multiply `like`. A single one stays on the CPU: a scalar
         multiplies latents on any device without a copy.
 
@@ -92,54 +92,44 @@ class Schedule:
         check_rows(like, "times t", len(coefficient))
         return coefficient.to(like.dtype).to(like.device).reshape(-1, 1, 1, 1)
 
-    def at(self, coefficient: Float[Tensor, " T1"], t: Time, like: Float[Tensor, "b c h w"]) -> Tensor:
+    def at(self, coefficient: Float[Tensor, " T1"], t: Times, like: Latent) -> Tensor:
         """The coefficient at t, to multiply `like`."""
         return self.fit(coefficient[self.index(t)], like)
 
-    def signal(self, t: Time, like: Tensor) -> Tensor:
+    def signal(self, t: Times, like: Tensor) -> Tensor:
         """sqrt(alpha_bar_t)."""
         return self.at(self.alpha_bar.sqrt(), t, like)
 
-    def noise(self, t: Time, like: Tensor) -> Tensor:
+    def noise(self, t: Times, like: Tensor) -> Tensor:
         """sqrt(1 - alpha_bar_t)."""
         return self.at((1 - self.alpha_bar).sqrt(), t, like)
 
-    def forward_step(
-        self, z_prev: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], t: Time
-    ) -> Float[Tensor, "b c h w"]:
+    def forward_step(self, z_prev: Latent, eps: Latent, t: Times) -> Latent:
         """[D2] z_t = sqrt(alpha_t) z_{t-1} + sqrt(1 - alpha_t) eps: one step of q."""
         check_latents(z_prev=z_prev, eps=eps)
         return self.at(self.alpha.sqrt(), t, z_prev) * z_prev + self.at((1 - self.alpha).sqrt(), t, z_prev) * eps
 
-    def add_noise(
-        self, z_0: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], t: Time
-    ) -> Float[Tensor, "b c h w"]:
+    def add_noise(self, z_0: Latent, eps: Latent, t: Times) -> Latent:
         """[D6] z_t = sqrt(alpha_bar_t) z_0 + sqrt(1 - alpha_bar_t) eps: t steps of q at once [D5]."""
         check_latents(z_0=z_0, eps=eps)
         return self.signal(t, z_0) * z_0 + self.noise(t, z_0) * eps
 
-    def z_0_from_eps(
-        self, z_t: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], t: Time
-    ) -> Float[Tensor, "b c h w"]:
+    def z_0_from_eps(self, z_t: Latent, eps: Latent, t: Times) -> Latent:
         """[D9] z_0 = (z_t - sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_bar_t)."""
         check_latents(z_t=z_t, eps=eps)
         return (z_t - self.noise(t, z_t) * eps) / self.signal(t, z_t)
 
-    def eps_from_z_0(
-        self, z_t: Float[Tensor, "b c h w"], z_0: Float[Tensor, "b c h w"], t: Time
-    ) -> Float[Tensor, "b c h w"]:
+    def eps_from_z_0(self, z_t: Latent, z_0: Latent, t: Times) -> Latent:
         """[D6], solved for eps."""
         check_latents(z_t=z_t, z_0=z_0)
         return (z_t - self.signal(t, z_t) * z_0) / self.noise(t, z_t)
 
-    def v_from(self, z_0: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], t: Time) -> Float[Tensor, "b c h w"]:
+    def v_from(self, z_0: Latent, eps: Latent, t: Times) -> Latent:
         """[D12] v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) z_0."""
         check_latents(z_0=z_0, eps=eps)
         return self.signal(t, z_0) * eps - self.noise(t, z_0) * z_0
 
-    def mean_from_eps(
-        self, z_t: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], t: Time
-    ) -> Float[Tensor, "b c h w"]:
+    def mean_from_eps(self, z_t: Latent, eps: Latent, t: Times) -> Latent:
         """[D10] mu = (z_t - (1 - alpha_t) / sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_t).
 
         eps is the noise, not necessarily the UNet's output: the included model predicts v, and its timestep is t - 1.
@@ -149,15 +139,13 @@ class Schedule:
         share = self.at((1 - self.alpha) / (1 - self.alpha_bar).sqrt(), t, z_t)
         return (z_t - share * eps) / self.at(self.alpha.sqrt(), t, z_t)
 
-    def eps_from_mean(
-        self, z_t: Float[Tensor, "b c h w"], mean: Float[Tensor, "b c h w"], t: Time
-    ) -> Float[Tensor, "b c h w"]:
+    def eps_from_mean(self, z_t: Latent, mean: Latent, t: Times) -> Latent:
         """[D10], solved for eps."""
         check_latents(z_t=z_t, mean=mean)
         share = self.at((1 - self.alpha) / (1 - self.alpha_bar).sqrt(), t, z_t)
         return (z_t - self.at(self.alpha.sqrt(), t, z_t) * mean) / share
 
-    def _stride(self, t: Time, t_prev: Time) -> tuple[Float[Tensor, " *b"], Float[Tensor, " *b"]]:
+    def _stride(self, t: Times, t_prev: Times) -> tuple[Float[Tensor, " *b"], Float[Tensor, " *b"]]:
         """alpha_bar_t and alpha_bar_{t_prev}; raises ValueError unless t_prev < t."""
         t, t_prev = self.index(t), self.index(t_prev)
         abar, abar_prev = self.alpha_bar[t], self.alpha_bar[t_prev]
@@ -165,7 +153,7 @@ class Schedule:
             raise ValueError(f"need 0 <= t_prev < t <= {self.T}, a t_prev for each t, got t_prev = {t_prev}, t = {t}")
         return abar, abar_prev
 
-    def sigma(self, t: Time, t_prev: Time) -> Float[Tensor, " *b"]:
+    def sigma(self, t: Times, t_prev: Times) -> Float[Tensor, " *b"]:
         """[D8] Standard deviation of q(z_{t_prev} given z_t, z_0), for 0 <= t_prev < t; in float64.
 
         t_prev = t - 1 is the lecture's case; for a longer stride alpha_t becomes alpha_bar_t / alpha_bar_{t_prev}, the
@@ -174,9 +162,7 @@ class Schedule:
         abar, abar_prev = self._stride(t, t_prev)
         return ((1 - abar_prev) * (1 - abar / abar_prev) / (1 - abar)).sqrt()
 
-    def posterior(
-        self, z_t: Float[Tensor, "b c h w"], z_0: Float[Tensor, "b c h w"], t: Time, t_prev: Time
-    ) -> tuple[Float[Tensor, "b c h w"], Tensor]:
+    def posterior(self, z_t: Latent, z_0: Latent, t: Times, t_prev: Times) -> tuple[Latent, Tensor]:
         """[D7, D8] Mean and standard deviation of q(z_{t_prev} given z_t, z_0); strides as for `sigma`."""
         check_latents(z_t=z_t, z_0=z_0)
         abar, abar_prev = self._stride(t, t_prev)
@@ -185,7 +171,7 @@ class Schedule:
         of_z_t = alpha.sqrt() * (1 - abar_prev) / (1 - abar)
         return self.fit(of_z_0, z_0) * z_0 + self.fit(of_z_t, z_t) * z_t, self.fit(self.sigma(t, t_prev), z_t)
 
-    def predict(self, z_t: Float[Tensor, "b c h w"], output: Float[Tensor, "b c h w"], t: Time) -> Prediction:
+    def predict(self, z_t: Latent, output: Latent, t: Times) -> Prediction:
         """[D12, D13] Convert a network's output to eps and z_0, by the config's parameterisation.
 
         A sampler's step computes its mean from these: both together are the f of D13.
@@ -196,14 +182,12 @@ class Schedule:
             return Prediction(eps=signal * output + noise * z_t, z_0=signal * z_t - noise * output)
         return Prediction(eps=output, z_0=self.z_0_from_eps(z_t, output, t))
 
-    def target(self, z_0: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"], t: Time) -> Float[Tensor, "b c h w"]:
+    def target(self, z_0: Latent, eps: Latent, t: Times) -> Latent:
         """[D12] The network's training target, by the config's parameterisation."""
         return self.v_from(z_0, eps, t) if self.config.parameterisation == "v" else eps
 
 
-def guided(
-    eps_uncond: Float[Tensor, "b c h w"], eps_cond: Float[Tensor, "b c h w"], w: float
-) -> Float[Tensor, "b c h w"]:
+def guided(eps_uncond: Latent, eps_cond: Latent, w: float) -> Latent:
     """[D18] Classifier-free guidance: eps_u + w (eps_c - eps_u). w = 1 is no guidance, w = 0 ignores the prompt."""
     check_latents(eps_uncond=eps_uncond, eps_cond=eps_cond)
     return eps_uncond + w * (eps_cond - eps_uncond)

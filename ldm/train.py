@@ -8,15 +8,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ldm.schedule import Schedule
+from ldm.shapes import Latent
 
 
 def ldm_loss(
     unet: Callable[[Tensor, Tensor, Tensor], Tensor],
     schedule: Schedule,
-    z_0: Float[Tensor, "b c h w"],
+    z_0: Latent,
     context: Float[Tensor, "b m e"],
     t: Int[Tensor, " b"],
-    eps: Float[Tensor, "b c h w"],
+    eps: Latent,
 ) -> Float[Tensor, ""]:
     """[D14, D15] L_LDM = E ||eps - eps_theta(z_t, t, tau_theta(y))||^2, as a mean over the values of a latent.
 

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ldm.attention import AttentionEdit, SelfAttentionBlock, SpatialTransformer
+from ldm.attention import AttentionEdit, Place, SelfAttentionBlock, SpatialTransformer
 from ldm.blocks import Downsample, ResidualBlock, Upsample
 from ldm.config import UNetConfig
 from ldm.helpers.checks import check_context, check_latents, check_rows
+from ldm.shapes import Latent
 
 
 def timestep_embedding(timestep: Int[Tensor, " b"], width: int) -> Float[Tensor, "b width"]:
@@ -115,7 +116,7 @@ class UNet(nn.Module):
         self.config = config
         channels, levels = config.channels, len(config.channels)
         time_width = 4 * channels[0]
-        self.attentions = 0  # counted as they are built, in execution order
+        self.attention_layers = 0  # counted as they are built, in execution order
         self.time_embedding = TimeMLP(channels[0], time_width)
         self.conv_in = nn.Conv2d(config.latent_channels, channels[0], 3, padding=1)
 
@@ -146,16 +147,16 @@ class UNet(nn.Module):
     def _residual(self, width_in: int, width_out: int) -> ResidualBlock:
         return ResidualBlock(width_in, width_out, self.config.groups, 1e-5, 4 * self.config.channels[0])
 
-    def _attention(self, place: str, level: int) -> SpatialTransformer | SelfAttentionBlock:
-        c, layer = self.config, self.attentions
-        self.attentions += 1
+    def _attention(self, place: Place, level: int) -> SpatialTransformer | SelfAttentionBlock:
+        c, layer = self.config, self.attention_layers
+        self.attention_layers += 1
         if c.context_width is None:
             return SelfAttentionBlock(c.channels[level], c.heads_at(level), c.groups, 1e-5, place, layer)
         return SpatialTransformer(
             c.channels[level], c.context_width, c.heads_at(level), c.linear_projection, c.groups, place, layer
         )
 
-    def _level(self, place: str, level: int, inputs: list[int]) -> tuple[list[ResidualBlock], list[nn.Module]]:
+    def _level(self, place: Place, level: int, inputs: list[int]) -> tuple[list[ResidualBlock], list[nn.Module]]:
         """A residual block per input width, and as many attention layers if the level has any."""
         blocks = [self._residual(i, self.config.channels[level]) for i in inputs]
         return blocks, [self._attention(place, level) for _ in inputs] if self.config.attention[level] else []
@@ -185,11 +186,11 @@ class UNet(nn.Module):
 
     def forward(
         self,
-        z_t: Float[Tensor, "b c h w"],
+        z_t: Latent,
         timestep: Int[Tensor, " #b"],
         context: Float[Tensor, "b m e"],
         edit: AttentionEdit | None = None,
-    ) -> Float[Tensor, "b c h w"]:
+    ) -> Latent:
         """The prediction for each latent of the batch: eps, or v if the schedule's config has that parameterisation, as
         in the included model. `Schedule.predict` converts either to eps and z_0; `LatentDiffusion.predict` does both.
 

@@ -10,14 +10,13 @@ recording. The unconditional half of a guided batch is never edited.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ldm.attention import AttentionEdit, Site, attend, attention_map
+from ldm.attention import AttentionEdit, Place, Site, attend, attention_map
 from ldm.config import STRICT
 from ldm.helpers.checks import check_fields
 from ldm.pipeline import LatentDiffusion
@@ -25,7 +24,6 @@ from p2p.edits import Matrices, stack, used
 
 Watch = Callable[[Site, Float[Tensor, "b h n m"]], None]  # receives the attention that each cross-attention layer used
 Recorded = Callable[[Site], tuple[Tensor, Tensor]]  # Q and K of the source, (1, h, n, d) and (1, h, m, d)
-Place = Literal["down", "mid", "up"]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ldm.config import STRICT
 from ldm.helpers.checks import check_fields
 from ldm.pipeline import State
+from ldm.shapes import Latent
 from ldm.tokenizer import Tokens
 from p2p.alpha import Time, switch_time
 from p2p.maps import WordMaps
@@ -57,7 +58,7 @@ class Region:
             raise ValueError(f"a region is widened by 0 positions or more, got {self.widen}")
 
 
-class Place(NamedTuple):
+class Mention(NamedTuple):
     """A word of one prompt."""
 
     row: int  # of the batch: 0 is the source
@@ -96,8 +97,8 @@ class LocalBlend:
         self.maps, self.start, self.regions = WordMaps(side), switch_time(start, T), regions
         self._last = T  # the timestep that the run has reached
         self._checked = False  # whether the words' maps have been checked for faint ones
-        self._places = [
-            [_places(source, target, k, chosen) for chosen in (region.words, region.subtract)]
+        self._mentions = [
+            [_mentions(source, target, k, chosen) for chosen in (region.words, region.subtract)]
             if isinstance(region, Region)
             else None
             for k, (target, region) in enumerate(zip(targets, regions), start=1)
@@ -113,11 +114,11 @@ class LocalBlend:
             ValueError: a mask has another size, or no attention was watched at the wanted resolution.
         """
         found = []
-        for region, places in zip(self.regions, self._places):
+        for region, mentions in zip(self.regions, self._mentions):
             if region is None:
                 found.append(torch.ones(size, dtype=torch.bool))
             elif isinstance(region, Region):
-                maps, (keep, drop) = self.maps.mean().cpu(), places
+                maps, (keep, drop) = self.maps.mean().cpu(), mentions
                 keep = looked(maps, keep, region.threshold, region.widen, size)
                 found.append(keep & ~looked(maps, drop, region.subtract_threshold, 0, size))
             else:
@@ -125,7 +126,7 @@ class LocalBlend:
                 found.append(region.cpu())
         return torch.stack(found)
 
-    def __call__(self, state: State) -> Float[Tensor, "b c h w"]:
+    def __call__(self, state: State) -> Latent:
         """Replace the state's latents outside the masks by the source's. Raises as `masks`, and in a second run."""
         if state.t > self._last:  # equal if a sampler takes a step twice
             raise ValueError("this local blend has served a run and holds its maps: make another for the next")
@@ -141,12 +142,12 @@ class LocalBlend:
 
     def _warn_of_faint_words(self) -> None:
         """Log a warning for each word whose maps have too little attention for a region."""
-        places = [place for chosen in self._places if chosen for words in chosen for place in words]
-        if not places:
+        mentions = [mention for chosen in self._mentions if chosen for words in chosen for mention in words]
+        if not mentions:
             return
         maps = self.maps.mean().cpu()
         faint: dict[str, Float[Tensor, "h w"]] = {}
-        for row, chosen, word in places:
+        for row, chosen, word in mentions:
             word_map = maps[row, list(chosen)].sum(dim=0)
             if word_map.max() <= FAINT * len(chosen) / maps.shape[1]:
                 faint.setdefault(word, word_map)
@@ -161,12 +162,12 @@ class LocalBlend:
 
 
 def looked(
-    maps: Float[Tensor, "b m h w"], places: list[Place], threshold: float, widen: int, size: Size
+    maps: Float[Tensor, "b m h w"], mentions: list[Mention], threshold: float, widen: int, size: Size
 ) -> Bool[Tensor, "h2 w2"]:
     """The union of the words' regions: where a word's map, dilated and resized, exceeds the threshold times its
     maximum."""
     mask = torch.zeros(size, dtype=torch.bool)
-    for row, chosen, _ in places:
+    for row, chosen, _ in mentions:
         word = maps[row, list(chosen)].sum(dim=0)[None, None]
         word = F.max_pool2d(word, 2 * widen + 1, stride=1, padding=widen)
         word = F.interpolate(word, size, mode="bilinear")[0, 0]
@@ -174,7 +175,7 @@ def looked(
     return mask
 
 
-def _places(source: Tokens, target: Tokens, row: int, chosen: tuple[str, ...]) -> list[Place]:
+def _mentions(source: Tokens, target: Tokens, row: int, chosen: tuple[str, ...]) -> list[Mention]:
     """Find the chosen words in both prompts; `row` is the target's.
 
     Raises:
@@ -182,7 +183,7 @@ def _places(source: Tokens, target: Tokens, row: int, chosen: tuple[str, ...]) -
     """
     found = []
     for word in chosen:
-        here = [Place(k, at, word) for k, y in ((0, source), (row, target)) if (at := _columns(y, word))]
+        here = [Mention(k, at, word) for k, y in ((0, source), (row, target)) if (at := _columns(y, word))]
         if not here:
             have = dict.fromkeys(w.text for tokens in (source, target) for w in words(tokens))
             raise ValueError(f"neither prompt has {word!r} to blend by. Their words are: {', '.join(have)}")

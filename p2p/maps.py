@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ldm.attention import Site
+from ldm.attention import Place, Site
 from ldm.helpers.checks import check_prompts
 from ldm.pipeline import State
 from ldm.tokenizer import Tokens
@@ -71,7 +71,7 @@ class WordMaps:
 class Group(NamedTuple):
     """The attention layers of one part of the UNet at one resolution."""
 
-    place: str  # down, mid or up
+    place: Place
     side: int  # positions on the shorter side
 
 

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from ldm.shapes import Latent
+
 Size = tuple[int, int]  # (height, width)
 
 
@@ -103,18 +105,18 @@ def read_mask(path: Path, size: Size, factor: int) -> Bool[Tensor, "h w"]:
 
 
 def drawn_mask(white: np.ndarray | Tensor, size: Size, factor: int) -> Bool[Tensor, "h w"]:
-    """The mask that an array draws, of truth values or of numbers from 0 to 1, read as `read_mask` reads a picture.
+    """The mask that an array draws, of truth values or of numbers from 0 to 1, read as `read_mask` reads an image.
 
     Raises:
         ValueError: the array has another size or other numbers, or lets nothing change.
     """
     if not isinstance(white, np.ndarray | Tensor):
-        raise ValueError(f"a mask is a picture's path or an array, got {type(white).__name__}")
+        raise ValueError(f"a mask is an image's path or an array, got {type(white).__name__}")
     pixels = torch.as_tensor(white).to("cpu", torch.float64)
     (h, w), (H, W) = size, (factor * side for side in size)
     if tuple(pixels.shape) not in ((H, W), (h, w)):
         raise ValueError(
-            f"the mask is an array {tuple(pixels.shape)}; it must have the picture's size, {(H, W)}, or the latent's, "
+            f"the mask is an array {tuple(pixels.shape)}; it must have the image's size, {(H, W)}, or the latent's, "
             f"{(h, w)}"
         )
     if not ((pixels >= 0) & (pixels <= 1)).all():
@@ -137,9 +139,7 @@ def _mask(white: Float[Tensor, "h w"], name: str) -> Bool[Tensor, "h w"]:
     return mask
 
 
-def composite(
-    mask: Bool[Tensor, "... h w"], z_star: Float[Tensor, "b c h w"], z: Float[Tensor, "#b c h w"]
-) -> Float[Tensor, "b c h w"]:
+def composite(mask: Bool[Tensor, "... h w"], z_star: Latent, z: Float[Tensor, "#b c h w"]) -> Latent:
     """[P2] mask * z* + (1 - mask) * z: the target's latents inside the mask, the source's outside, bit for bit.
 
     Computed by selection: products would turn 0 into -0, and an infinite latent into NaN.

@@ -49,7 +49,7 @@ def test_an_edit_sees_the_conditional_rows_alone(tiny):
         return attend(Q, K, V)
 
     edited = tiny.predict(z_t, 500, context, guidance=5.0, edit=watch)
-    assert set(rows) == {2} and len(rows) == 2 * tiny.unet.attentions
+    assert set(rows) == {2} and len(rows) == 2 * tiny.unet.attention_layers
     # the same attention on two halves of the batch: other blocking of the same float32 sums
     assert_close(edited.eps, tiny.predict(z_t, 500, context, guidance=5.0).eps, rtol=1e-4, atol=1e-4)
 
@@ -88,7 +88,7 @@ def test_the_network_is_told_the_step_counted_from_zero(tiny, monkeypatch):
 def test_pictures_and_latents_go_both_ways(tiny):
     """encode multiplies by the scale and decode divides: the autoencoder alone, unscaled, gives the same picture."""
     pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-    z_0 = tiny.encode_pictures(pictures)
+    z_0 = tiny.encode_images(pictures)
     assert z_0.shape == (2, *tiny.latent_shape)
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
     mean = tiny.autoencoder.posterior(x).mean
@@ -100,7 +100,7 @@ def test_pictures_and_latents_go_both_ways(tiny):
 
 def test_a_picture_of_the_wrong_size_is_refused(tiny):
     with pytest.raises(ValueError, match="image is 31x32; both sides must be multiples of 2"):
-        tiny.encode_pictures(np.zeros((1, 32, 31, 3), dtype=np.uint8))
+        tiny.encode_images(np.zeros((1, 32, 31, 3), dtype=np.uint8))
 
 
 @pytest.mark.parametrize("seeds", [[], [1], [1, 2, 3]])

@@ -49,7 +49,7 @@ def test_its_config_is_the_preset_with_a_measured_scale(model):
 def test_its_latents_have_about_unit_variance(model):
     """Of pictures it makes itself; what the scale is for."""
     pictures = model.generate([CAT, DOG], [1, 2], steps=5)
-    assert 0.3 < model.encode_pictures(pictures).std() < 3
+    assert 0.3 < model.encode_images(pictures).std() < 3
 
 
 def test_either_bottleneck_brings_pictures_back(model):

@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ldm.schedule import Prediction, Schedule, Time
+from ldm.schedule import Prediction, Schedule
+from ldm.shapes import Times
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ class IdealDenoiser(nn.Module):
         self.schedule, self.data = schedule, data
         self.variances, self.axes = torch.linalg.eigh(data.covariances)  # (k, d), (k, d, d): diagonal at every t
 
-    def _components(self, z_t: Tensor, t: Time) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k d"]]:
+    def _components(self, z_t: Tensor, t: Times) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k d"]]:
         """log (w_k N(z_t; sqrt(alpha_bar_t) m_k, C_k)) up to a constant, and C_k^-1 (z_t - sqrt(alpha_bar_t) m_k)."""
         abar = self.schedule.alpha_bar[self.schedule.index(t)].reshape(-1, 1, 1)
         off = z_t.double().flatten(1)[:, None] - abar.sqrt() * self.data.means  # (b, k, d)
@@ -63,11 +64,11 @@ class IdealDenoiser(nn.Module):
         log_density = self.data.weights.log() - 0.5 * (off**2 / C + C.log()).sum(dim=-1)
         return log_density, torch.einsum("bke,kde->bkd", off / C, self.axes)
 
-    def attention(self, z_t: Float[Tensor, "b c h w"], t: Time) -> Float[Tensor, "b k"]:
+    def attention(self, z_t: Float[Tensor, "b c h w"], t: Times) -> Float[Tensor, "b k"]:
         """A: row i is the posterior distribution over the components, given noisy latent i."""
         return self._components(z_t, t)[0].softmax(dim=-1)
 
-    def predict(self, z_t: Float[Tensor, "b c h w"], t: Time, A: Float[Tensor, "b k"] | None = None) -> Prediction:
+    def predict(self, z_t: Float[Tensor, "b c h w"], t: Times, A: Float[Tensor, "b k"] | None = None) -> Prediction:
         """The optimal prediction at t in 1..T; a given A replaces its own attention."""
         log_density, pulls = self._components(z_t, t)
         A = log_density.softmax(dim=-1) if A is None else A

@@ -10,30 +10,30 @@ from torch import Tensor
 BYTES = "must be an array of bytes (uint8)"
 
 
-def check_pictures(name: str, pictures: Any) -> None:
-    """Raises ValueError unless `pictures` are images as bytes, (b, H, W, 3)."""
-    if isinstance(pictures, list | tuple):
-        each = "np.asarray(picture.convert('RGB'))" if any(hasattr(p, "convert") for p in pictures) else "picture"
-        raise ValueError(f"{name} {BYTES}, got a list: write np.stack([{each} for picture in {name}])")
-    if not isinstance(pictures, np.ndarray) or pictures.dtype != np.uint8:
-        _refuse(name, pictures)
-    if pictures.ndim == 3 and pictures.shape[2] == 3:
-        raise ValueError(f"{name} {BYTES}, (b, H, W, 3), got one image {pictures.shape}: write {name}[None]")
-    if pictures.ndim == 4 and pictures.shape[3] != 3 and pictures.shape[1] == 3:
-        raise ValueError(f"{name} {BYTES}, (b, H, W, 3), got {pictures.shape}: write {name}.transpose(0, 2, 3, 1)")
-    if pictures.ndim != 4 or pictures.shape[3] != 3:
+def check_images(name: str, images: Any) -> None:
+    """Raises ValueError unless `images` are images as bytes, (b, H, W, 3)."""
+    if isinstance(images, list | tuple):
+        each = "np.asarray(image.convert('RGB'))" if any(hasattr(p, "convert") for p in images) else "image"
+        raise ValueError(f"{name} {BYTES}, got a list: write np.stack([{each} for image in {name}])")
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        _refuse(name, images)
+    if images.ndim == 3 and images.shape[2] == 3:
+        raise ValueError(f"{name} {BYTES}, (b, H, W, 3), got one image {images.shape}: write {name}[None]")
+    if images.ndim == 4 and images.shape[3] != 3 and images.shape[1] == 3:
+        raise ValueError(f"{name} {BYTES}, (b, H, W, 3), got {images.shape}: write {name}.transpose(0, 2, 3, 1)")
+    if images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(
-            f"{name} {BYTES}, (b, H, W, 3), got {pictures.shape}: of a PIL image take np.asarray(image.convert('RGB'))"
+            f"{name} {BYTES}, (b, H, W, 3), got {images.shape}: of a PIL image take np.asarray(image.convert('RGB'))"
         )
 
 
-def check_picture(name: str, picture: Any) -> None:
-    """Raises ValueError unless `picture` is one image as bytes, (H, W, 3)."""
-    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
-        _refuse(name, picture)
-    if picture.ndim != 3 or picture.shape[2] != 3:
-        how = f": write {name}[0]" if picture.ndim == 4 and len(picture) == 1 else ""
-        raise ValueError(f"{name} {BYTES} of one image, (H, W, 3), got {picture.shape}{how}")
+def check_image(name: str, image: Any) -> None:
+    """Raises ValueError unless `image` is one image as bytes, (H, W, 3)."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        _refuse(name, image)
+    if image.ndim != 3 or image.shape[2] != 3:
+        how = f": write {name}[0]" if image.ndim == 4 and len(image) == 1 else ""
+        raise ValueError(f"{name} {BYTES} of one image, (H, W, 3), got {image.shape}{how}")
 
 
 def _refuse(name: str, given: Any) -> None:
@@ -49,14 +49,14 @@ def _refuse(name: str, given: Any) -> None:
     raise ValueError(f"{name} {BYTES}, got {got}: {how}")
 
 
-def to_tensor(pictures: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b 3 H W"]:
+def to_tensor(images: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b 3 H W"]:
     """Convert bytes to float32 in [-1, 1].
 
     Raises:
         ValueError: not bytes, or of another shape.
     """
-    check_pictures("pictures", pictures)
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    check_images("images", images)
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_bytes(x: Float[Tensor, "b 3 H W"]) -> UInt8[np.ndarray, "b H W 3"]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ldm.config import CLIPConfig, VisionConfig
 from ldm.contrastive import similarity
-from ldm.helpers.images import check_pictures
+from ldm.helpers.images import check_images
 from ldm.text_encoder import Encoder, TextEncoder, table
 
 # of red, green and blue, in [0, 1], over CLIP's training images
@@ -24,7 +24,7 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def prepare(pictures: UInt8[np.ndarray, "b H W 3"], side: int) -> Float[Tensor, "b 3 s s"]:
+def prepare(images: UInt8[np.ndarray, "b H W 3"], side: int) -> Float[Tensor, "b 3 s s"]:
     """Preprocess images of any size as in CLIP's training, on the CPU.
 
     Resizes the shorter side to `side`, crops the central square, and normalises each colour channel. The filter is
@@ -33,12 +33,12 @@ def prepare(pictures: UInt8[np.ndarray, "b H W 3"], side: int) -> Float[Tensor, 
     Raises:
         ValueError: no images, or not as bytes.
     """
-    check_pictures("pictures", pictures)
-    if not pictures.size:
+    check_images("images", images)
+    if not images.size:
         raise ValueError("give at least one image")
-    height, width = (side * length // min(pictures.shape[1:3]) for length in pictures.shape[1:3])
+    height, width = (side * length // min(images.shape[1:3]) for length in images.shape[1:3])
     top, left = (height - side) // 2, (width - side) // 2
-    resized = [Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC) for picture in pictures]
+    resized = [Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC) for image in images]
     square = np.stack(resized)[:, top : top + side, left : left + side]
     x = (torch.from_numpy(square) / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
     return rearrange(x, "b h w c -> b c h w")
@@ -100,16 +100,16 @@ class CLIP(nn.Module):
         return F.normalize(self.text_projection(pooled), dim=-1)
 
     @torch.no_grad()
-    def embed_pictures(self, pictures: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b e"]:
+    def embed_images(self, images: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b e"]:
         """Embed images as unit vectors.
 
         Raises:
             ValueError: no images.
         """
-        x = prepare(pictures, self.config.vision.image_size).to(self.logit_scale)  # its device and dtype
+        x = prepare(images, self.config.vision.image_size).to(self.logit_scale)  # its device and dtype
         return F.normalize(self.visual_projection(self.vision_model(x)), dim=-1)
 
-    def score(self, pictures: UInt8[np.ndarray, "n H W 3"], ids: Int[Tensor, "m k"]) -> Float[Tensor, "n m"]:
+    def score(self, images: UInt8[np.ndarray, "n H W 3"], ids: Int[Tensor, "m k"]) -> Float[Tensor, "n m"]:
         """The CLIP score of each image with each text: their cosine, from -1 to 1.
 
         CLIPScore (Hessel et al. 2021, arXiv 2104.08718) is 2.5 times this if positive, else 0.
@@ -117,7 +117,7 @@ class CLIP(nn.Module):
         Raises:
             ValueError: no images.
         """
-        return similarity(self.embed_pictures(pictures), self.embed_text(ids), 1.0)
+        return similarity(self.embed_images(images), self.embed_text(ids), 1.0)
 
 
 def directional_similarity(

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ldm.helpers.checks import check_latents
-from ldm.helpers.images import check_picture
+from ldm.helpers.images import check_image
 from ldm.pipeline import LatentDiffusion, Noise, State
 from ldm.samplers import DDIM, Sampler
 from p2p.algorithm import PromptToPrompt, SelfInjection
@@ -65,7 +65,7 @@ def inpaint(
     samples of a deterministic sampler inside the mask; with fresh noise it would jump at every step.
 
     Args:
-        z_0: the image's latent, from `encode_pictures` or the end of a run.
+        z_0: the image's latent, from `encode_images` or the end of a run.
         mask: where to paint, at the latent's size; see `box_mask` and `read_mask`.
 
     Raises:
@@ -74,20 +74,20 @@ def inpaint(
     check_latents(z_0=z_0)
     check_mask(mask, z_0.shape[2:])
     eps, T = first_noise(model, z_0, seed), model.schedule.T
-    picture = lambda t: model.schedule.add_noise(z_0, eps, t)
+    image = lambda t: model.schedule.add_noise(z_0, eps, t)
     end = model.schedule.config.last  # the latent there is decoded as z_0, and the image's has no noise left
     return fixed_seed(
         model,
         prompts,
         seed,
-        start=State(T, composite(mask, eps, picture(T)).expand(len(prompts), -1, -1, -1)),
-        blend=lambda state: composite(mask, state.z_t, picture(state.t if state.t > end else 0)),
+        start=State(T, composite(mask, eps, image(T)).expand(len(prompts), -1, -1, -1)),
+        blend=lambda state: composite(mask, state.z_t, image(state.t if state.t > end else 0)),
         **sampling,
     )
 
 
 def uncrop(
-    model: LatentDiffusion, prompts: list[str], picture: UInt8[np.ndarray, "H W 3"], box: Box, seed: int, **sampling
+    model: LatentDiffusion, prompts: list[str], image: UInt8[np.ndarray, "H W 3"], box: Box, seed: int, **sampling
 ) -> Iterator[State]:
     """Place an image in a box of a larger canvas, and paint the rest by `inpaint`.
 
@@ -95,20 +95,20 @@ def uncrop(
     encoder's receptive field, the image's border is repeated.
 
     Args:
-        picture: the image, which is scaled to the box.
+        image: the image, which is scaled to the box.
         box: in pixels of the canvas, which has the model's image size.
 
     Raises:
         ValueError: the box is empty, extends beyond the canvas, or leaves nothing to paint.
     """
-    check_picture("picture", picture)
+    check_image("image", image)
     side, size = model.config.image_size, model.latent_shape[1:]
     mask = share(box_pixels(box, (side, side)), size) < 1
     if not mask.any():
         raise ValueError(f"the box {tuple(box)} fills the canvas: nothing is left to paint")
-    inner = Image.fromarray(picture).resize((box.right - box.left, box.bottom - box.top), Image.Resampling.LANCZOS)
+    inner = Image.fromarray(image).resize((box.right - box.left, box.bottom - box.top), Image.Resampling.LANCZOS)
     around = ((box.top, side - box.bottom), (box.left, side - box.right), (0, 0))
-    z_0 = model.encode_pictures(np.pad(np.asarray(inner), around, mode="edge")[None])
+    z_0 = model.encode_images(np.pad(np.asarray(inner), around, mode="edge")[None])
     return inpaint(model, prompts, z_0, mask, seed, **sampling)
 
 
@@ -125,7 +125,7 @@ def sdedit(
     A small t_0 preserves the image and ignores the prompt; a large t_0 does the opposite.
 
     Args:
-        z_0: the image's latent, from `encode_pictures` or the end of a run.
+        z_0: the image's latent, from `encode_images` or the end of a run.
         t_0: a fraction of T, or a timestep. All the steps are taken between it and the sampler's last timestep, 0 or 1.
 
     Raises:

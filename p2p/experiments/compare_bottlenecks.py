@@ -31,18 +31,18 @@ OUTPUT = Path("out/bottlenecks.png")
 
 
 @torch.no_grad()
-def figures(model: Autoencoder, pictures: UInt8[np.ndarray, "n H W 3"]) -> dict[str, str]:
+def figures(model: Autoencoder, images: UInt8[np.ndarray, "n H W 3"]) -> dict[str, str]:
     """An autoencoder's column of the table."""
-    config, size = model.config, pictures[0].size  # values, one byte each
+    config, size = model.config, images[0].size  # values, one byte each
     positions = size / 3 / config.factor**2
-    batches = [to_tensor(pictures[i : i + 20]) for i in range(0, len(pictures), 20)]
+    batches = [to_tensor(images[i : i + 20]) for i in range(0, len(images), 20)]
     if config.codebook:
         index = torch.cat([model.quantize.indices(model.latent(x)) for x in batches])
         information = positions * math.log2(perplexity(index))
     else:
-        information = sum(model.posterior(x).kl().sum().item() for x in batches) / len(pictures) / math.log(2)
+        information = sum(model.posterior(x).kl().sum().item() for x in batches) / len(images) / math.log(2)
     rows = {
-        "PSNR": f"{mean_psnr(model, pictures):.2f} dB",
+        "PSNR": f"{mean_psnr(model, images):.2f} dB",
         "values in an image per value in its latent": f"{config.compression:.0f}",
         "bits to store a latent in": f"{positions * config.bits:.0f}",
         "bits in an image per bit in its latent": f"{8 * size / (positions * config.bits):.0f}",
@@ -60,14 +60,14 @@ def main() -> None:
     OUTPUT.parent.mkdir(exist_ok=True)
     check_writable(OUTPUT)
     models = {"KL": load().autoencoder, "codebook": load_autoencoder("stickers-vq")}
-    pictures = render_all(held_out_scenes(500), "held-out")
-    columns = {name: figures(model, pictures) for name, model in models.items()}
-    print(f"{f'on {len(pictures)} held-out scenes':48}" + "".join(f"{name:>14}" for name in columns))
+    images = render_all(held_out_scenes(500), "held-out")
+    columns = {name: figures(model, images) for name, model in models.items()}
+    print(f"{f'on {len(images)} held-out scenes':48}" + "".join(f"{name:>14}" for name in columns))
     for row in dict.fromkeys(row for column in columns.values() for row in column):
         print(f"{row:48}" + "".join(f"{column.get(row, ''):>14}" for column in columns.values()))
 
-    shown = pictures[:SHOWN]
+    shown = images[:SHOWN]
     panels = {"original": shown} | {name: reconstructions(model, shown) for name, model in models.items()}
-    figure = sheets.grid([[(name, picture) for picture in row] for name, row in panels.items()])
+    figure = sheets.grid([[(name, image) for image in row] for name, row in panels.items()])
     save_atomically(lambda part: sheets.as_image(figure).save(part, format="PNG"), OUTPUT)
     print(OUTPUT)

@@ -59,8 +59,8 @@ def main() -> None:
     panels = []
     for i in tqdm(range(0, len(prompts), COLUMNS), "captions", unit="row", file=sys.stderr):
         row = prompts[i : i + COLUMNS]
-        pictures = model.generate(row, list(range(i, i + len(row))), steps=STEPS)
-        panels.append([(f"{i + j + 1}. {prompt}", picture) for j, (prompt, picture) in enumerate(zip(row, pictures))])
+        images = model.generate(row, list(range(i, i + len(row))), steps=STEPS)
+        panels.append([(f"{i + j + 1}. {prompt}", image) for j, (prompt, image) in enumerate(zip(row, images))])
     save(sheets.grid(panels, side=SIDE), SHEET)
 
     rows = []
@@ -69,8 +69,8 @@ def main() -> None:
         p2p = PromptToPrompt(model, source, (target,), (edit,))
         *_, plain = fixed_seed(model, p2p.prompts, seed, steps=STEPS)
         *_, edited = p2p.denoise(seed, steps=STEPS)
-        pictures = np.concatenate([model.decode(plain.z_t), model.decode(edited.z_t[1:])])
-        rows.append(list(zip((source, f"same seed: {target}", f"Prompt-to-Prompt: {target}"), pictures)))
+        images = np.concatenate([model.decode(plain.z_t), model.decode(edited.z_t[1:])])
+        rows.append(list(zip((source, f"same seed: {target}", f"Prompt-to-Prompt: {target}"), images)))
     halves = [a + b for a, b in zip(rows[:5], rows[5:])]
     save(sheets.grid(halves, side=SIDE), SHEET_OF_EDITS)
 

@@ -1,6 +1,6 @@
 """Kinds of edit in the stickers world, and the options of `p2p edit` that are tried on each.
 
-Nouns, colours and patterns are chosen so that the right picture differs from the wrong one: a car is red by itself.
+Nouns, colours and patterns are chosen so that the right image differs from the wrong one: a car is red by itself.
 """
 
 from typing import NamedTuple

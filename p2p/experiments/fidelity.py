@@ -20,7 +20,7 @@ from ldm.train import ldm_loss
 @torch.no_grad()
 def fidelity(
     model: LatentDiffusion,
-    pictures: UInt8[np.ndarray, "b H W 3"],
+    images: UInt8[np.ndarray, "b H W 3"],
     source: str,
     target: str,
     draws: int = 16,
@@ -32,13 +32,13 @@ def fidelity(
 
     Args:
         model: computes the losses.
-        pictures: the images.
+        images: the images.
         source, target: the two prompts.
         draws: the number of pairs of t and noise to average over; each costs one network call per prompt.
     """
     T = model.schedule.T
     t = torch.tensor([round(T * (i + 0.5) / draws) for i in range(draws)]).clamp(1, T).to(model.device)
-    latents = model.encode_pictures(pictures)
+    latents = model.encode_images(images)
     eps = torch.randn((draws, *latents.shape[1:]), generator=torch.Generator().manual_seed(0)).to(latents)
     contexts = model.encode_prompts([source, target])[:, None].expand(-1, draws, -1, -1)
     network = lambda z_t, timestep, context: model.unet(z_t.to(model.dtype), timestep, context)

@@ -10,7 +10,6 @@ from itertools import count, product
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -21,6 +20,7 @@ from ldm.config import STRICT
 from ldm.helpers.files import save_atomically
 from ldm.pipeline import LatentDiffusion, State
 from ldm.schedule import Prediction
+from ldm.shapes import Latent
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Time, switch_time, window
 from p2p.call import Sampling
@@ -179,7 +179,7 @@ def rerun(
     p2p: PromptToPrompt,
     recording: Recording,
     watch: Watch | None = None,
-    blend: Callable[[State], Float[Tensor, "b c h w"]] = lambda state: state.z_t,
+    blend: Callable[[State], Latent] = lambda state: state.z_t,
 ) -> Iterator[State]:
     """Phase two: run the targets with the recorded source's attention; row 0 of every state is the source's.
 
@@ -225,7 +225,7 @@ def check(p2p: PromptToPrompt, about: About, watched: bool) -> None:
             f"the recording visits t = {', '.join(map(str, about.visited))}, "
             f"and by this model's schedule it would be {', '.join(map(str, visited))}: record it again"
         )
-    layers = set(product(("self", "cross"), range(model.unet.attentions)))
+    layers = set(product(("self", "cross"), range(model.unet.attention_layers)))
     if {(site.kind, site.layer) for site in about.sites} != layers:
         raise ValueError("the recording is of a model with other attention layers: record it again")
     for t in visited[:-1]:

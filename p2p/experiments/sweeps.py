@@ -42,7 +42,7 @@ class Sweep:
     T: int
     settings: tuple[Time | Window, ...]  # tau of each edit
     originals: UInt8[np.ndarray, "s H W 3"]  # one per seed
-    pictures: UInt8[np.ndarray, "s k H W 3"]
+    images: UInt8[np.ndarray, "s k H W 3"]
     preservation: Float[Tensor, "s k"]  # `ldm.helpers.likeness.psnr`
     structure: Float[Tensor, "s k"]  # `ldm.helpers.likeness.structure`
     fidelity: Float[Tensor, "s k"]  # `p2p.experiments.fidelity.fidelity`
@@ -78,21 +78,21 @@ def sweep(
     """
     edits = tuple(edit(Alpha(tau)) for tau in taus)
     p2p = PromptToPrompt(model, source, (target,) * len(edits), edits, self_injection)
-    originals, pictures, fits = [], [], []
+    originals, images, fits = [], [], []
     for seed in seeds:
         last = _last(p2p.denoise(seed, **sampling), f"seed {seed}")
         batch = model.decode(last.z_t)
         originals.append(batch[0])
-        pictures.append(batch[1:])
+        images.append(batch[1:])
         fits.append(fidelity(model, batch, source, target))
-    likeness = lambda measure: torch.tensor([[measure(p, o) for p in row] for o, row in zip(originals, pictures)])
+    likeness = lambda measure: torch.tensor([[measure(p, o) for p in row] for o, row in zip(originals, images)])
     return Sweep(
         source,
         target,
         model.schedule.T,
         tuple(taus),
         np.stack(originals),
-        np.stack(pictures),
+        np.stack(images),
         preservation=likeness(psnr),
         structure=likeness(structure),
         fidelity=torch.stack(fits)[:, 1:],

@@ -128,7 +128,7 @@ def figure() -> Figure:
         axes[0, 2].plot(*ends.T.tolist(), ".", color=colour, markersize=7, label=f"w = {w:g}")
     axes[0, 2].legend(fontsize=8, loc="lower center", ncols=3, frameon=False)
     axes[0, 2].set_title(
-        "Guidance [D18], the prompt is picture 1:\nw = 0 ignores it, w = 3 overdoes it", fontsize=10, color=sheets.INK
+        "Guidance [D18], the prompt is image 1:\nw = 0 ignores it, w = 3 overdoes it", fontsize=10, color=sheets.INK
     )
 
     wanted = nearest(walk(source.predict, z_T)[-1], SOURCE)

@@ -54,10 +54,10 @@ def edit_of(setting: Setting, case: Case, model: LatentDiffusion) -> Edit:
     return Edit.between(*map(model.tokenizer.encode, case.prompts), alpha)
 
 
-def pictures(
+def images(
     model: LatentDiffusion, case: Case, settings: tuple[Setting, ...], seed: int
 ) -> Iterator[UInt8[ndarray, "H W 3"]]:
-    """The source's picture, then the target's in every setting; the source is run once."""
+    """The source's image, then the target's in every setting; the source is run once."""
     source, target = case.prompts
     recording = record(model, source, Sampling(seed, STEPS))
     yield model.decode(recording.state(STEPS - 1).z_t)[0]
@@ -78,8 +78,8 @@ def edits_table(
         of_all, counts = 0, Counter()
         for case in cases:
             for seed in SEEDS:
-                made = pictures(model, case, possible, seed)
-                before, *after = (read(picture, art, (case.source, case.target)) for picture in made)
+                made = images(model, case, possible, seed)
+                before, *after = (read(image, art, (case.source, case.target)) for image in made)
                 bar.update()
                 if right(before, before, case.source, case.source):
                     of_all += 1
@@ -111,13 +111,13 @@ def agreement(reading: Reading, scene: Scene) -> Iterator[tuple[str, bool]]:
 
 
 def validation_table(model: LatentDiffusion, art: Art, bar: tqdm) -> str:
-    """In Markdown, how often true pictures are read right, as they are and seen through the autoencoder."""
+    """In Markdown, how often true images are read right, as they are and seen through the autoencoder."""
     lines = [f"| {SCENES} scenes | {' | '.join(ATTRIBUTES)} |", "|---" * (len(ATTRIBUTES) + 1) + "|"]
     counts = {"rendered": Counter(), "through the autoencoder": Counter()}
     for scene in validation_scenes():
-        picture = render(scene, art)
-        z_0 = model.autoencoder.encode(to_tensor(picture[None]), torch.zeros(1, *model.latent_shape))
-        for counted, shown in zip(counts.values(), (picture, model.decode(z_0)[0])):
+        image = render(scene, art)
+        z_0 = model.autoencoder.encode(to_tensor(image[None]), torch.zeros(1, *model.latent_shape))
+        for counted, shown in zip(counts.values(), (image, model.decode(z_0)[0])):
             counted.update(agreement(read(shown, art, (scene,)), scene))
         bar.update()
     for way, counted in counts.items():
@@ -150,7 +150,7 @@ Made by `python -m p2p.experiments.which_edit`: every kind of edit in several wa
 defaults, with three pairs of prompts of each kind and the seeds {seeds}: six edits a cell, less those whose source is
 not read as its own prompt. That is few: 6 of 6 and 4 of 6 may be alike.
 
-An edit is right if its picture is read as the target's prompt, what was taken away leaves no trace, and what the
+An edit is right if its image is read as the target's prompt, what was taken away leaves no trace, and what the
 prompts share stays: within 12 of 128 pixels of its place (unless the relation changes), and its size within a third.
 
 {edits}
@@ -158,14 +158,14 @@ prompts share stays: within 12 of 128 pixels of its place (unless the relation c
 NOUN is the first noun that both prompts have. `no injection` is the same seed alone
 (`--tau never --self-until never`).
 
-Can a weight remove a word? The same prompt twice, with the word's attention multiplied; right is the picture of the
+Can a weight remove a word? The same prompt twice, with the word's attention multiplied; right is the image of the
 prompt without the word, with what stays in its place:
 
 {removals}
 
 ## How far the reading can be trusted
 
-A picture is read as the rendered scene that leaves least of it unexplained, of all nouns, places, sizes and weathers;
+An image is read as the rendered scene that leaves least of it unexplained, of all nouns, places, sizes and weathers;
 styles and patterns are told only from those that the two prompts name, and colours only if one is named
 ([`weights/training/judge.py`](../weights/training/judge.py)). Scenes that training never saw are read so (colours and
 patterns of things that have one and whose noun is read right):

@@ -41,33 +41,33 @@ def frames(
             yield _frame(model.decode(state.prediction.z_0), prompts, state.t)
 
 
-def _frame(pictures: UInt8[np.ndarray, "b H W 3"], prompts: Sequence[str], t: int) -> Image.Image:
-    side = max(SIDE, pictures.shape[2])
-    height = round(side * pictures.shape[1] / pictures.shape[2])
+def _frame(images: UInt8[np.ndarray, "b H W 3"], prompts: Sequence[str], t: int) -> Image.Image:
+    side = max(SIDE, images.shape[2])
+    height = round(side * images.shape[1] / images.shape[2])
     roles = ["source", *["target"] * (len(prompts) - 1)]
     width = (side - 8) / 72  # in inches of 72 points, as for `wrap`
     captions = [wrap(f"{role}, t = {t}\n{prompt}", width, SIZE) for role, prompt in zip(roles, prompts)]
     strip = LINE * max(3, *(caption.count("\n") + 1 for caption in captions)) + 3
-    rows = broken(list(zip(captions, pictures)), ACROSS)
+    rows = broken(list(zip(captions, images)), ACROSS)
     frame = Image.new("RGB", (side * len(rows[0]), (strip + height) * len(rows)), "white")
     draw = ImageDraw.Draw(frame)
     font = ImageFont.truetype(own_font(), SIZE)
     for i, row in enumerate(rows):
-        for j, (caption, picture) in enumerate(row):
+        for j, (caption, image) in enumerate(row):
             left, top = j * side, i * (strip + height)
             draw.multiline_text((left + 4, top + 3), caption, INK, font, spacing=2)
-            image = Image.fromarray(picture).resize((side, height), Image.Resampling.BICUBIC)
-            frame.paste(image, (left, top + strip))
+            tile = Image.fromarray(image).resize((side, height), Image.Resampling.BICUBIC)
+            frame.paste(tile, (left, top + strip))
     return frame
 
 
-def save_gif(pictures: Iterator[Image.Image], path: Path, milliseconds: int = 150, hold: int = 2000) -> None:
+def save_gif(images: Iterator[Image.Image], path: Path, milliseconds: int = 150, hold: int = 2000) -> None:
     """Write a looping GIF, with this many milliseconds per image and `hold` for the last; whole or not at all.
 
     Raises:
         ValueError: there are no images.
     """
-    shown = list(pictures)
+    shown = list(images)
     if not shown:
         raise ValueError("an animation needs at least one image")
     times = [milliseconds] * (len(shown) - 1) + [hold]

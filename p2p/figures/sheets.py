@@ -74,10 +74,10 @@ class Sheet:
 
     def image(self, left: float, top: float, side: float, panel: Panel, size: float = CAPTION) -> None:
         """Add an image at `top`, below its caption."""
-        caption, picture = panel
-        axis = self.axes(left, top, side, side * picture.shape[0] / picture.shape[1])
+        caption, image = panel
+        axis = self.axes(left, top, side, side * image.shape[0] / image.shape[1])
         axis.axis("off")
-        axis.imshow(picture, interpolation="bicubic")
+        axis.imshow(image, interpolation="bicubic")
         axis.set_title(wrap(caption, side, size), fontsize=size, color=INK, pad=4, linespacing=1.2)
 
     def grid(
@@ -128,7 +128,7 @@ def by_seed(rows: Mapping[int, Sequence[Panel]], title: str = "") -> Figure:
     sheet = Sheet(2 * MARGIN + label + length_of_row * (side + GAP) - GAP, title)
     for i, (seed, panels) in enumerate(rows.items()):
         captioned = i == 0 or count > length_of_row
-        shown = [(caption if captioned else "", picture) for caption, picture in panels]
+        shown = [(caption if captioned else "", image) for caption, image in panels]
         for k, line in enumerate(broken(shown, 5)):
             sheet.grid([line], side, side + GAP, MARGIN + label)
             if k == 0:
@@ -170,7 +170,7 @@ def attention(
     sheet = Sheet(2 * MARGIN + len(rows[0]) * step - 2.5 * GAP, title)
     top_value = max(float(m.max()) for _, _, maps in panels for m in maps.values())
     for row in rows:
-        sheet.grid([[(caption, picture) for caption, picture, _ in row]], side, step)
+        sheet.grid([[(caption, image) for caption, image, _ in row]], side, step)
         below = sheet.bottom - GAP + 0.03
         for k, (_, _, maps) in enumerate(row):
             for i, (word, word_map) in enumerate(maps.items()):
@@ -186,7 +186,7 @@ def attention(
 
 def by_step(
     history: MapHistory,
-    picture: UInt8[np.ndarray, "H W 3"],
+    image: UInt8[np.ndarray, "H W 3"],
     side: int = 16,
     times: Sequence[int] | None = None,
     scale: Scale = "word",
@@ -195,7 +195,7 @@ def by_step(
 
     Args:
         history: of the image's run.
-        picture: the final image of the run.
+        image: the final image of the run.
         side: positions on the shorter side of the averaged layers.
         times: the steps to show; by default eight, evenly spaced over those recorded.
         scale: as for `attention`; the maps of a word share a scale.
@@ -209,10 +209,10 @@ def by_step(
     groups = history.at_side(side)
     maps = {f"t = {t}": history.mean(groups, [t]) for t in times}
     title = f"The attention map of each word, step by step from the first (attention layers of {side} positions a side)"
-    return _map_table(history, picture, maps, title, scale)
+    return _map_table(history, image, maps, title, scale)
 
 
-def by_layer(history: MapHistory, picture: UInt8[np.ndarray, "H W 3"], scale: Scale = "word") -> Figure:
+def by_layer(history: MapHistory, image: UInt8[np.ndarray, "H W 3"], scale: Scale = "word") -> Figure:
     """Draw the attention map of each word, averaged over the steps: words in rows, and in columns the layers of each
     part and resolution of the UNet, in execution order. `scale` is that of `by_step`.
 
@@ -224,12 +224,12 @@ def by_layer(history: MapHistory, picture: UInt8[np.ndarray, "H W 3"], scale: Sc
         mean = history.mean([group])
         height, width = next(iter(mean.values())).shape
         maps[f"{group.place}\n{height}×{width}"] = mean
-    return _map_table(history, picture, maps, "The attention map of each word in each part of the UNet", scale)
+    return _map_table(history, image, maps, "The attention map of each word in each part of the UNet", scale)
 
 
 def _map_table(
     history: MapHistory,
-    picture: UInt8[np.ndarray, "H W 3"],
+    image: UInt8[np.ndarray, "H W 3"],
     maps: Mapping[str, Maps],
     title: str,
     scale: Scale,
@@ -245,7 +245,7 @@ def _map_table(
     sheet = Sheet(left + max(4, len(tables[0])) * (tile + gap) - gap + MARGIN, title)
     prompt = wrap(history.tokens.prompt, side, CAPTION)
     start = sheet.bottom + max(height_of(prompt, CAPTION), height_of("up\n8", LABEL))
-    sheet.image(MARGIN, start, side, (prompt, picture))
+    sheet.image(MARGIN, start, side, (prompt, image))
     tops = {word: max(float(column[word].max()) for column in maps.values()) for word in history.words}
     shares = {word: sum(float(column[word].mean()) for column in maps.values()) / len(maps) for word in history.words}
     top_value = max(tops.values())
@@ -279,7 +279,7 @@ def _scale_bar(sheet: Sheet, top: float, scale: Scale, left: float, room: float)
     sheet.colour_bar(colours, label, left + (room - width) / 2, width)
 
 
-def components(picture: UInt8[np.ndarray, "H W 3"], found: Components) -> Figure:
+def components(image: UInt8[np.ndarray, "H W 3"], found: Components) -> Figure:
     """Draw an image beside the first three principal components of its self-attention: together as red, green and blue,
     each stretched over its range, and separately, on one colour scale."""
     low, high = found.maps.amin(dim=(1, 2), keepdim=True), found.maps.amax(dim=(1, 2), keepdim=True)
@@ -291,7 +291,7 @@ def components(picture: UInt8[np.ndarray, "H W 3"], found: Components) -> Figure
     captions = ["the image", "components 1, 2, 3\nas red, green, blue"]
     captions += [f"component {k + 1}\n({share:.0%} of the variance)" for k, share in enumerate(found.share.tolist())]
     start = sheet.bottom + max(height_of(caption, CAPTION) for caption in captions)
-    sheet.image(MARGIN, start, side, (captions[0], picture), LABEL)
+    sheet.image(MARGIN, start, side, (captions[0], image), LABEL)
     for k, (caption, shown) in enumerate(zip(captions[1:], [together, *found.maps]), start=1):
         axis = sheet.axes(MARGIN + k * (side + GAP), start, side, side)
         axis.axis("off")

@@ -108,7 +108,7 @@ def _images(sweeps: Sequence[Sweep], title: str) -> Sheet:
         sheet.text(sheet.width / 2, sheet.bottom, heading, CAPTION, "center")
         sheet.bottom += GAP / 2
         captions = ["source", *map(name, sweep.settings)]
-        images = broken(list(zip(captions, [sweep.originals[0], *sweep.pictures[0]])), 7)
+        images = broken(list(zip(captions, [sweep.originals[0], *sweep.images[0]])), 7)
         sheet.grid(images, side, side + GAP, left, LABEL)
     return sheet
 

@@ -55,7 +55,7 @@ def noised(model, z_0, t, seed):
 def test_every_baseline_is_called_alike(model, mask, picture, sampler):
     """One state a step, one row a prompt, ending where the sampler ends."""
     end = 0 if sampler == SAMPLERS["ddpm"] else model.schedule.config.last
-    prompts, z_0 = [CAT, DOG], model.encode_pictures(picture[None])
+    prompts, z_0 = [CAT, DOG], model.encode_images(picture[None])
     sampling = dict(seed=3, steps=2, guidance=2.0, sampler=sampler)
     for states in (
         fixed_seed(model, prompts, **sampling),
@@ -98,7 +98,7 @@ def test_inpaint_puts_back_the_noised_picture_outside_the_mask_at_every_step(
 ):
     """The closed form at each t, for every prompt; at the end, t = 0 or 1, the encoded picture to the bit."""
     model = ends_at_1(tiny) if last else tiny
-    z_0 = model.encode_pictures(picture[None])
+    z_0 = model.encode_images(picture[None])
     states = list(inpaint(model, [CAT, DOG], z_0, mask, seed=3, steps=4, sampler=SAMPLERS[sampler]))
     assert [state.t for state in states] == reached
     for state in states[:-1]:
@@ -115,7 +115,7 @@ def test_inpaint_puts_back_the_noised_picture_outside_the_mask_at_every_step(
 
 def test_inpaint_shows_the_network_the_noised_picture_from_the_first_step(tiny, mask, picture):
     """By hand: z_T is noise inside the mask and the picture's z_T outside; then one step, and the picture put back."""
-    z_0 = tiny.encode_pictures(picture[None])
+    z_0 = tiny.encode_images(picture[None])
     z_T = torch.where(mask, Noise([3], tiny.latent_shape)(), noised(tiny, z_0, 1000, seed=3).float())
     first = next(inpaint(tiny, [DOG], z_0, mask, seed=3, steps=4))
     by_hand = DDIM.step(tiny.schedule, z_T, tiny.predict(z_T, 1000, tiny.encode_prompts([DOG]), 4.0), 1000, 750, z_T)
@@ -126,7 +126,7 @@ def test_inpaint_shows_the_network_the_noised_picture_from_the_first_step(tiny, 
 @pytest.mark.machine
 def test_inpainting_everywhere_is_the_fixed_seed_baseline(model, picture):
     everywhere = torch.ones(16, 16, dtype=torch.bool)
-    z_0 = model.encode_pictures(picture[None])
+    z_0 = model.encode_images(picture[None])
     *_, painted = inpaint(model, [CAT, DOG], z_0, everywhere, seed=3, steps=3)
     *_, plain = fixed_seed(model, [CAT, DOG], seed=3, steps=3)
     assert torch.equal(painted.z_t, plain.z_t)
@@ -146,7 +146,7 @@ def test_uncrop_keeps_the_positions_wholly_inside_the_box(model, picture):
     box, small = Box(5, 8, 23, 24), picture[:16, :18]
     canvas = small[np.clip(np.arange(32) - 8, 0, 15)][:, np.clip(np.arange(32) - 5, 0, 17)]
     *_, last = uncrop(model, [CAT, DOG], small, box, seed=3, steps=2)
-    z_0 = model.encode_pictures(canvas[None])
+    z_0 = model.encode_images(canvas[None])
     kept = (last.z_t == z_0).all(dim=1)
     expected = torch.zeros(16, 16, dtype=torch.bool)
     expected[4:12, 3:11] = True
@@ -157,14 +157,14 @@ def test_uncrop_scales_the_picture_to_its_box(model, picture):
     """One colour stays one colour."""
     grey = np.full((7, 50, 3), 90, dtype=np.uint8)
     *_, last = uncrop(model, [CAT], grey, Box(0, 0, 16, 32), seed=3, steps=2)
-    z_0 = model.encode_pictures(np.full((1, 32, 32, 3), 90, dtype=np.uint8))
+    z_0 = model.encode_images(np.full((1, 32, 32, 3), 90, dtype=np.uint8))
     assert torch.equal(last.z_t[..., :8], z_0[..., :8])
 
 
 @pytest.mark.machine
 def test_sdedit_denoises_the_noised_picture_plainly(model, picture):
     """[D6, D17] The steps from t_0 to the end by hand; from T, and from a fraction of T."""
-    z_0, context = model.encode_pictures(picture[None]), model.encode_prompts([DOG])
+    z_0, context = model.encode_images(picture[None]), model.encode_prompts([DOG])
     for t_0, t in ((Step(1000), 1000), (0.6, 600), (1.0, 1000)):
         z_t = model.schedule.add_noise(z_0, Noise([3], model.latent_shape)(), t)
         for now, then in pairwise(times(model.schedule, 3, t)):
@@ -175,7 +175,7 @@ def test_sdedit_denoises_the_noised_picture_plainly(model, picture):
 
 def test_sdedit_starts_above_where_sampling_ends(tiny, picture):
     model = ends_at_1(tiny)
-    z_0 = model.encode_pictures(picture[None])
+    z_0 = model.encode_images(picture[None])
     *_, last = sdedit(model, [DOG], z_0, Step(2), seed=3, steps=1)
     assert last.t == 1
     with pytest.raises(ValueError, match=r"a time step in 2\.\.1000 or a fraction of T in \[0\.002, 1\], got t = 1"):
@@ -189,7 +189,7 @@ def half(tiny) -> LatentDiffusion:
 
 def test_the_kept_picture_of_a_model_in_half_precision_is_that_of_float32(tiny, half, mask, picture):
     """To the bit at every step: only the networks compute in bfloat16."""
-    z_0, rounded = (model.encode_pictures(picture[None]) for model in (tiny, half))
+    z_0, rounded = (model.encode_images(picture[None]) for model in (tiny, half))
     assert rounded.dtype == torch.float32 and not torch.equal(rounded, z_0)
     runs = [inpaint(model, [CAT, DOG], z_0, mask, seed=3, steps=3) for model in (tiny, half)]
     for wide, narrow in zip(*runs, strict=True):
@@ -203,7 +203,7 @@ def test_the_kept_picture_of_a_model_in_half_precision_is_that_of_float32(tiny, 
 
 def test_sdedit_returns_the_picture_as_t_0_falls(tiny, picture):
     """What one step from t_0 = 1 leaves is the noise that was misjudged, times sqrt((1 - abar_1) / abar_1) = 0.029."""
-    z_0 = tiny.encode_pictures(picture[None])
+    z_0 = tiny.encode_images(picture[None])
     *_, last = sdedit(tiny, [DOG], z_0, Step(1), seed=3, steps=1)
     eps, abar = Noise([3], tiny.latent_shape)(), tiny.schedule.alpha_bar[1].item()
     misjudged = eps - last.prediction.eps

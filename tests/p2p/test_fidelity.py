@@ -19,7 +19,7 @@ def ideal(tiny, request):
     dtype = getattr(request, "param", torch.float32)
     model = in_dtype(tiny, dtype)
     pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-    means, contexts = model.encode_pictures(pictures), model.encode_prompts([CAT, DOG])
+    means, contexts = model.encode_images(pictures), model.encode_prompts([CAT, DOG])
 
     def eps(z_t, timestep, context, edit=None):
         assert z_t.dtype == context.dtype == dtype
@@ -56,7 +56,7 @@ def test_a_picture_between_two_fits_the_better_the_nearer(ideal, monkeypatch):
     model, _, means = ideal
     nearer = [0.0, 0.25, 0.5, 0.75, 1.0]
     between = torch.cat([torch.lerp(means[:1], means[1:], share) for share in nearer])
-    monkeypatch.setattr(model, "encode_pictures", lambda _: between)
+    monkeypatch.setattr(model, "encode_images", lambda _: between)
     found = fidelity(model, np.zeros((5, 32, 32, 3), np.uint8), source=CAT, target=DOG)
     assert (found.diff() > 0).all()
     assert found[0] < 0 < found[-1]

@@ -8,7 +8,7 @@ from ldm.pipeline import State
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Step
 from p2p.edits import Swap
-from p2p.local_blend import LocalBlend, Place, Region, looked
+from p2p.local_blend import LocalBlend, Mention, Region, looked
 from p2p.words import columns
 
 CAT, BICYCLE, DOG = (f"a photo of a {noun} on the grass" for noun in ("cat", "bicycle", "dog"))
@@ -117,9 +117,9 @@ def test_the_mask_is_where_the_map_is_high(widen):
     """By hand: one hot position, widened on every side, and a half as hot one under the threshold."""
     maps = torch.zeros(1, 2, 8, 8)
     maps[0, 1] = spots((2, 5, 1.0), (6, 1, 0.5))
-    mask = looked(maps, [Place(0, (1,), "a")], threshold=0.6, widen=widen, size=(8, 8))
+    mask = looked(maps, [Mention(0, (1,), "a")], threshold=0.6, widen=widen, size=(8, 8))
     assert torch.equal(mask, around((2, 5), by=widen))
-    both = looked(maps, [Place(0, (1,), "a")], threshold=0.4, widen=widen, size=(8, 8))
+    both = looked(maps, [Mention(0, (1,), "a")], threshold=0.4, widen=widen, size=(8, 8))
     assert torch.equal(both, around((2, 5), (6, 1), by=widen))
     assert not looked(maps, [], threshold=0.6, widen=widen, size=(8, 8)).any()
 

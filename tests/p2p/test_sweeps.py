@@ -32,15 +32,15 @@ def test_the_sweep_begins_at_the_fixed_seed_baseline_bit_for_bit(tiny):
         *_, plain = fixed_seed(tiny, [CAT] + [BICYCLE] * 3, seed, steps=2)
         source, target, *_ = tiny.decode(plain.z_t)
         assert (found.originals[k] == source).all()
-        assert (found.pictures[k, 0] == target).all()
-        assert (found.pictures[k, 1] != target).any() and (found.pictures[k, 2] != target).any()
+        assert (found.images[k, 0] == target).all()
+        assert (found.images[k, 1] != target).any() and (found.pictures[k, 2] != target).any()
         of_source, of_target = fidelity(tiny, np.stack([source, target]), CAT, BICYCLE)
         # float32 in batches of other sizes
         assert_close(found.fidelity_of_originals[k], of_source, rtol=1e-3, atol=1e-4)
         assert_close(found.fidelity[k, 0], of_target, rtol=1e-3, atol=1e-4)
     assert (found.source, found.target, found.T, found.settings) == (CAT, BICYCLE, 1000, ("never", 0.6, 0.0))
     for measured, measure in ((found.preservation, psnr), (found.structure, structure)):
-        expected = [[measure(p, o) for p in row] for o, row in zip(found.originals, found.pictures)]
+        expected = [[measure(p, o) for p in row] for o, row in zip(found.originals, found.images)]
         assert_close(measured, torch.tensor(expected))
     assert found.fidelity.shape == (2, 3) and found.fidelity_of_originals.shape == (2,)
 
@@ -51,8 +51,8 @@ def test_the_sweep_ends_at_full_injection(tiny):
     p2p = PromptToPrompt(tiny, CAT, (BICYCLE,) * 3, (swap(Alpha(0)),) * 3, CROSS_ONLY)
     *_, full = p2p.denoise(0, steps=2)
     always = tiny.decode(full.z_t)[1]
-    assert (found.pictures[0, 1] == always).all() and (found.pictures[0, 2] == always).all()
-    assert (found.pictures[0, 0] != always).any()
+    assert (found.images[0, 1] == always).all() and (found.pictures[0, 2] == always).all()
+    assert (found.images[0, 0] != always).any()
 
 
 @pytest.mark.equation("P13")

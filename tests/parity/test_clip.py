@@ -84,7 +84,7 @@ def test_clip_equals_transformers(config, heads, activation, eos, pad):
     assert expected.image_embeds.std(dim=0).max() > 0.01 < expected.text_embeds.std(dim=0).max()  # not all the same
 
     assert_close(ours.vision_model(x), theirs.vision_model(pixel_values=x).pooler_output, **EXACT)
-    images, texts = ours.embed_pictures(pictures), ours.embed_text(ids)
+    images, texts = ours.embed_images(pictures), ours.embed_text(ids)
     assert_close(images, expected.image_embeds, **EXACT)
     assert_close(texts, expected.text_embeds, **EXACT)
     assert_close(similarity(images, texts, ours.logit_scale.exp()), expected.logits_per_image, **EXACT)

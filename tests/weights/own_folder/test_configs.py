@@ -42,7 +42,7 @@ def test_a_config_with_the_former_names_of_fields_is_read(folder, change_config)
 
 
 def test_a_config_with_a_field_by_both_names_is_refused(change_config):
-    refused("widths", change_config(lambda fields: fields["unet"].update(widths=[64, 64])))
+    refused("widths", change_config(lambda fields: fields["unet"].update({"widths": [64, 64]})))
 
 
 def test_a_name_in_a_config_is_escaped(change_config):

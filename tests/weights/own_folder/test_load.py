@@ -15,7 +15,7 @@ def test_a_loaded_model_gives_the_originals_outputs_to_the_bit(tiny, saved):
     assert torch.equal(model.encode_prompts(prompts), tiny.encode_prompts(prompts))
     pictures = tiny.generate(prompts, seeds, steps=2)
     np.testing.assert_array_equal(model.generate(prompts, seeds, steps=2), pictures)
-    assert torch.equal(model.encode_pictures(pictures), tiny.encode_pictures(pictures))
+    assert torch.equal(model.encode_images(pictures), tiny.encode_images(pictures))
     assert len(np.unique(pictures)) > 50  # not two blank pictures that agree
 
 
