@@ -16,7 +16,8 @@ if "OMP_WAIT_POLICY" not in os.environ:
 __all__, __getattr__, __dir__ = exports(  # torch is imported with the first of them
     __name__,
     {
-        "ldm.config": "AUTOENCODERS AutoencoderConfig ModelConfig PRESETS ScheduleConfig TextConfig UNetConfig",
+        "ldm.config": "AutoencoderConfig ModelConfig ScheduleConfig TextConfig UNetConfig",
+        "ldm.presets": "AUTOENCODERS PRESETS",
         "ldm.schedule": "Prediction Schedule guided",
         "ldm.samplers": "DDIM SAMPLERS Sampler ddim_step ddpm_step times",
         "ldm.attention": "Attention Site attend attention_map element_wise multi_head",

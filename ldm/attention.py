@@ -180,13 +180,15 @@ class TransformerBlock(nn.Module):
 class SpatialTransformer(nn.Module):
     """[C6] A transformer block over the positions of a feature map, attending to the prompt."""
 
-    def __init__(self, width: int, context_width: int, heads: int, linear: bool, groups: int, place: Place, layer: int):
+    def __init__(
+        self, channels: int, context_width: int, heads: int, linear: bool, groups: int, place: Place, layer: int
+    ):
         super().__init__()
         self.place, self.layer, self.linear = place, layer, linear
-        project = (lambda: nn.Linear(width, width)) if linear else (lambda: nn.Conv2d(width, width, 1))
-        self.norm = nn.GroupNorm(groups, width, eps=1e-6)
+        project = (lambda: nn.Linear(channels, channels)) if linear else (lambda: nn.Conv2d(channels, channels, 1))
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = project()
-        self.transformer_blocks = nn.ModuleList([TransformerBlock(width, context_width, heads)])
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, context_width, heads)])
         self.proj_out = project()
 
     def forward(
@@ -210,13 +212,13 @@ class SelfAttentionBlock(nn.Module):
     Used in the first stage, and in a UNet without prompts, where `context` is ignored.
     """
 
-    def __init__(self, width: int, heads: int, groups: int, eps: float, place: Place = "mid", layer: int = 0):
+    def __init__(self, channels: int, heads: int, groups: int, eps: float, place: Place = "mid", layer: int = 0):
         super().__init__()
-        check_heads(width, heads)
+        check_heads(channels, heads)
         self.heads, self.place, self.layer = heads, place, layer
-        self.group_norm = nn.GroupNorm(groups, width, eps=eps)
-        self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
-        self.to_out = nn.Sequential(nn.Linear(width, width))
+        self.group_norm = nn.GroupNorm(groups, channels, eps=eps)
+        self.to_q, self.to_k, self.to_v = (nn.Linear(channels, channels) for _ in range(3))
+        self.to_out = nn.Sequential(nn.Linear(channels, channels))
 
     def forward(
         self,

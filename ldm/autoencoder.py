@@ -41,12 +41,12 @@ class Gaussian(NamedTuple):
 class Level(nn.Module):
     """Residual blocks at one resolution, each followed by attention if the level has it."""
 
-    def __init__(self, width_in: int, width_out: int, layers: int, groups: int, attention: bool):
+    def __init__(self, channels_in: int, channels_out: int, layers: int, groups: int, attention: bool):
         super().__init__()
-        channels = [width_in] + [width_out] * layers
+        channels = [channels_in] + [channels_out] * layers
         self.resnets = nn.ModuleList(ResidualBlock(i, o, groups, EPS) for i, o in pairwise(channels))
         attentions = layers if attention else 0
-        self.attentions = nn.ModuleList(SelfAttentionBlock(width_out, 1, groups, EPS) for _ in range(attentions))
+        self.attentions = nn.ModuleList(SelfAttentionBlock(channels_out, 1, groups, EPS) for _ in range(attentions))
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h w"]:
         for block, attention in zip_longest(self.resnets, self.attentions):
@@ -61,8 +61,8 @@ class DownLevel(Level):
 
     def __init__(self, *level, down: bool):
         super().__init__(*level)
-        width = level[1]
-        self.downsamplers = nn.ModuleList([Downsample(width, all_sides=False)] if down else [])
+        channels = level[1]
+        self.downsamplers = nn.ModuleList([Downsample(channels, all_sides=False)] if down else [])
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
         x = super().forward(x)
@@ -76,8 +76,8 @@ class UpLevel(Level):
 
     def __init__(self, *level, up: bool):
         super().__init__(*level)
-        width = level[1]
-        self.upsamplers = nn.ModuleList([Upsample(width)] if up else [])
+        channels = level[1]
+        self.upsamplers = nn.ModuleList([Upsample(channels)] if up else [])
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
         x = super().forward(x)
@@ -89,10 +89,10 @@ class UpLevel(Level):
 class Mid(nn.Module):
     """Residual block, attention, residual block."""
 
-    def __init__(self, width: int, groups: int):
+    def __init__(self, channels: int, groups: int):
         super().__init__()
-        self.resnets = nn.ModuleList(ResidualBlock(width, width, groups, EPS) for _ in range(2))
-        self.attentions = nn.ModuleList([SelfAttentionBlock(width, 1, groups, EPS)])
+        self.resnets = nn.ModuleList(ResidualBlock(channels, channels, groups, EPS) for _ in range(2))
+        self.attentions = nn.ModuleList([SelfAttentionBlock(channels, 1, groups, EPS)])
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return self.resnets[1](self.attentions[0](self.resnets[0](x)))
@@ -106,8 +106,8 @@ class Encoder(nn.Module):
         channels, groups = config.channels, config.groups
         self.conv_in = nn.Conv2d(3, channels[0], 3, padding=1)
         self.down_blocks = nn.ModuleList()
-        for i, width in enumerate(channels):
-            level = channels[max(i - 1, 0)], width, config.layers, groups, i in config.attention
+        for i, c in enumerate(channels):
+            level = channels[max(i - 1, 0)], c, config.layers, groups, i in config.attention
             self.down_blocks.append(DownLevel(*level, down=i + 1 < len(channels)))
         self.mid_block = Mid(channels[-1], groups)
         self.conv_norm_out = nn.GroupNorm(groups, channels[-1], eps=EPS)
@@ -129,9 +129,9 @@ class Decoder(nn.Module):
         self.conv_in = nn.Conv2d(config.latent_channels, channels[0], 3, padding=1)
         self.mid_block = Mid(channels[0], groups)
         self.up_blocks = nn.ModuleList()
-        for i, width in enumerate(channels):
+        for i, c in enumerate(channels):
             attention = len(channels) - 1 - i in config.attention  # levels are counted as in the encoder
-            level = channels[max(i - 1, 0)], width, config.layers + 1, groups, attention
+            level = channels[max(i - 1, 0)], c, config.layers + 1, groups, attention
             self.up_blocks.append(UpLevel(*level, up=i + 1 < len(channels)))
         self.conv_norm_out = nn.GroupNorm(groups, channels[-1], eps=EPS)
         self.conv_out = nn.Conv2d(channels[-1], 3, 3, padding=1)

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 class ResidualBlock(nn.Module):
     """Norm, SiLU, convolution, twice, plus the input. With `time_width`, the time embedding is added in between."""
 
-    def __init__(self, width_in: int, width_out: int, groups: int, eps: float, time_width: int | None = None):
+    def __init__(self, channels_in: int, channels_out: int, groups: int, eps: float, time_width: int | None = None):
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, width_in, eps=eps)
-        self.conv1 = nn.Conv2d(width_in, width_out, 3, padding=1)
+        self.norm1 = nn.GroupNorm(groups, channels_in, eps=eps)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         if time_width is not None:
-            self.time_emb_proj = nn.Linear(time_width, width_out)
-        self.norm2 = nn.GroupNorm(groups, width_out, eps=eps)
-        self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1)
-        self.conv_shortcut = nn.Identity() if width_in == width_out else nn.Conv2d(width_in, width_out, 1)
+            self.time_emb_proj = nn.Linear(time_width, channels_out)
+        self.norm2 = nn.GroupNorm(groups, channels_out, eps=eps)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.conv_shortcut = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(
         self, x: Float[Tensor, "b i h w"], time: Float[Tensor, "#b d"] | None = None
@@ -36,10 +36,10 @@ class Downsample(nn.Module):
     The public UNets were trained with padding on all sides, the first stages with padding to the right and below only.
     """
 
-    def __init__(self, width: int, all_sides: bool):
+    def __init__(self, channels: int, all_sides: bool):
         super().__init__()
         self.all_sides = all_sides
-        self.conv = nn.Conv2d(width, width, 3, stride=2, padding=1 if all_sides else 0)
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1 if all_sides else 0)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
         return self.conv(x if self.all_sides else F.pad(x, (0, 1, 0, 1)))
@@ -48,9 +48,9 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Resizes by nearest neighbour, then convolves."""
 
-    def __init__(self, width: int):
+    def __init__(self, channels: int):
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
         return self.conv(F.interpolate(x, size=size, mode="nearest"))

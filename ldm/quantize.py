@@ -23,9 +23,9 @@ IDLE = 0.02  # an entry chosen less often than this fraction of the mean is rest
 class Codebook(nn.Module):
     """[B3] K entries e_k, each with one value per latent channel. Named as in the public files."""
 
-    def __init__(self, size: int, width: int):
+    def __init__(self, size: int, channels: int):
         super().__init__()
-        self.embedding = nn.Embedding(size, width)
+        self.embedding = nn.Embedding(size, channels)
 
     @torch.no_grad()
     def indices(self, z: Latent) -> Int[Tensor, "b h w"]:

@@ -122,30 +122,30 @@ class UNet(nn.Module):
 
         skips = [channels[0]]  # channels of the skip connections
         self.down_blocks = nn.ModuleList()
-        width = channels[0]
+        c = channels[0]
         for level in range(levels):
-            inputs = [width] + [channels[level]] * (config.layers - 1)
-            width = channels[level]
-            down = [Downsample(width, all_sides=True)] if level + 1 < levels else []
+            inputs = [c] + [channels[level]] * (config.layers - 1)
+            c = channels[level]
+            down = [Downsample(c, all_sides=True)] if level + 1 < levels else []
             self.down_blocks.append(DownLevel(*self._level("down", level, inputs), down))
-            skips += [width] * (config.layers + len(down))
+            skips += [c] * (config.layers + len(down))
 
         if config.mid:
-            blocks = [self._residual(width, width) for _ in range(2)]
+            blocks = [self._residual(c, c) for _ in range(2)]
             self.mid_block = Mid(blocks, self._attention("mid", levels - 1))
 
         self.up_blocks = nn.ModuleList()
         for level in reversed(range(levels)):
-            inputs = [width] + [channels[level]] * config.layers
+            inputs = [c] + [channels[level]] * config.layers
             inputs = [i + skips.pop() for i in inputs]
-            width = channels[level]
-            self.up_blocks.append(UpLevel(*self._level("up", level, inputs), [Upsample(width)] if level > 0 else []))
+            c = channels[level]
+            self.up_blocks.append(UpLevel(*self._level("up", level, inputs), [Upsample(c)] if level > 0 else []))
 
         self.conv_norm_out = nn.GroupNorm(config.groups, channels[0], eps=1e-5)
         self.conv_out = nn.Conv2d(channels[0], config.latent_channels, 3, padding=1)
 
-    def _residual(self, width_in: int, width_out: int) -> ResidualBlock:
-        return ResidualBlock(width_in, width_out, self.config.groups, 1e-5, 4 * self.config.channels[0])
+    def _residual(self, channels_in: int, channels_out: int) -> ResidualBlock:
+        return ResidualBlock(channels_in, channels_out, self.config.groups, 1e-5, 4 * self.config.channels[0])
 
     def _attention(self, place: Place, level: int) -> SpatialTransformer | SelfAttentionBlock:
         c, layer = self.config, self.attention_layers
@@ -157,7 +157,7 @@ class UNet(nn.Module):
         )
 
     def _level(self, place: Place, level: int, inputs: list[int]) -> tuple[list[ResidualBlock], list[nn.Module]]:
-        """A residual block per input width, and as many attention layers if the level has any."""
+        """A residual block per number of input channels, and as many attention layers if the level has any."""
         blocks = [self._residual(i, self.config.channels[level]) for i in inputs]
         return blocks, [self._attention(place, level) for _ in inputs] if self.config.attention[level] else []
 

@@ -1,5 +1,6 @@
 """Attention maps of words: averaged over steps, layers and heads, or step by step."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -27,6 +28,22 @@ def parts(tokens: Tokens) -> dict[str, list[int]]:
     return found | ({OTHERS: left} if left else {}) | {SPECIAL: sorted(special)}
 
 
+class MapMean:
+    """A mean of attention maps of one shape, accumulated as their sum and number."""
+
+    def __init__(self):
+        self.sum: Tensor | float = 0.0
+        self.count = 0
+
+    def add(self, maps: Float[Tensor, "..."], count: int = 1) -> None:
+        """Add one map, or the sum of `count` maps."""
+        self.sum, self.count = self.sum + maps, self.count + count
+
+    def mean(self) -> Float[Tensor, "..."]:
+        """The mean; at least one map must have been added."""
+        return self.sum / self.count
+
+
 class WordMaps:
     """Accumulates cross-attention during sampling; pass it as `watch`.
 
@@ -37,16 +54,13 @@ class WordMaps:
     def __init__(self, side: int = 16):
         self.side = side
         self._seen: set[tuple[int, int]] = set()  # (height, width) of every layer
-        self._sum: Float[Tensor, "b m h w"] | None = None
-        self._count = 0
+        self._maps = MapMean()  # (b, m, h, w)
 
     def __call__(self, site: Site, A: Float[Tensor, "b h n m"]) -> None:
         self._seen.add((site.height, site.width))
         if min(site.height, site.width) != self.side:
             return
-        maps = A.float().mean(dim=1).mT.unflatten(-1, (site.height, site.width))
-        self._sum = maps if self._sum is None else self._sum + maps
-        self._count += 1
+        self._maps.add(A.float().mean(dim=1).mT.unflatten(-1, (site.height, site.width)))
 
     def mean(self) -> Float[Tensor, "b m h w"]:
         """The average map of every token, for every row of the batch; over tokens it sums to 1 at each position.
@@ -56,10 +70,10 @@ class WordMaps:
         """
         if not self._seen:
             raise ValueError("no attention was watched: pass the maps to the run as `watch`")
-        if self._sum is None:
+        if not self._maps.count:
             there = ", ".join(f"{height}x{width}" for height, width in sorted(self._seen, reverse=True))
             raise ValueError(f"no cross-attention layer has {self.side} positions a side, these have {there}")
-        return self._sum / self._count
+        return self._maps.mean()
 
     def of_words(self, row: int, tokens: Tokens) -> dict[str, Float[Tensor, "h w"]]:
         """The map of each of the `parts` of one row's prompt, summed over its tokens; together they sum to 1 at each
@@ -73,9 +87,6 @@ class Group(NamedTuple):
 
     place: Place
     side: int  # positions on the shorter side
-
-
-Sums = dict[Group, tuple[Tensor, int]]  # the sum of a group's maps (k, h, w), and their number
 
 
 class MapHistory:
@@ -106,14 +117,13 @@ class MapHistory:
             raise ValueError(f"the prompt {tokens.prompt!r} has no words to show the attention of")
         self.tokens, self.row = tokens, row
         self.words = parts(tokens) if chosen is None else {word: list(columns(tokens, word)) for word in chosen}
-        self._now: Sums = {}  # of the call in progress
-        self._steps: dict[int, Sums] = {}
+        self._now: dict[Group, MapMean] = defaultdict(MapMean)  # (k, h, w), of the call in progress
+        self._steps: dict[int, dict[Group, MapMean]] = {}
 
     def __call__(self, site: Site, A: Float[Tensor, "b h n m"]) -> None:
         A = A[self.row].float().mean(dim=0)  # (n, m)
         maps = torch.stack([A[:, own].sum(dim=1) for own in self.words.values()]).cpu()
-        maps = maps.unflatten(-1, (site.height, site.width))
-        _add(self._now, Group(site.place, min(site.height, site.width)), maps, 1)
+        self._now[Group(site.place, min(site.height, site.width))].add(maps.unflatten(-1, (site.height, site.width)))
 
     def along(self, states: Iterator[State], visited: Sequence[int]) -> Iterator[State]:
         """Pass the states on, and store each one's maps under the timestep of the network call that led to it. Two
@@ -133,9 +143,9 @@ class MapHistory:
                 raise ValueError(
                     f"the run reaches t = {state.t} where the times have {t_next}: give `along` those of this run"
                 )
-            for group, (maps, layers) in self._now.items():
-                _add(self._steps.setdefault(t, {}), group, maps, layers)
-            self._now = {}
+            for group, maps in self._now.items():
+                self._steps.setdefault(t, defaultdict(MapMean))[group].add(maps.sum, maps.count)
+            self._now.clear()
             yield state
 
     @property
@@ -161,17 +171,14 @@ class MapHistory:
             raise ValueError(f"no maps of all the groups {list(groups)}; those recorded are {self.groups}")
         if len({group.side for group in groups}) > 1:
             raise ValueError(f"the groups {list(groups)} differ in resolution; average those of one")
-        sums, counts = zip(*(self._steps[t][group] for t in times for group in groups))
-        return dict(zip(self.words, sum(sums) / sum(counts)))
+        total = MapMean()
+        for maps in (self._steps[t][group] for t in times for group in groups):
+            total.add(maps.sum, maps.count)
+        return dict(zip(self.words, total.mean()))
 
     def at_side(self, side: int) -> list[Group]:
         """The groups with this resolution."""
         return [group for group in self.groups if group.side == side]
-
-
-def _add(sums: Sums, group: Group, maps: Float[Tensor, "k h w"], count: int) -> None:
-    total, before = sums.get(group, (0, 0))
-    sums[group] = (total + maps, before + count)
 
 
 def upsample(word_map: Float[Tensor, "h w"], size: int) -> Float[Tensor, "H W"]:

@@ -17,8 +17,9 @@ import pytest
 import torch
 
 import weights.stickers
-from ldm.config import PRESETS, AutoencoderConfig, ModelConfig, ScheduleConfig, UNetConfig
+from ldm.config import AutoencoderConfig, ModelConfig, ScheduleConfig, UNetConfig
 from ldm.pipeline import LatentDiffusion
+from ldm.presets import PRESETS
 from ldm.tokenizer import CLIPTokenizer
 from tests.support.random_models import random_model
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ldm.config import PRESETS, ModelConfig
+from ldm.config import ModelConfig
 from ldm.helpers.images import to_tensor
+from ldm.presets import PRESETS
 from ldm.quantize import usage
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from test_tokenizer import ODD, pieces
 
-from ldm.config import PRESETS, TextConfig
+from ldm.config import TextConfig
+from ldm.presets import PRESETS
 from ldm.tokenizer import CLIPTokenizer
 from p2p.words import words
 from weights.files.tokenizers import tokenizer as tokenizer_in

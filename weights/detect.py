@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import torch
 
-from ldm.config import PRESETS, ModelConfig
+from ldm.config import ModelConfig
+from ldm.presets import PRESETS
 from weights.build import PartConfig, all_shapes, parts_of, shapes
 from weights.contract import Misfit, Piece, misfit
 from weights.files import diffusers_json

@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from ldm.autoencoder import Autoencoder
-from ldm.config import AUTOENCODERS, CLIP_PRESETS, PRESETS, ModelConfig, TextConfig
+from ldm.config import ModelConfig, TextConfig
 from ldm.helpers.vocabulary import Vocabulary
 from ldm.pipeline import LatentDiffusion
+from ldm.presets import AUTOENCODERS, CLIP_PRESETS, PRESETS
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from ldm.zoo.clip import CLIP
 from weights.build import empty, shapes

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from ldm.attention import Attention, Site, SpatialTransformer, attend, attention_map, element_wise
 from ldm.autoencoder import Gaussian
-from ldm.config import PRESETS, ScheduleConfig
+from ldm.config import ScheduleConfig
 from ldm.contrastive import contrastive_loss, zero_shot
 from ldm.equations.ideal_denoiser import IdealDenoiser, gaussian
 from ldm.equations.variational_bound import log_p, log_q, prior_term, reverse_step, step_term
+from ldm.presets import PRESETS
 from ldm.quantize import Codebook
 from ldm.samplers import ddim_step, ddpm_step, times
 from ldm.schedule import Prediction, Schedule, guided

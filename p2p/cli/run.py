@@ -10,9 +10,9 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ldm.config import PRESETS
 from ldm.helpers.files import check_writable, save_atomically
 from ldm.pipeline import LatentDiffusion
+from ldm.presets import PRESETS
 from p2p.call import CALL, Call
 from p2p.cli import commands
 from p2p.cli.calls import call_of, sampling_of

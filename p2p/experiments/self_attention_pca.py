@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm.attention import Site, attend, attention_map
+from p2p.maps import MapMean
 
 
 class SelfMaps:
@@ -25,16 +26,13 @@ class SelfMaps:
 
     def __init__(self, side: int = 16):
         self.side = side
-        self._sum: Float[Tensor, "b n n"] | None = None
-        self._count = 0
+        self._maps = MapMean()  # (b, n, n)
 
     def __call__(self, site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
         if site.kind == "cross" or site.height != self.side:
             return attend(Q, K, V)
         A = attention_map(Q, K)
-        maps = A.float().mean(dim=1)
-        self._sum = maps if self._sum is None else self._sum + maps
-        self._count += 1
+        self._maps.add(A.float().mean(dim=1))
         return A @ V
 
     def mean(self) -> Float[Tensor, "b n n"]:
@@ -43,9 +41,9 @@ class SelfMaps:
         Raises:
             ValueError: no attention was recorded at this resolution.
         """
-        if self._sum is None:
+        if not self._maps.count:
             raise ValueError(f"no self-attention layer has {self.side} positions a side")
-        return self._sum / self._count
+        return self._maps.mean()
 
 
 class Components(NamedTuple):

@@ -9,7 +9,8 @@ import torch
 from torch.testing import assert_close
 
 from ldm.autoencoder import Autoencoder
-from ldm.config import AUTOENCODERS, PRESETS, AutoencoderConfig, ModelConfig
+from ldm.config import AutoencoderConfig, ModelConfig
+from ldm.presets import AUTOENCODERS, PRESETS
 from ldm.quantize import (
     IDLE,
     Codebook,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ldm.config import PRESETS
+from ldm.presets import PRESETS
 from ldm.tokenizer import CLIPTokenizer, Tokens
 from p2p.mappers import align, mapper
 from p2p.words import columns

@@ -7,8 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from ldm.attention import Site, attend, attention_map
-from ldm.config import PRESETS, ModelConfig
+from ldm.config import ModelConfig
 from ldm.pipeline import LatentDiffusion
+from ldm.presets import PRESETS
 from p2p.alpha import Alpha, Step
 from p2p.edits import Renormalise, Reweight, Swap
 from p2p.inject import Injection, Layers, explicit, folded, layout_side, watching

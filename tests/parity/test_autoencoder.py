@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from ldm.autoencoder import Autoencoder
-from ldm.config import PRESETS
+from ldm.presets import PRESETS
 from tests.support.oracles import diffusers_autoencoder, number_of_parameters, random_network
 
 # float64 and outputs of order 1. Rounding is 1e-16 a term, sums have a few hundred terms and there are some thirty

@@ -10,8 +10,9 @@ import transformers
 from PIL import Image
 from torch.testing import assert_close
 
-from ldm.config import CLIP_PRESETS, CLIPConfig, TextConfig, VisionConfig
+from ldm.config import CLIPConfig, TextConfig, VisionConfig
 from ldm.contrastive import similarity
+from ldm.presets import CLIP_PRESETS
 from ldm.zoo.clip import CLIP, directional_similarity, prepare
 from tests.support.oracles import number_of_parameters, random_network
 

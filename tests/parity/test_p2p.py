@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler
 from torch.testing import assert_close
 
-from ldm.config import PRESETS, AutoencoderConfig, ModelConfig, ScheduleConfig, UNetConfig
+from ldm.config import AutoencoderConfig, ModelConfig, ScheduleConfig, UNetConfig
 from ldm.pipeline import LatentDiffusion
+from ldm.presets import PRESETS
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Step, Window
 from p2p.edits import Edit, Refine, Reweight, Swap

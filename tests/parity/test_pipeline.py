@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ldm.config import PRESETS, AutoencoderConfig, ModelConfig, ScheduleConfig, UNetConfig
+from ldm.config import AutoencoderConfig, ModelConfig, ScheduleConfig, UNetConfig
 from ldm.pipeline import LatentDiffusion
+from ldm.presets import PRESETS
 from tests.support.oracles import diffusers_autoencoder, diffusers_unet, random_pipeline, transformers_text_encoder
 
 PROMPTS = ["a photo of a red car on the beach", "a painting of a cat"]

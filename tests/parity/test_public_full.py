@@ -16,8 +16,8 @@ from transformers import BertTokenizer as TheirBertTokenizer
 from transformers import CLIPTokenizer as TheirCLIPTokenizer
 
 from ldm.autoencoder import Autoencoder
-from ldm.config import PRESETS
 from ldm.pipeline import LatentDiffusion
+from ldm.presets import PRESETS
 from ldm.unet import UNet
 from parity.test_bert import diffusers_bert
 from parity.test_tokenizer import write_stable_diffusion

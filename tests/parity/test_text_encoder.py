@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ldm.config import PRESETS, TextConfig
+from ldm.config import TextConfig
+from ldm.presets import PRESETS
 from ldm.text_encoder import TextEncoder
 from tests.support.oracles import number_of_parameters, random_network, transformers_text_encoder
 

@@ -18,7 +18,8 @@ from transformers import BertTokenizer as TheirBertTokenizer
 from transformers import CLIPTokenizer as TheirCLIPTokenizer
 
 import weights.stickers
-from ldm.config import PRESETS, BertConfig, TextConfig
+from ldm.config import BertConfig, TextConfig
+from ldm.presets import PRESETS
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from ldm.zoo.wordpiece import BertTokenizer
 from weights.files.tokenizers import tokenizer

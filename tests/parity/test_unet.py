@@ -5,7 +5,8 @@ import torch
 from torch.testing import assert_close
 
 from ldm.attention import Site, attention_map
-from ldm.config import PRESETS, UNetConfig
+from ldm.config import UNetConfig
+from ldm.presets import PRESETS
 from ldm.unet import UNet
 from tests.support.oracles import diffusers_unet, random_network
 

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from ldm.autoencoder import Autoencoder
-from ldm.config import AUTOENCODERS
+from ldm.presets import AUTOENCODERS
 from ldm.quantize import codebook_loss, commitment_loss
 from tests.support.oracles import diffusers_vq, random_network
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ldm.config import PRESETS
+from ldm.presets import PRESETS
 from tests.support.compvis_files import compvis
 from tests.support.public_json import WITH, WITHOUT, autoencoder_json, bert_json, text_json, unet_json
 from tests.support.public_models import Public, Tensors, module_of, modules_of

@@ -14,7 +14,7 @@ from diffusers.loaders.single_file_utils import (
 )
 from torch import Tensor
 
-from ldm.config import PRESETS
+from ldm.presets import PRESETS
 from tests.support.public_shapes import FILES, compvis_file, full
 from weights.build import parts_of, shapes
 from weights.key_names import in_compvis

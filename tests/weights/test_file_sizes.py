@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from ldm.config import AUTOENCODERS, CLIP_PRESETS, PRESETS
+from ldm.presets import AUTOENCODERS, CLIP_PRESETS, PRESETS
 from tests.support.public_files import names_of_today, public_names
 from tests.support.public_shapes import KIND, Shapes, compvis_file, full, shapes_of, size
 from weights.build import parts_of, shapes

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ldm.config import AUTOENCODERS, PRESETS
+from ldm.presets import AUTOENCODERS, PRESETS
 from tests.support.compvis_files import SCHEDULE_BUFFERS, compvis_autoencoder
 from tests.support.public_files import public_names
 from tests.support.public_shapes import FIRST_STAGES, PATH, Shapes, as_file, compvis_file, first_stage, shapes_of

@@ -13,7 +13,7 @@ import pytest
 import torch
 from parity.test_tokenizer import write_stable_diffusion
 
-from ldm.config import AUTOENCODERS, PRESETS
+from ldm.presets import AUTOENCODERS, PRESETS
 from tests.support.public_files import public_names, stem
 from tests.support.public_json import PNDM, SD_INDEX
 from tests.support.public_shapes import FILES, Shapes, compvis_file, full, shapes_of

@@ -11,8 +11,8 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from torch.testing import assert_close
 
-from ldm.config import PRESETS
 from ldm.pipeline import State
+from ldm.presets import PRESETS
 from tests.support.compvis_files import compvis, save_checkpoint
 from tests.support.model_files import refused
 from tests.support.public_files import write_folder, write_tokenizer

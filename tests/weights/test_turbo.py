@@ -10,7 +10,8 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from ldm.config import PRESETS, ScheduleConfig
+from ldm.config import ScheduleConfig
+from ldm.presets import PRESETS
 from tests.support.compvis_files import SCHEDULE_BUFFERS, compvis, save_checkpoint
 from tests.support.public_files import write_tokenizer
 from tests.support.public_models import public

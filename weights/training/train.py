@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ldm.autoencoder import Autoencoder
-from ldm.config import AUTOENCODERS, PRESETS
 from ldm.helpers.files import save_atomically
 from ldm.pipeline import LatentDiffusion
+from ldm.presets import AUTOENCODERS, PRESETS
 from ldm.quantize import CodebookAverages
 from ldm.tokenizer import CLIPTokenizer
 from weights.load import load

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
-from ldm.config import AUTOENCODERS, CLIP_PRESETS, PRESETS
+from ldm.presets import AUTOENCODERS, CLIP_PRESETS, PRESETS
 from tests.support.compvis_files import compvis, save_checkpoint
 from tests.support.public_files import write_folder
 from tests.support.public_models import MAKERS, clip, public, vq_with_attention

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ldm.config import PRESETS
+from ldm.presets import PRESETS
 from tests.support.equal import assert_equal
 from tests.support.model_files import refused, tensors_of
 from tests.support.public_files import names_of_today, public_names, save, stem, write_folder

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from ldm.config import PRESETS
+from ldm.presets import PRESETS
 from tests.support.compvis_files import compvis, save_checkpoint
 from tests.support.equal import assert_equal
 from tests.support.model_files import refused, tensors_of

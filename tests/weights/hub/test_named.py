@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ldm.config import PRESETS
+from ldm.presets import PRESETS
 from p2p.__main__ import main
 from p2p.call import Call
 from tests.support.compvis_files import compvis, save_checkpoint

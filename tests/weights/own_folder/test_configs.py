@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import tokenizers
 
-from ldm.config import PRESETS, ModelConfig
+from ldm.config import ModelConfig
+from ldm.presets import PRESETS
 from tests.support.model_files import TOKENIZER, refused
 from tests.support.tensor_files import HTML
 from weights.load import load, own_config

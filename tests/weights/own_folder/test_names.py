@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ldm.config import PRESETS
+from ldm.presets import PRESETS
 from tests.support.model_files import refused
 from weights import load as loading
 from weights.checkpoints import CHECKPOINTS
