@@ -2,7 +2,7 @@
 
 Every attention layer of the UNet takes an optional `edit`: a function that is called in place of plain attention with
 the layer's queries, keys and values and a `Site` that identifies the layer. That is all Prompt-to-Prompt needs: no
-layer is patched, and no calls are counted.
+layer is patched, and no calls are counted. docs/editing.md has another, five lines that make one layer uniform.
 
 Parameter names are those of the public checkpoint files, so that these load without renaming.
 """

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.testing import assert_close
 
+from ldm.attention import Site, attention_map
 from ldm.config import ModelConfig
 from ldm.helpers.images import to_tensor
 from ldm.presets import PRESETS
@@ -20,6 +22,7 @@ from p2p.cli import demo
 from p2p.edits import Swap
 from p2p.inject import watching
 from p2p.maps import MapHistory
+from tests.support.normal import normal
 from weights.load import SHIPPED, load, load_autoencoder
 from weights.training.train_autoencoder import mean_psnr
 
@@ -126,10 +129,14 @@ def test_trees_name_files_that_exist_and_all_of_the_ground_floor():
     assert ground <= named
 
 
+def python_blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
 @pytest.mark.parametrize("name, count", [("README.md", 1), ("docs/editing.md", 3)])
 def test_examples_of_the_pages_run(name, count, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+    blocks = python_blocks(name)
     assert len(blocks) == count
     names: dict = {}
     for block in blocks:
@@ -137,6 +144,17 @@ def test_examples_of_the_pages_run(name, count, tmp_path, monkeypatch):
     for path in tmp_path.iterdir():
         with Image.open(path) as image:
             assert np.asarray(image).shape == (128, 128, 3)
+
+
+def test_the_docs_uniform_attention_is_that_of_equal_scores():
+    """In the one layer that it names, and nothing elsewhere. Float64 sums of 5 terms."""
+    block = next(block for block in python_blocks("docs/editing.md") if "def uniform" in block)
+    names: dict = {}
+    exec(compile(block.split("context =")[0], "docs/editing.md", "exec"), names)
+    Q, K, V = normal(2, 3, 9, 4), normal(2, 3, 5, 4, seed=1), normal(2, 3, 5, 6, seed=2)
+    for kind, layer, scale in (("cross", 7, 0), ("cross", 6, 1), ("self", 7, 1)):
+        Y = names["uniform"](Site(kind, "up", layer, 3, 3), Q, K, V)
+        assert_close(Y, attention_map(scale * Q, K) @ V, rtol=1e-12, atol=1e-12)
 
 
 def test_demo_draws_its_picture(tmp_path, monkeypatch):

@@ -28,7 +28,8 @@ from p2p.call import Call, Sampling, Target
 from p2p.edits import Edit, Preserve, Refine, Reweight, Swap
 from p2p.experiments.baselines import fixed_seed
 from p2p.figures import sheets
-from p2p.figures.sheets import CAPTION, GAP, LABEL, MARGIN, Sheet, height_of, wrap
+from p2p.figures.fonts import CAPTION, LABEL, height_of, wrap
+from p2p.figures.sheets import GAP, MARGIN, Sheet
 from p2p.local_blend import Region
 from weights.load import load
 

@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ldm.helpers.files import save_atomically
 from ldm.pipeline import LatentDiffusion, State
-from p2p.figures.fonts import own_font
-from p2p.figures.sheets import INK, broken, wrap
+from p2p.figures.fonts import own_font, wrap
+from p2p.figures.sheets import INK, broken
 
 SIDE = 256  # pixels to which smaller images are enlarged, so that captions are legible
 SIZE, LINE = 11.0, 15  # pixels: font size and line height of the captions

@@ -16,7 +16,8 @@ from torch import Tensor
 from ldm.tokenizer import Tokens
 from p2p.alpha import Time, Window
 from p2p.edits import Edit, Matrices
-from p2p.figures.sheets import CAPTION, COLOURS, GAP, INK, LABEL, MARGIN, Sheet, broken, height_of, length, wrap
+from p2p.figures.fonts import CAPTION, LABEL, height_of, length, wrap
+from p2p.figures.sheets import COLOURS, GAP, INK, MARGIN, Sheet, broken
 from p2p.summary import shares
 
 FEW = 16  # the largest number of tokens for which values are written into the cells

@@ -1,13 +1,19 @@
-"""Fonts for prompts in any script: matplotlib's own, and installed fonts for the letters that it lacks."""
+"""Text in figures: fonts for prompts in any script, and the room that lines of text take.
 
+The font is matplotlib's own; installed fonts have the letters that it lacks.
+"""
+
+import unicodedata
 from functools import cache
 
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontEntry, findfont, fontManager, get_font
 from matplotlib.text import Text
+from PIL import ImageFont
 
 OWN = "DejaVu Sans"  # comes with matplotlib
 NO_LETTERS = "LastResort"  # fonts of this name draw every letter as a box
+TITLE, CAPTION, LABEL = 12.0, 10.0, 8.0  # sizes in points
 
 
 @cache
@@ -50,3 +56,43 @@ def has(file: str, letter: str) -> bool:
 def _strangeness(font: FontEntry) -> tuple:
     """Sort key: upright sans-serif fonts of regular weight first."""
     return (font.style != "normal", font.weight not in (400, "regular", "normal"), "Sans" not in font.name, font.name)
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(own_font(), 72)  # one point per pixel
+
+
+def length(text: str, size: float) -> float:
+    """The width in inches of a line of text of this size in points; wide characters count as squares."""
+    wide = [unicodedata.east_asian_width(c) in "WF" for c in text]
+    narrow = "".join(c for c, is_wide in zip(text, wide) if not is_wide)
+    return (_font().getlength(narrow) / 72 + sum(wide)) * size / 72
+
+
+def height_of(text: str, size: float) -> float:
+    """The height of lines of text, in inches."""
+    return 1.25 * (text.count("\n") + 1) * size / 72
+
+
+def fitted(text: str, width: float, size: float = LABEL) -> float:
+    """The largest font size, at most `size`, at which a line is no wider than `width` inches."""
+    return size * min(1, width / length(text, size))
+
+
+def wrap(text: str, width: float, size: float = CAPTION) -> str:
+    """Break text into lines of at most `width` inches, between words if possible; existing line breaks are kept."""
+    lines = []
+    for paragraph in text.splitlines() or [""]:
+        line = ""
+        for word in paragraph.split():
+            if line and length(f"{line} {word}", size) > width:
+                lines.append(line)
+                line = ""
+            line = f"{line} {word}" if line else word
+            while length(line, size) > width and len(line) > 1:  # a single word that is too long
+                cut = next(n for n in range(len(line) - 1, 0, -1) if n == 1 or length(line[:n], size) <= width)
+                lines.append(line[:cut])
+                line = line[cut:]
+        lines.append(line)
+    return "\n".join(lines)

@@ -6,10 +6,8 @@ nothing overlaps and nothing is cropped.
 """
 
 import io
-import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import cache
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -19,18 +17,17 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from PIL import Image, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from p2p.experiments.self_attention_pca import Components
-from p2p.figures.fonts import own_font, prepare
+from p2p.figures.fonts import CAPTION, LABEL, TITLE, fitted, height_of, prepare, wrap
 from p2p.maps import MapHistory, Scale, upsample
 
 MAP = "magma"  # monotonic in lightness: readable in greyscale and with any colour vision
 INK = "#333333"
 # Okabe and Ito's, distinguishable with any colour vision; without the yellow, which is too light for lines
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-TITLE, CAPTION, LABEL = 12.0, 10.0, 8.0  # points
 MARGIN, GAP = 0.15, 0.12
 TILE = 0.62  # a word's map
 ACROSS = 4  # maps in a line under an image
@@ -300,46 +297,6 @@ def components(image: UInt8[np.ndarray, "H W 3"], found: Components) -> Figure:
     scale = ScalarMappable(Normalize(-top, top), "RdBu_r")
     sheet.colour_bar(scale, "coordinate along the component", MARGIN + 2 * (side + GAP), 3 * (side + GAP) - GAP)
     return sheet.done()
-
-
-@cache
-def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(own_font(), 72)  # one point per pixel
-
-
-def length(text: str, size: float) -> float:
-    """The width in inches of a line of text of this size in points; wide characters count as squares."""
-    wide = [unicodedata.east_asian_width(c) in "WF" for c in text]
-    narrow = "".join(c for c, is_wide in zip(text, wide) if not is_wide)
-    return (_font().getlength(narrow) / 72 + sum(wide)) * size / 72
-
-
-def height_of(text: str, size: float) -> float:
-    """The height of lines of text, in inches."""
-    return 1.25 * (text.count("\n") + 1) * size / 72
-
-
-def fitted(text: str, width: float, size: float = LABEL) -> float:
-    """The largest font size, at most `size`, at which a line is no wider than `width` inches."""
-    return size * min(1, width / length(text, size))
-
-
-def wrap(text: str, width: float, size: float = CAPTION) -> str:
-    """Break text into lines of at most `width` inches, between words if possible; existing line breaks are kept."""
-    lines = []
-    for paragraph in text.splitlines() or [""]:
-        line = ""
-        for word in paragraph.split():
-            if line and length(f"{line} {word}", size) > width:
-                lines.append(line)
-                line = ""
-            line = f"{line} {word}" if line else word
-            while length(line, size) > width and len(line) > 1:  # a single word that is too long
-                cut = next(n for n in range(len(line) - 1, 0, -1) if n == 1 or length(line[:n], size) <= width)
-                lines.append(line[:cut])
-                line = line[cut:]
-        lines.append(line)
-    return "\n".join(lines)
 
 
 def as_image(figure: Figure, dpi: int = 150) -> Image.Image:

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from p2p.alpha import Step, Time, Window, switch_time
 from p2p.experiments.sweeps import Preservation, Sweep
-from p2p.figures.sheets import CAPTION, COLOURS, GAP, INK, LABEL, MARGIN, Sheet, broken, grid, height_of, wrap
+from p2p.figures.fonts import CAPTION, LABEL, height_of, wrap
+from p2p.figures.sheets import COLOURS, GAP, INK, MARGIN, Sheet, broken, grid
 
 MARKERS = "os^vDP*X"  # with the colours, enough for 56 targets
 PRESERVATION = "preservation: PSNR\nagainst the source, dB"

@@ -12,7 +12,7 @@ from p2p.alpha import Alpha, Step, Window
 from p2p.edits import Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.experiments.self_attention_pca import Components
 from p2p.experiments.sweeps import Preservation, Sweep
-from p2p.figures import edit_matrices, sheets, sweep_plots
+from p2p.figures import edit_matrices, fonts, sheets, sweep_plots
 from p2p.mappers import align, mapper
 from p2p.maps import MapHistory
 
@@ -230,15 +230,15 @@ def test_figures_become_pictures(history):
 
 
 def test_captions_are_broken_at_words_and_keep_their_lines():
-    width = sheets.length("a photo of", 9.0) + 0.01
-    assert sheets.wrap("same seed:\na photo of a cat", width, 9.0) == "same\nseed:\na photo of\na cat"
+    width = fonts.length("a photo of", 9.0) + 0.01
+    assert fonts.wrap("same seed:\na photo of a cat", width, 9.0) == "same\nseed:\na photo of\na cat"
 
 
 def test_a_word_too_long_for_a_line_is_cut_and_wide_letters_count():
-    width = sheets.length("m" * 10, 9.0) + 0.01
-    assert sheets.wrap("m" * 25, width, 9.0) == "\n".join(["m" * 10, "m" * 10, "m" * 5])
-    assert sheets.length("猫" * 4, 9.0) == 4 * 9 / 72  # squares
-    assert sheets.wrap("猫" * 9, 4.5 * 9 / 72, 9.0) == "猫猫猫猫\n猫猫猫猫\n猫"
+    width = fonts.length("m" * 10, 9.0) + 0.01
+    assert fonts.wrap("m" * 25, width, 9.0) == "\n".join(["m" * 10, "m" * 10, "m" * 5])
+    assert fonts.length("猫" * 4, 9.0) == 4 * 9 / 72  # squares
+    assert fonts.wrap("猫" * 9, 4.5 * 9 / 72, 9.0) == "猫猫猫猫\n猫猫猫猫\n猫"
 
 
 def test_rows_are_broken_evenly():
