@@ -125,7 +125,7 @@ class UNetConfig:
     latent_channels: int = 4
     linear_projection: bool = False  # project into and out of spatial transformers by Linear instead of 1x1 convolution
     groups: int = 32
-    mid: bool = True  # whether the UNet has a middle block
+    mid: bool = True  # has a middle block
 
     def __post_init__(self):
         check_fields(self)

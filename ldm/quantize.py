@@ -66,7 +66,7 @@ def commitment_loss(z: Float[Tensor, "*shape"], z_q: Float[Tensor, "*shape"]) ->
 class CodebookAverages(nn.Module):
     """[B3] Exponential moving averages that update the entries instead of the codebook loss (VQ-VAE, appendix).
 
-    Where n_k of a step's vectors chose entry k,
+    If n_k of a step's vectors are nearest to entry k,
 
         N_k <- gamma N_k + (1 - gamma) n_k
         m_k <- gamma m_k + (1 - gamma) (sum of these vectors)

@@ -4,7 +4,7 @@ A step is a pure function of a prediction and draws no random numbers: the noise
 predictions of a multistep one are arguments. The multistep samplers take DDIM steps of an extrapolated prediction: PLMS
 extrapolates eps, DPM-Solver++ z_0.
 
-What others call "Euler" is Euler's method for x = z_t / sqrt(alpha_bar_t) over sigma = sqrt((1 - alpha_bar_t) /
+The sampler known as "Euler" is Euler's method for x = z_t / sqrt(alpha_bar_t) over sigma = sqrt((1 - alpha_bar_t) /
 alpha_bar_t) (Karras et al. 2022, arXiv 2206.00364): x' = x + (sigma' - sigma) eps. That is the DDIM step without noise,
 divided by sqrt(alpha_bar_{t_prev}). With trailing spacing diffusers starts it at x = sigma n, which is z_T = sqrt(1 -
 alpha_bar_T) n; here, as with leading spacing there, z_T is n.

@@ -18,8 +18,8 @@ from p2p.inject import Injection, Layers, Recorded, Watch, explicit, folded, wat
 class SelfInjection:
     """Self-attention injection: targets use the source's self-attention maps while t >= `until`, or in that window.
 
-    Layers of more positions than 16 a side are left out: they carry texture, not layout. For a model that has no
-    layers of 16, give `Layers(side=layout_side(model))`, as the command line does.
+    Layers with more than 16 positions a side are excluded: they carry texture, not layout. For a model without layers
+    of 16, pass `Layers(side=layout_side(model))`, as the command line does.
     """
 
     __pydantic_config__ = STRICT
@@ -33,10 +33,10 @@ class SelfInjection:
 
 @dataclass(frozen=True)
 class PromptToPrompt:
-    """A source prompt, its targets, and how each is edited.
+    """A source prompt, its targets, and the edit of each.
 
-    Checked when it is made: prompts that do not fit the context, edits that do not fit the prompts, and times out of
-    range raise ValueError before anything is sampled.
+    Validated on construction: prompts longer than the context, edits that do not fit the prompts, and times out of
+    range raise ValueError before any sampling.
 
     Args:
         model: the latent diffusion model.
@@ -44,7 +44,7 @@ class PromptToPrompt:
         targets: the prompts y*.
         edits: one per target.
         self_injection: the window and the layers of self-attention injection.
-        layers: the cross-attention layers that the edits reach.
+        layers: the cross-attention layers that the edits apply to.
     """
 
     model: LatentDiffusion
@@ -73,12 +73,12 @@ class PromptToPrompt:
 
     @cached_property
     def tokens(self) -> list[Tokens]:
-        """Of the prompts; they are tokenized once, here."""
+        """The tokens of each prompt, tokenized once, here."""
         return [self.model.tokenizer.encode(prompt) for prompt in self.prompts]
 
     @cached_property
     def injection(self) -> Callable[[int], Injection]:
-        """What each step t injects; the edits are compiled once, here."""
+        """The injection of each step t; the edits are compiled once, here."""
         T, (source, *targets) = self.model.schedule.T, self.tokens
         compiled = [edit.compile(source, y, T) for edit, y in zip(self.edits, targets)]
         self_share = window(self.self_injection.until).compile(T)
@@ -90,26 +90,26 @@ class PromptToPrompt:
         )
 
     def denoise(self, seed: int, watch: Watch | None = None, **sampling) -> Iterator[State]:
-        """[P3] Lines 2-12: one yield per step; row 0 of every state is the source's.
+        """[P3] Lines 2-12: yield the state after each step; row 0 of every state is the source's.
 
-        One network call a step does both of the algorithm's lines 6-9: within the call each layer hands the source's
-        map to its targets before they use their own, which is what re-running the targets with A^ would compute.
+        One network call per step covers lines 6-9: in each layer the targets use the source's map of the same call,
+        which gives the same result as calling the network for the targets again with A^.
 
         Args:
             seed: of the one z_T that all rows start from (line 3), and of the noise that stochastic steps add.
-            watch: shown the attention that every cross-attention layer used; without it no map is built.
-            sampling: as for `LatentDiffusion.denoise`, but for `edit`.
+            watch: called with the attention that each cross-attention layer used; without it no map is built.
+            sampling: as for `LatentDiffusion.denoise`, except `edit`.
 
         Raises:
-            FloatingPointError: a step leads to latents that are not finite.
+            FloatingPointError: the latents after a step are not finite.
         """
         context = self.model.encode_tokens(self.tokens)
         edit = lambda t: self.attention_edit(t, watch)
         states = self.model.denoise(context, [seed] * len(context), edit=edit, **sampling)
-        return States(self._told(states))
+        return States(self._explained(states))
 
-    def _told(self, states: Iterator[State]) -> Iterator[State]:
-        """The same, with the edits' weights in the error."""
+    def _explained(self, states: Iterator[State]) -> Iterator[State]:
+        """The same states; an error also names the edits' weights."""
         try:
             yield from states
         except FloatingPointError as e:
@@ -121,7 +121,7 @@ class PromptToPrompt:
     def attention_edit(
         self, t: int, watch: Watch | None = None, recorded: Recorded | None = None
     ) -> AttentionEdit | None:
-        """What line 9 does to attention at step t; None is nothing, to the bit."""
+        """Line 9 at step t, as an attention edit; None for plain attention, to the bit."""
         injection = self.injection(t)
         if injection.idle:
             return watching(watch, recorded) if watch else None

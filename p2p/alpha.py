@@ -45,21 +45,21 @@ def switch_time(tau: Time, T: int) -> int:
         return T + 1
     if isinstance(tau, Step):
         if not 0 <= tau.t <= T + 1:
-            raise ValueError(f"tau as a time step must lie in 0..{T + 1}, got {tau.t}")
+            raise ValueError(f"tau as a timestep must lie in 0..{T + 1}, got {tau.t}")
         return tau.t
     if not isinstance(tau, Real):
         raise ValueError(f"a time is a fraction of T, Step(t) or 'never', got {tau!r}")
     if not 0 <= tau <= 1:
-        raise ValueError(f"tau as a fraction of T must lie in [0, 1], got {tau}; a time step is Step(t)")
+        raise ValueError(f"tau as a fraction of T must lie in [0, 1], got {tau}; a timestep is Step(t)")
     return math.ceil(Fraction(str(tau)) * T)  # from tau's decimal form: in floats 0.07 * 100 is above 7
 
 
 @dataclass(frozen=True)
 class Window:
-    """A window of the sampling, start >= t >= end, with the strength of the edit in it.
+    """A window of timesteps, start >= t >= end, and the strength of the edit in it.
 
     Args:
-        end: the last timestep, given as tau is.
+        end: the last timestep, in the same form as tau.
         start: the first timestep.
         ramp: the fraction of T over which the strength falls linearly to 0 before the end; 0 is a switch.
         level: the strength before that, in [0, 1].
@@ -73,7 +73,7 @@ class Window:
     level: float = 1.0
 
     def compile(self, T: int) -> Callable[[int], float]:
-        """The strength at each step t, in [0, 1].
+        """Return t -> the strength at step t, in [0, 1].
 
         Raises:
             ValueError: a time is out of range, the window starts after its end, or ramp or level lie outside [0, 1].
@@ -116,7 +116,7 @@ class Alpha:
     words: Mapping[str, Time | Window] = field(default_factory=dict)
 
     def compile(self, target: Tokens, T: int) -> Callable[[int], Float[Tensor, " m"]]:
-        """alpha_t over the target's tokens, in [0, 1], at each step t.
+        """Return t -> alpha_t over the target's tokens, in [0, 1].
 
         Raises:
             ValueError: a time is out of range, or a word is not in the target.

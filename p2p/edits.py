@@ -6,10 +6,10 @@ any edit P = 0 and Q = I: the target uses its own attention. An edit takes such 
 
 Swap, Refine and Preserve claim columns, target tokens that take the source's attention while alpha_t is 1; a column
 claimed twice belongs to the later claim. Reweight scales columns, whoever claimed them. The rows of A_used are not
-renormalised, as in the paper, unless the edit says so.
+renormalised, as in the paper, unless the edit includes `Renormalise`.
 
-An edit is compiled once, for two prompts and a schedule. What does not depend on t, such as the alignment, the mapper
-and the switch times, is found then, and so is what does not fit.
+An edit is compiled once for two prompts and a schedule: whatever does not depend on t, such as the alignment, the
+mapper and the switch times, is computed then, and errors are raised then.
 """
 
 import math
@@ -40,11 +40,11 @@ class Matrices(NamedTuple):
 
     P: Float[Tensor, "m m2"]
     Q: Float[Tensor, " m2"]
-    renormalise: bool = False  # whether the rows of A_used are divided by their sums
+    renormalise: bool = False  # divide each row of A_used by its sum
 
     @property
     def idle(self) -> bool:
-        """Whether A_used is A* itself."""
+        """True if A_used is A* itself."""
         return not self.P.any() and bool((self.Q == 1).all())
 
 
@@ -52,18 +52,18 @@ MatricesAt = Callable[[int], Matrices]  # P_t and Q_t at each step t
 
 
 class Edit(ABC):
-    """What every edit can do."""
+    """Base class of all edits."""
 
     @abstractmethod
     def after(self, before: MatricesAt, source: Tokens, target: Tokens, T: int) -> MatricesAt:
-        """The matrices with this edit on top of those before it; arguments and errors as for `compile`."""
+        """Apply this edit on top of earlier matrices; the other arguments and errors are those of `compile`."""
 
     def compile(self, source: Tokens, target: Tokens, T: int) -> MatricesAt:
-        """P_t and Q_t of this edit by itself: `edit.compile(source, target, T)(t)`.
+        """Return t -> P_t and Q_t of this edit alone.
 
         Args:
             source, target: the prompt and the edited prompt.
-            T: the schedule's number of time steps.
+            T: the schedule's number of timesteps.
 
         Raises:
             ValueError: the edit does not fit the prompts, or a time is out of range.
@@ -74,20 +74,20 @@ class Edit(ABC):
 
     @staticmethod
     def between(source: Tokens, target: Tokens, alpha: Alpha = ALPHA) -> "Edit":
-        """The edit that two prompts suggest; `str` of it says what it does.
+        """Infer an edit from two prompts; its `str` describes it.
 
-        Words that both have are kept; words in the place of others are swapped as `swaps` reads them, which knows
-        articles, prepositions and phrases; others are new, or gone.
+        Words of both prompts are kept, and substituted words are swapped as by `swaps`, which distinguishes articles,
+        prepositions and phrases; the rest are insertions and deletions.
         """
         return reduce(add, (Swap(*pair, alpha) for pair in swaps(source, target)), Refine(alpha))
 
     @property
     def parts(self) -> tuple["Edit", ...]:
-        """The single edits that this one is made of, in their order."""
+        """The single edits that this one is composed of, in order."""
         return (self,)
 
     def __add__(self, other: "Edit") -> "Edit":
-        """First this edit, then the other."""
+        """Compose: first this edit, then the other."""
         if not isinstance(other, Edit):
             return NotImplemented
         return Composition(self.parts + other.parts)
@@ -95,10 +95,10 @@ class Edit(ABC):
 
 @dataclass(frozen=True)
 class Composition(Edit):
-    """Edits one after the other.
+    """A sequence of edits.
 
     Raises:
-        ValueError: rows with a negative weight, at whatever steps, are to be renormalised.
+        ValueError: one edit has a negative weight, at any steps, and another renormalises the rows.
     """
 
     edits: tuple[Edit, ...]
@@ -125,7 +125,7 @@ def claim(
     M: Float[Tensor, "m m2"],
     alpha: Callable[[int], Float[Tensor, " m2"]],
 ) -> MatricesAt:
-    """P = M diag(alpha), Q = diag(1 - alpha) on the columns where a is 1, and what was before on the others."""
+    """P = M diag(alpha), Q = diag(1 - alpha) on the columns where a is 1; the others keep the earlier matrices."""
 
     def at(t: int) -> Matrices:
         matrices, take = before(t), a * alpha(t)
@@ -136,7 +136,7 @@ def claim(
 
 @dataclass(frozen=True)
 class Refine(Edit):
-    """[P10] Words that the prompts share take the source's attention; new words have their own."""
+    """[P10] Words that the prompts share take the source's attention; new words keep their own."""
 
     __pydantic_config__ = STRICT
 
@@ -156,7 +156,7 @@ class Refine(Edit):
 
 @dataclass(frozen=True)
 class Swap(Edit):
-    """[P6-P9] A word or phrase of the source becomes one of the target, of any numbers of tokens; all words that the
+    """[P6-P9] Replace a word or phrase of the source by one of the target, of any numbers of tokens; words that the
     prompts share are kept, as by `Refine`."""
 
     __pydantic_config__ = STRICT
@@ -180,9 +180,10 @@ class Swap(Edit):
 
 @dataclass(frozen=True)
 class Preserve(Edit):
-    """[P11] One word or phrase alone takes the source's attention (by default at every step); all else is new.
+    """[P11] Only one word or phrase takes the source's attention (by default at every step); all other words have their
+    own.
 
-    With `others`, the complement: every shared word but this one.
+    With `others`, the complement: every shared word except this one.
     """
 
     __pydantic_config__ = STRICT
@@ -209,15 +210,15 @@ class Preserve(Edit):
 
 @dataclass(frozen=True)
 class Reweight(Edit):
-    """[P10] A word's columns of the attention are multiplied by a factor: 0 takes them away, 1 is nothing, 2 is
-    twice as much, below 0 pushes away.
+    """[P10] Multiply a word's columns of the attention by a factor: 0 removes them, 1 changes nothing, 2 doubles them,
+    and a negative one pushes away.
 
-    What goes with the attention depends on the word: by 0 stripes and snowflakes go and fog thins, a colour, a size or
-    a thing stays. Later tokens hold the word too, for the text encoder is causal.
+    The effect of 0 depends on the word: stripes and snowflakes disappear and fog thins, but a colour, a size or an
+    object stays, since the text encoder is causal and later tokens carry the word too.
 
-    By default the factor holds at every step, and in all that is used. A window gives it its own time; with
-    `injected_only` it scales only what is injected from the source, and ends when tau does. The paper's code does that,
-    and while it injects it scales a new word's own attention too: a window that ends with tau.
+    By default the factor applies at every step, to injected and own attention. A window limits the steps; with
+    `injected_only` it scales only what is injected from the source, hence only until tau. The paper's code does that,
+    and during injection also scales a new word's own attention: a window that ends at tau.
     """
 
     __pydantic_config__ = STRICT
@@ -248,9 +249,9 @@ class Reweight(Edit):
 
 @dataclass(frozen=True)
 class Renormalise(Edit):
-    """[P10] Every row of A_used is divided by its sum, whatever the edits around this one made of it.
+    """[P10] Divide every row of A_used by its sum, after all other edits, wherever this one stands among them.
 
-    After a weight c this is the weight before the softmax: softmax(S + log c) is A c with its rows renormalised.
+    With a weight c this equals a weight before the softmax: softmax(S + log c) is A c with its rows renormalised.
     """
 
     __pydantic_config__ = STRICT
@@ -269,7 +270,7 @@ def used(
     Q: Float[Tensor, "... m2"],
     renormalise: bool | Bool[Tensor, "..."] = False,
 ) -> Float[Tensor, "... n m2"]:
-    """A_used = A P_t + A* Q_t, with Q_t given by its diagonal; each row divided by its sum where asked."""
+    """A_used = A P_t + A* Q_t, with Q_t given by its diagonal; rows divided by their sums if `renormalise`."""
     A_used = A @ P + A_own * Q[..., None, :]
     divide = torch.as_tensor(renormalise, device=A.device)[..., None, None]
     return torch.where(divide, A_used / A_used.sum(dim=-1, keepdim=True), A_used)
@@ -278,7 +279,7 @@ def used(
 def stack(
     matrices: list[Matrices], like: Tensor
 ) -> tuple[Float[Tensor, "k m m2"], Float[Tensor, "k m2"], Bool[Tensor, " k"]]:
-    """P_t, Q_t and `renormalise` of several targets as one batch, for what they multiply."""
+    """Batch P_t, Q_t and `renormalise` of several targets, on the device and in the dtype of `like`."""
     P, Q, renormalise = zip(*matrices)
     cast = lambda parts: torch.stack(parts).to(like.dtype).to(like.device)  # first: not every device has float64
     return cast(P), cast(Q), torch.tensor(renormalise, device=like.device)

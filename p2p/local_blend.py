@@ -96,7 +96,7 @@ class LocalBlend:
             raise ValueError(f"there are {len(targets)} targets and {len(regions)} regions")
         self.maps, self.start, self.regions = WordMaps(side), switch_time(start, T), regions
         self._last = T  # the timestep that the run has reached
-        self._checked = False  # whether the words' maps have been checked for faint ones
+        self._checked = False  # true once the words' maps have been checked for faint ones
         self._mentions = [
             [_mentions(source, target, k, chosen) for chosen in (region.words, region.subtract)]
             if isinstance(region, Region)
@@ -105,7 +105,7 @@ class LocalBlend:
         ]
 
     def masks(self, size: Size) -> Bool[Tensor, "k h w"]:
-        """Where each target may differ, by the attention so far; on the CPU.
+        """The mask of each target from the attention so far, true where it may differ; on the CPU.
 
         Args:
             size: the latent's.

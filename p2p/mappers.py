@@ -1,7 +1,7 @@
-"""The mapper M [P6-P8]: which columns of the source's attention each token of the target takes.
+"""The mapper M [P6-P8]: the columns of the source's attention that each token of the target takes.
 
-A^ = A M. A mapper follows from an alignment: runs of source tokens facing runs of target tokens. Equal words face each
-other, and so do the words that an edit says to swap.
+A^ = A M. A mapper is computed from an alignment of runs of source tokens with runs of target tokens. Equal words are
+aligned, and so are the words that an edit swaps.
 """
 
 from itertools import groupby, pairwise
@@ -20,15 +20,15 @@ BOS = 0
 
 
 class Run(NamedTuple):
-    """Source tokens whose attention these target tokens would take."""
+    """A run of source tokens, and the target tokens that take their attention."""
 
     source: tuple[int, ...]
     target: tuple[int, ...]
-    aligned: bool = True  # whether they correspond; if not, the target tokens are new and have only their own attention
+    aligned: bool = True  # if false they do not correspond: the target tokens are new and have their own attention
 
 
 class Unit(NamedTuple):
-    """What is aligned as a whole: a word, or a character or token between words (punctuation, an emoji)."""
+    """A unit of alignment: a word, or a character or token between words (punctuation, an emoji)."""
 
     text: str  # in the form in which spellings are compared; special tokens by their names
     columns: tuple[int, ...]
@@ -50,15 +50,15 @@ def units(tokens: Tokens) -> tuple[Unit, ...]:
 
 
 def align(source: Tokens, target: Tokens, pairs: tuple[tuple[str, str], ...] = ()) -> tuple[Run, ...]:
-    """How the tokens of two prompts face each other; every source token is in exactly one run.
+    """Align the tokens of two prompts; every source token is in exactly one run.
 
-    Words (or phrases) in `pairs` face each other. The rest is aligned by its longest common subsequence of words; where
-    that leaves a choice, words at equal positions face each other. Source words left between two aligned ones face the
-    target words left there; where there are none they were deleted, and face BOS: attention that looked at them now
-    looks at nothing in particular, and none of it flows into padding.
+    The words (or phrases) of each of `pairs` are aligned, the rest by the longest common subsequence of words; among
+    several, the one that shifts words least. Source words left between two aligned ones are matched with the target
+    words left there. If there are none they were deleted, and are matched with BOS: their attention moves to no word in
+    particular, and none of it to padding.
 
     Raises:
-        ValueError: a word of a pair is not in its prompt, or stands there several times, or is in two pairs.
+        ValueError: a word of a pair is not in its prompt, occurs there several times, or is in two pairs.
     """
     if not (isinstance(source, Tokens) and isinstance(target, Tokens)):
         raise ValueError("prompts are aligned by their tokens: write model.tokenizer.encode(prompt)")
@@ -67,12 +67,12 @@ def align(source: Tokens, target: Tokens, pairs: tuple[tuple[str, str], ...] = (
     except ValueError:
         raise ValueError(f"pairs must be pairs of words, such as (('cat', 'dog'),), got {pairs!r}") from None
     runs = [Run(columns(source, ours), columns(target, theirs)) for ours, theirs in pairs]
-    said = [{column for run in runs for column in run[side]} for side in (0, 1)]
-    if any(len(said[side]) < sum(len(run[side]) for run in runs) for side in (0, 1)):
+    paired = [{column for run in runs for column in run[side]} for side in (0, 1)]
+    if any(len(paired[side]) < sum(len(run[side]) for run in runs) for side in (0, 1)):
         listed = ", ".join(f"{ours}={theirs}" for ours, theirs in pairs)
-        raise ValueError(f"in one mapper a word faces one other; of these pairs some share a word: {listed}")
+        raise ValueError(f"a word can be swapped for one other only; of these pairs some share a word: {listed}")
     ours, theirs = (
-        [unit for unit in units(tokens) if not said[side].intersection(unit.columns)]
+        [unit for unit in units(tokens) if not paired[side].intersection(unit.columns)]
         for side, tokens in enumerate((source, target))
     )
     common = _common(ours, theirs)
@@ -108,8 +108,8 @@ def _common(ours: list[Unit], theirs: list[Unit]) -> list[tuple[int, int]]:
 
 
 def _ends(source: Tokens, target: Tokens) -> list[Run]:
-    """EOS faces EOS, padding the padding at the same place. Padding where the other prompt has words faces that
-    prompt's first padding, or its EOS if it has none: what looked at no word still does, with all of its attention."""
+    """Align EOS with EOS, and padding with the padding at the same place. Padding at a place where the other prompt has
+    words is aligned with that prompt's first padding, or its EOS if it has none: attention to no word stays so."""
     length = len(source.ids)
     ours, theirs = (min(tokens.count, length - 1) for tokens in (source, target))
     facing: dict[int, list[int]] = {source.count - 1: [target.count - 1]}
@@ -121,14 +121,14 @@ def _ends(source: Tokens, target: Tokens) -> list[Run]:
 def mapper(alignment: tuple[Run, ...], length: int, merge: Merge = "sum") -> Float[Tensor, "m m2"]:
     """[P6-P8] The matrix of an alignment: M[i, j] is the share of source token i's attention that target token j takes.
 
-    Runs of equal length map one to one. Otherwise every source token of the run is shared out equally over its target
+    Runs of equal length map one to one. Otherwise every source token of the run is distributed equally over its target
     tokens: each row of M sums to 1, and so each row of A^ = A M stays a distribution. That is `sum`: where several
     tokens become one, their maps are added. `mean` averages them instead, and rows may then sum to less.
 
     Args:
         alignment: runs that cover every source token once.
         length: number of tokens of either prompt, padding counted.
-        merge: what several source tokens become in one target token.
+        merge: how the attention of several source tokens is combined in one target token.
     """
     checked("merge", merge, Merge)
     M = torch.zeros(length, length, dtype=torch.float64)

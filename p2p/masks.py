@@ -105,7 +105,7 @@ def read_mask(path: Path, size: Size, factor: int) -> Bool[Tensor, "h w"]:
 
 
 def drawn_mask(white: np.ndarray | Tensor, size: Size, factor: int) -> Bool[Tensor, "h w"]:
-    """The mask that an array draws, of truth values or of numbers from 0 to 1, read as `read_mask` reads an image.
+    """Convert an array of booleans, or of numbers in [0, 1], to a mask, as `read_mask` does an image.
 
     Raises:
         ValueError: the array has another size or other numbers, or lets nothing change.

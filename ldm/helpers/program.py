@@ -43,8 +43,8 @@ def run(module: str, name: str = "") -> None:
     except BrokenPipeError:  # the reader of the output has closed it, as `head` does: not an error
         discard_output()
     except OSError as e:
-        said = e.strerror or str(e)
-        sys.exit(f"{name}: error: {said}: {e.filename}" if e.filename else f"{name}: error: {said}")
+        reason = e.strerror or str(e)
+        sys.exit(f"{name}: error: {reason}: {e.filename}" if e.filename else f"{name}: error: {reason}")
     except (ValueError, FloatingPointError) as e:
         sys.exit(f"{name}: error: {e}")
 

@@ -135,7 +135,7 @@ def sdedit(
     T, least = model.schedule.T, model.schedule.config.last + 1
     t = t_0.t if isinstance(t_0, Step) else round(t_0 * T)
     if not least <= t <= T:
-        raise ValueError(f"t_0 must be a time step in {least}..{T} or a fraction of T in [{least / T}, 1], got {t_0}")
+        raise ValueError(f"t_0 must be a timestep in {least}..{T} or a fraction of T in [{least / T}, 1], got {t_0}")
     z_t = model.schedule.add_noise(z_0, first_noise(model, z_0, seed), t)
     return fixed_seed(model, prompts, seed, start=State(t, z_t.expand(len(prompts), -1, -1, -1)), **sampling)
 

@@ -1,6 +1,6 @@
 """Kinds of edit in the stickers world, and the options of `p2p edit` that are tried on each.
 
-Nouns, colours and patterns are chosen so that the right image differs from the wrong one: a car is red by itself.
+Nouns, colours and patterns are chosen so that a failed edit looks different: cars, for example, are red by default.
 """
 
 from typing import NamedTuple
@@ -56,7 +56,7 @@ def pair(first: str, relation: str, second: str, place: str) -> Scene:
 
 
 def added(case: Case) -> str:
-    """The word that the target has more than the source, the last where it is a phrase."""
+    """The word that the target adds to the source; the last one of a phrase."""
     source, target = (caption(scene).split() for scene in (case.source, case.target))
     return [word for word in target if word not in source][-1]
 

@@ -39,18 +39,18 @@ TARGET = 1.6 * SOURCE.roll(-1, dims=0)
 Paths = Float[Tensor, "s n 2"]  # of n latents, at the visited times
 
 
-def walk(believe: Callable[[Tensor, int], Prediction], z_T: Float[Tensor, "n 2 1 1"], sampler: Sampler = DDIM) -> Paths:
+def walk(predict: Callable[[Tensor, int], Prediction], z_T: Float[Tensor, "n 2 1 1"], sampler: Sampler = DDIM) -> Paths:
     """Sample from z_T to z_0, and return the latents along the way.
 
     Args:
-        believe: (z_t, t) -> the denoiser's prediction.
+        predict: (z_t, t) -> the denoiser's prediction.
         z_T: the starting points.
         sampler: a one-step sampler.
     """
     z, path, generator = z_T, [z_T], torch.Generator().manual_seed(SEED)
     for t, t_prev in pairwise(sampler.visit(SCHEDULE, STEPS, None)):
         noise = torch.randn(z.shape, generator=generator, dtype=z.dtype)
-        z = sampler.step(SCHEDULE, z, believe(z, t), t, t_prev, noise)
+        z = sampler.step(SCHEDULE, z, predict(z, t), t, t_prev, noise)
         path.append(z)
     return torch.stack(path).flatten(2)
 
@@ -69,11 +69,11 @@ def edited(source: IdealDenoiser, target: IdealDenoiser, z_T: Float[Tensor, "n 2
     """
     switch, walked = switch_time(tau, SCHEDULE.T), iter(walk(source.predict, z_T))
 
-    def believe(z_star: Tensor, t: int) -> Prediction:
+    def predict(z_star: Tensor, t: int) -> Prediction:
         z = next(walked).view_as(z_star)
         return target.predict(z_star, t, source.attention(z, t) if t >= switch else None)
 
-    return walk(believe, z_T)
+    return walk(predict, z_T)
 
 
 def nearest(z_0: Float[Tensor, "n 2"], data: Float[Tensor, "k 2"]) -> list[int]:
@@ -120,11 +120,11 @@ def figure() -> Figure:
     every, prompted = (IdealDenoiser(SCHEDULE, cloud(means)) for means in (SOURCE, SOURCE[:1]))
     for w, colour in ((0.0, "#bbbbbb"), (1.0, COLOURS[0]), (3.0, "#0a2f4d")):
 
-        def believe(z: Tensor, t: int, w: float = w) -> Prediction:
+        def predict(z: Tensor, t: int, w: float = w) -> Prediction:
             eps = guided(every.predict(z, t).eps, prompted.predict(z, t).eps, w)
             return SCHEDULE.predict(z, eps, t)
 
-        ends = walk(believe, z_T)[-1]
+        ends = walk(predict, z_T)[-1]
         axes[0, 2].plot(*ends.T.tolist(), ".", color=colour, markersize=7, label=f"w = {w:g}")
     axes[0, 2].legend(fontsize=8, loc="lower center", ncols=3, frameon=False)
     axes[0, 2].set_title(

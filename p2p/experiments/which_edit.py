@@ -71,7 +71,7 @@ def images(
 def edits_table(
     model: LatentDiffusion, art: Art, first: str, kinds: dict[str, list[Case]], settings: tuple[Setting, ...], bar: tqdm
 ) -> str:
-    """In Markdown, how many edits of each kind are right in each setting."""
+    """In Markdown, how many edits of each kind are correct in each setting."""
     lines = [f"| {first} | {' | '.join(setting.name for setting in settings)} |", "|---" * (len(settings) + 1) + "|"]
     for kind, cases in kinds.items():
         possible = tuple(setting for setting in settings if not setting.preserve or all(case.kept for case in cases))
@@ -98,7 +98,7 @@ def validation_scenes() -> list[Scene]:
 
 
 def agreement(reading: Reading, scene: Scene) -> Iterator[tuple[str, bool]]:
-    """For each attribute that the scene shows, whether it is read right; of things whose noun is."""
+    """Yield each attribute that the scene shows, and True if it is read correctly; of objects whose noun is, only."""
     yield from (("place", reading.place == scene.place), ("weather", reading.weather == scene.weather))
     for thing in scene.things:
         found = next((found for found in reading.found if found.thing.noun == thing.noun), None)
@@ -111,7 +111,7 @@ def agreement(reading: Reading, scene: Scene) -> Iterator[tuple[str, bool]]:
 
 
 def validation_table(model: LatentDiffusion, art: Art, bar: tqdm) -> str:
-    """In Markdown, how often true images are read right, as they are and seen through the autoencoder."""
+    """In Markdown, how often true images are read correctly, as they are and through the autoencoder."""
     lines = [f"| {SCENES} scenes | {' | '.join(ATTRIBUTES)} |", "|---" * (len(ATTRIBUTES) + 1) + "|"]
     counts = {"rendered": Counter(), "through the autoencoder": Counter()}
     for scene in validation_scenes():

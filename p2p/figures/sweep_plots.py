@@ -19,12 +19,12 @@ FIDELITY = "fidelity: ln(L_source / L_target)"  # losses of an image under the t
 
 def name(tau: Time | Window) -> str:
     """The label of a tau."""
-    said = lambda time: str(time) if isinstance(time, (Step, str)) else f"{time:g} T"
+    text = lambda time: str(time) if isinstance(time, (Step, str)) else f"{time:g} T"
     if isinstance(tau, Window):
-        return f"{said(tau.start)} to {said(tau.end)}"
+        return f"{text(tau.start)} to {text(tau.end)}"
     if tau in ("never", 0):
         return tau or "always"
-    return f"tau: {said(tau)}" if isinstance(tau, Step) else f"tau = {said(tau)}"
+    return f"tau: {text(tau)}" if isinstance(tau, Step) else f"tau = {text(tau)}"
 
 
 def tau_sweep(sweeps: Sequence[Sweep]) -> Figure:
@@ -95,7 +95,7 @@ def preservation(found: Preservation) -> Figure:
             found.targets, found.injected, found.preserved, found.same_seed
         )
     ]
-    return grid(rows, f"What the source's attention for {found.word!r} preserves")
+    return grid(rows, f"What is preserved by the source's attention for {found.word!r}")
 
 
 def _images(sweeps: Sequence[Sweep], title: str) -> Sheet:

@@ -178,7 +178,7 @@ def test_sdedit_starts_above_where_sampling_ends(tiny, picture):
     z_0 = model.encode_images(picture[None])
     *_, last = sdedit(model, [DOG], z_0, Step(2), seed=3, steps=1)
     assert last.t == 1
-    with pytest.raises(ValueError, match=r"a time step in 2\.\.1000 or a fraction of T in \[0\.002, 1\], got t = 1"):
+    with pytest.raises(ValueError, match=r"a timestep in 2\.\.1000 or a fraction of T in \[0\.002, 1\], got t = 1"):
         sdedit(model, [DOG], z_0, Step(1), seed=3, steps=1)
 
 
@@ -252,7 +252,7 @@ def test_the_reference_is_the_edit_where_words_are_single_tokens(tiny):
     [
         (lambda model, z_0, mask: blended(model, [CAT, DOG], mask[:8], seed=0), r"\(8, 16\), the latent \(16, 16\)"),
         (lambda model, z_0, mask: inpaint(model, [CAT], z_0, mask[:, :8], 0), r"\(16, 8\), the latent \(16, 16\)"),
-        (lambda model, z_0, mask: sdedit(model, [CAT], z_0, 0, 0), r"a time step in 1\.\.1000 .*, got 0"),
+        (lambda model, z_0, mask: sdedit(model, [CAT], z_0, 0, 0), r"a timestep in 1\.\.1000 .*, got 0"),
         (lambda model, z_0, mask: sdedit(model, [CAT], z_0, 1.5, 0), r"got 1\.5"),
         (lambda model, z_0, mask: sdedit(model, [CAT], z_0, 0.0001, 0), r"fraction of T in \[0.001, 1\], got 0\.0001"),
         (lambda model, z_0, mask: uncrop(model, [CAT], CANVAS, Box(0, 0, 33, 8), 0), "does not lie in the image"),

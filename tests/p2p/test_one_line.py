@@ -230,7 +230,7 @@ REFUSED = (
     (dict(mask=255 * np.eye(16)), ValueError, "divide one of bytes by 255"),
     (dict(device="cpu"), ValueError, "device is of a model that is to be loaded"),
     (dict(model=3), ValueError, "model must be a name, a path or a model"),
-    (dict(tau=200), ValueError, r"a time step is Step\(t\)"),
+    (dict(tau=200), ValueError, r"a timestep is Step\(t\)"),
 )
 
 

@@ -49,7 +49,7 @@ GOOD = ("generate", CAT, "-o", "x.png")
         ((*GOOD, "--steps", "1001", "--sampler", "plms"), r"steps must lie in 1\.\.1000, got 1001"),
         ((*GOOD, "--device", "nonsense"), "no device 'nonsense'"),
         (("edit", CAT, DOG, "--tau", "-0.5", "-o", "x.png"), r"tau as a fraction of T must lie in \[0, 1\], got -0.5"),
-        (("edit", CAT, DOG, "--tau", "t=2000", "-o", "x.png"), r"time step must lie in 0\.\.1001, got 2000"),
+        (("edit", CAT, DOG, "--tau", "t=2000", "-o", "x.png"), r"timestep must lie in 0\.\.1001, got 2000"),
         (("attention", " ", "-o", "x.png"), "no words to show the attention of"),
         ((*GOOD, "--seed", "-1"), r"seed must lie in 0\.\.2\^63-1, got -1"),
         (("edit", CAT, DOG, "--swap", "bird=dog", "-o", "x.png"), "no word 'bird'.*photo, of, cat"),
