@@ -34,7 +34,7 @@ for result in (matrix @ matrix, torch.conv2d(image, numbers[:1152].view(16, 8, 3
 
 @pytest.mark.machine
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_the_source_of_an_edit_is_what_generate_makes_to_the_byte(count, tmp_path, monkeypatch):
+def test_the_source_of_an_edit_equals_generate_to_the_byte(count, tmp_path, monkeypatch):
     """With the shipped model and no target's influence: 4, 6 and 12 rows, with the empty prompt's, beside 2."""
     monkeypatch.chdir(tmp_path)
     for args in (["generate", CAT, "-o", "alone.png"], ["edit", CAT, *TARGETS[:count], "-o", "edit.png"]):

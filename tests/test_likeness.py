@@ -22,7 +22,7 @@ def square(top: int, left: int, colour: tuple[int, int, int], ground=(0, 0, 0)) 
     return picture
 
 
-def test_structure_sees_the_place_of_things_and_not_their_colours():
+def test_structure_depends_on_places_and_not_on_colours():
     source = square(16, 16, (255, 0, 0))
     # not quite 1: grey levels are whole numbers, and edges of one strength are all there is
     assert structure(source, square(16, 16, (0, 0, 200), ground=(250, 240, 0))) > 0.99

@@ -35,7 +35,7 @@ def test_the_optimisers_are_given_the_rate_of_each_step(tmp_path):
             assert [group["lr"] for group in optimizer.param_groups] == [trainer.recipe.lr_at(step)]
 
 
-def test_a_convolutions_first_step_is_its_gradient_with_all_singular_values_made_equal(tmp_path):
+def test_a_first_step_has_equal_singular_values(tmp_path):
     """Muon's step, against the singular value decomposition; a bias takes AdamW's, which begins as the sign."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(16, 1)).to(memory_format=torch.channels_last)

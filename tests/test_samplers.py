@@ -136,7 +136,7 @@ def test_higher_order_wins_at_twenty_steps():
     assert ddim > 20 * plms and ddim > 20 * dpm  # measured 37 and 53
 
 
-def test_the_calls_before_make_no_difference_to_one_step_samplers():
+def test_one_step_samplers_ignore_the_calls_before():
     prediction, other = IDEAL.predict(Z_T, 800), IDEAL.predict(2 * Z_T, 900)
     for name in ("ddim", "ddpm", "euler"):
         step = SAMPLERS[name].step

@@ -128,7 +128,7 @@ def test_a_prompt_that_fills_the_context_has_no_padding(tokenizer):
     assert tokens.count == LENGTH and "PAD" not in tokens.pieces and tokens.ids[-1] == tokenizer.eos
 
 
-def test_a_prompt_that_is_too_long_is_refused_with_what_would_fit(tokenizer):
+def test_a_too_long_prompt_is_refused_with_what_would_fit(tokenizer):
     with pytest.raises(ValueError, match="has 31 tokens, the model's context holds 30") as error:
         tokenizer.encode("cat " * 30 + "dog")
     assert str(error.value).endswith(repr(" ".join(["cat"] * 30)))
@@ -192,7 +192,7 @@ def test_a_word_with_a_combining_accent_is_still_found(tokenizer):
     assert word.columns == tuple(range(2, tokens.pieces.index("on")))
 
 
-def test_a_special_token_spelled_out_in_a_prompt_belongs_to_no_word(tokenizer):
+def test_a_special_token_in_a_prompt_belongs_to_no_word(tokenizer):
     """As in CLIP, its name stands for the token itself; its span is that of every EOS."""
     tokens = tokenizer.encode("a <|endoftext|> cat")
     assert tokens.count == 5 and tokens.ids[2] == tokenizer.eos

@@ -46,7 +46,7 @@ def test_the_network_is_asked_for_the_timestep_before_t():
     assert [timestep.tolist() for _, timestep, _ in unet.calls] == [[0, 16, 999]]
 
 
-def test_the_error_in_v_is_the_error_in_eps_over_the_root_of_alpha_bar():
+def test_the_error_in_v_is_that_in_eps_over_root_alpha_bar():
     """By hand: v = (eps - sqrt(1 - alpha_bar) z_t) / sqrt(alpha_bar), so an eps off by i costs i^2 / alpha_bar."""
 
     class Off(nn.Module):
@@ -179,7 +179,7 @@ def test_algorithm_1_draws_t_evenly_from_1_to_T(many_draws):
     assert (counts - 2000).abs().max() < 5 * 42
 
 
-def test_a_new_model_predicts_its_output_layers_bias_whatever_it_is_given(tiny, algorithm_1):
+def test_a_new_model_predicts_the_bias_of_its_last_layer(tiny, algorithm_1):
     """So training begins near a prediction of no noise at all."""
     model = new_model(tiny.config)
     z = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))

@@ -23,7 +23,7 @@ def power_cut(loss):
 # the same losses
 
 
-def test_a_run_cut_off_after_a_logged_row_and_resumed_equals_one_that_was_not(tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     whole = Regression()
     reference = train(tmp_path / "whole", whole)
 
@@ -51,14 +51,14 @@ def test_a_resumed_run_drops_the_rows_that_it_will_write_again(tmp_path):
     assert [step for step, *_ in log(tmp_path)] == ["50", "100"]
 
 
-def test_a_run_cut_off_before_its_first_save_and_begun_again_logs_no_row_twice(tmp_path):
+def test_a_run_begun_again_logs_no_row_twice(tmp_path):
     with pytest.raises(PowerCut):
         train(tmp_path, Regression(at=70, misbehave=power_cut))
     train(tmp_path, Regression())
     assert [step for step, *_ in log(tmp_path)] == ["50", "100", "150", "200"]
 
 
-def test_the_loss_of_a_step_depends_on_the_seed_and_the_step_alone(tmp_path):
+def test_a_loss_depends_on_the_seed_and_the_step_alone(tmp_path):
     """Whatever else draws random numbers in the process, and however long the run is."""
     first, second, other = Regression(), Regression(), Regression()
     train(tmp_path / "a", first, steps=20, decay=0.0)
@@ -126,7 +126,7 @@ def handler(signum, frame):
     raise AssertionError("the handler from before the run was called during it")
 
 
-def test_a_signal_ends_the_run_after_the_step_in_progress_with_the_state_saved(tmp_path, signum, capsys):
+def test_a_signal_ends_the_run_with_the_state_saved(tmp_path, signum, capsys):
     def raise_signal(loss):
         signal.raise_signal(signum)
         return loss
@@ -163,7 +163,7 @@ def test_the_signal_handlers_from_before_are_put_back(tmp_path, signum, ending):
     assert signal.getsignal(signum) is handler
 
 
-def test_a_run_stopped_between_two_rows_of_the_log_and_resumed_writes_the_same_rows(tmp_path):
+def test_a_resumed_run_logs_the_same_rows(tmp_path):
     def interrupt(loss):
         signal.raise_signal(signal.SIGINT)
         return loss
@@ -219,7 +219,7 @@ def test_save_atomically_never_shows_a_part_of_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_ends_the_run_and_the_last_saved_state_stays(tmp_path, bad):
+def test_an_infinite_loss_ends_the_run_and_keeps_the_saved_state(tmp_path, bad):
     steps = Trainer(network(), Regression(at=14, misbehave=lambda loss: loss * bad), recipe(), tmp_path).run(every=10)
     assert next(steps) == 10
     before = state(tmp_path)

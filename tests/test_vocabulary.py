@@ -86,7 +86,7 @@ def test_another_vocabulary_size_than_the_configs_is_refused(off):
         CLIPTokenizer.train(SMALL, small(SMALL_SIZE + off), {})
 
 
-def test_a_tokenizer_without_the_configs_special_tokens_is_refused(tokenizer, tmp_path):
+def test_a_tokenizer_without_the_special_tokens_is_refused(tokenizer, tmp_path):
     tokenizer.save(tmp_path / "tokenizer.json")
     config = dataclasses.replace(tokenizer.config, pad="<pad>")
     with pytest.raises(ValueError, match="no token '<pad>'"):
@@ -116,7 +116,7 @@ def read_files(folder: Path, vocab: dict | str, merges: list[str], **special: st
     return CLIPTokenizer.from_files(folder / "vocab.json", folder / "merges.txt", config)
 
 
-def test_the_public_files_give_the_tokenizer_that_they_were_written_from(files, tmp_path):
+def test_public_files_give_the_tokenizer_they_were_written_from(files, tmp_path):
     vocab, merges = files
     trained = CLIPTokenizer.train(SMALL, small(SMALL_SIZE), {})
     again = read_files(tmp_path, vocab, ["#version: 0.2", *merges])
@@ -138,7 +138,7 @@ def test_padding_of_its_own_is_not_the_end_of_a_prompt(files, tmp_path):
 
 
 @pytest.mark.parametrize(("pad", "upper_is_eos"), [("<|endoftext|>", False), ("!", True)])
-def test_special_tokens_typed_in_upper_case_are_themselves_unless_they_pad(files, tmp_path, pad, upper_is_eos):
+def test_special_tokens_in_upper_case_are_themselves(files, tmp_path, pad, upper_is_eos):
     """What the public files say, and with them transformers does."""
     vocab, merges = files
     config = read_files(tmp_path, vocab, ["#version: 0.2", *merges], pad=pad).config

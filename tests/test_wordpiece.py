@@ -114,7 +114,7 @@ def test_special_tokens_typed_in_a_prompt_stand_for_themselves(bert):
     assert tokens.spans[2:5] == ((0, 0), (8, 13), (13, 19))
 
 
-def test_a_prompt_that_is_too_long_is_refused_with_what_would_fit(bert):
+def test_a_too_long_prompt_is_refused_with_what_would_fit(bert):
     with pytest.raises(ValueError, match="has 32 tokens, the model's context holds 30") as error:
         bert.encode("cat " * 29 + "elephant")
     assert str(error.value).endswith(repr(" ".join(["cat"] * 29)))

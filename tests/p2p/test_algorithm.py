@@ -129,7 +129,7 @@ def test_one_call_a_step_equals_the_two_calls_of_the_algorithm(tiny):
 
 
 @pytest.mark.equation("P5")
-def test_another_prompt_makes_another_picture_even_with_all_of_the_sources_attention(tiny):
+def test_full_injection_still_makes_another_image(tiny):
     """[P5] V comes from y*: with A from the source everywhere, an unequal prompt still gives an unequal picture."""
     z_0 = run(tiny, [BICYCLE], tau=ALWAYS, self_until=ALWAYS)
     assert (z_0[0] - z_0[1]).abs().max() > 1e-3

@@ -68,7 +68,7 @@ def test_what_cannot_be_animated_is_refused(p2p, tmp_path):
         save_gif(iter([]), tmp_path / "steps.gif")
 
 
-def test_the_last_frame_is_the_finished_picture_where_sampling_ends_at_1(p2p, monkeypatch):
+def test_the_last_frame_is_final_if_sampling_ends_at_1(p2p, monkeypatch):
     """Stable Diffusion's end; what is shown before is what the network believes."""
     schedule = Schedule(ScheduleConfig(spacing="leading", offset=1, last=1))
     monkeypatch.setattr(p2p.model, "schedule", schedule)

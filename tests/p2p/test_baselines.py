@@ -93,9 +93,7 @@ def test_blended_keeps_the_source_outside_the_mask_at_every_step(tiny, mask):
         (1, "ddpm", [502, 252, 2, 0]),
     ],
 )
-def test_inpaint_puts_back_the_noised_picture_outside_the_mask_at_every_step(
-    tiny, mask, picture, last, sampler, reached
-):
+def test_inpaint_restores_the_noised_image_at_every_step(tiny, mask, picture, last, sampler, reached):
     """The closed form at each t, for every prompt; at the end, t = 0 or 1, the encoded picture to the bit."""
     model = ends_at_1(tiny) if last else tiny
     z_0 = model.encode_images(picture[None])
@@ -113,7 +111,7 @@ def test_inpaint_puts_back_the_noised_picture_outside_the_mask_at_every_step(
     assert (states[-1].z_t[0] != states[-1].z_t[1])[:, mask].any()
 
 
-def test_inpaint_shows_the_network_the_noised_picture_from_the_first_step(tiny, mask, picture):
+def test_inpaint_starts_from_the_noised_image(tiny, mask, picture):
     """By hand: z_T is noise inside the mask and the picture's z_T outside; then one step, and the picture put back."""
     z_0 = tiny.encode_images(picture[None])
     z_T = torch.where(mask, Noise([3], tiny.latent_shape)(), noised(tiny, z_0, 1000, seed=3).float())
@@ -187,7 +185,7 @@ def half(tiny) -> LatentDiffusion:
     return in_dtype(tiny, torch.bfloat16)
 
 
-def test_the_kept_picture_of_a_model_in_half_precision_is_that_of_float32(tiny, half, mask, picture):
+def test_half_precision_keeps_the_image_of_float32(tiny, half, mask, picture):
     """To the bit at every step: only the networks compute in bfloat16."""
     z_0, rounded = (model.encode_images(picture[None]) for model in (tiny, half))
     assert rounded.dtype == torch.float32 and not torch.equal(rounded, z_0)
@@ -224,7 +222,7 @@ def test_a_run_goes_on_from_any_of_its_states(tiny):
         assert torch.equal(state.z_t, same.z_t)
 
 
-def test_a_run_from_the_seeds_own_noise_adds_the_same_noise_after_it(tiny):
+def test_a_run_from_its_own_noise_adds_the_same_noise(tiny):
     """Steps do not add the noise again that the start was made of."""
     start = State(1000, Noise([3, 3], tiny.latent_shape)())
     for state, same in zip(

@@ -100,7 +100,7 @@ def test_a_window_holds_from_its_start_to_its_end():
 
 
 @pytest.mark.equation("P4", "P9")
-def test_a_ramp_falls_in_a_straight_line_to_the_end_of_the_window():
+def test_a_ramp_falls_linearly_to_the_end_of_the_window():
     window = Window(end=0.2, ramp=0.4, level=0.8)
     by_hand = {1000: 0.8, 600: 0.8, 599: 0.8, 399: 0.4, 299: 0.2, 200: 0.002, 199: 0.0, 1: 0.0}
     for t, value in by_hand.items():
@@ -133,7 +133,7 @@ def test_a_soft_alpha_blends_the_two_maps(pair):
 
 
 @pytest.mark.equation("P4")
-def test_before_the_switch_a_swap_is_the_mapper_and_after_it_nothing(pair):
+def test_a_swap_is_the_mapper_until_the_switch(pair):
     """[P4] P = M, Q = 0 while t >= tau; P = 0, Q = I once t < tau."""
     before, after = (swap(Alpha(Step(300))).compile(*pair, T)(t) for t in (300, 299))
     assert_close(before.P.sum(dim=1), torch.ones(32, dtype=torch.float64), rtol=0, atol=1e-15)  # rounding of 1/2 + 1/2

@@ -62,7 +62,7 @@ def test_a_picture_between_two_fits_the_better_the_nearer(ideal, monkeypatch):
     assert found[0] < 0 < found[-1]
 
 
-def test_it_changes_sign_with_the_prompts_and_not_with_the_company(ideal):
+def test_fidelity_changes_sign_with_the_prompts_alone(ideal):
     model, pictures, _ = ideal
     both = fidelity(model, pictures, CAT, DOG, draws=4)
     assert_close(fidelity(model, pictures, DOG, CAT, draws=4), -both, rtol=0, atol=0)

@@ -44,7 +44,7 @@ def dark(text: str) -> int:
     return int((np.asarray(sheets.as_image(sheet.done(), dpi=72).convert("L")) < 128).sum())
 
 
-def test_a_letter_that_our_font_lacks_is_drawn_in_one_that_has_it(machine_with_the_letter):
+def test_a_letter_our_font_lacks_is_drawn_in_another(machine_with_the_letter):
     assert font_with(LETTER) == machine_with_the_letter and font_with("a") is None
     assert dark(f"a{LETTER}") - dark("a") == pytest.approx(36**2, abs=4 * 36)  # but for half a pixel on every side
 

@@ -48,7 +48,7 @@ def test_folded_equals_explicit_in_cross_attention(tokenizer, t, more):
 @pytest.mark.parametrize("engine", [folded, explicit])
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("side", [4, 5])
-def test_self_attention_is_the_sources_own_and_targets_blend_towards_it(tokenizer, engine, share, side):
+def test_targets_blend_towards_the_sources_self_attention(tokenizer, engine, share, side):
     """By the definition: (share A + (1 - share) A*) V*, in the layers that are small enough."""
     now = injection(tokenizer, EDIT, 900, share)
     Q, K, V = qkv(side**2, side**2)

@@ -113,7 +113,7 @@ def test_words_take_the_attention_of_padding_in_a_swap(tokenizer):
     assert not ours[source.count :, : target.count].any() and not ours[: source.count, target.count :].any()
 
 
-def test_prompts_of_different_numbers_of_words_cannot_be_swapped_between(tokenizer):
+def test_prompts_of_different_lengths_cannot_be_swapped(tokenizer):
     target = "a photo of a big dog on the grass"
     with pytest.raises(ValueError, match="equally many words"):
         mapping(tokenizer, Reference("replace"), CAT, target)
@@ -180,7 +180,7 @@ def test_all_targets_are_blended_by_one_global_word(tiny):
     assert not torch.equal(dog, grass)
 
 
-def test_words_to_subtract_thresholds_and_start_cannot_be_reached(tiny):
+def test_subtraction_thresholds_and_start_are_out_of_reach(tiny):
     """They are arguments, and each changes the mask or when it holds."""
     plain = Region(("cat",), threshold=0.9)
     others = [

@@ -36,7 +36,7 @@ def last(states) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("injected", [0.55, 0.65, 0.75])
-def test_one_fraction_means_different_steps_in_cross_and_in_self_attention(injected):
+def test_a_fraction_means_other_steps_in_self_attention(injected):
     """They count a fraction of 11 rows for the one and of 10 steps for the other."""
     visited = list(range(T, 0, -T // 10))
     count = lambda w: sum(strength > 0 for strength in map(w.compile(T), visited))

@@ -185,6 +185,6 @@ def test_colours_are_told_apart_by_every_kind_of_eyes(eyes):
     assert (lab(ramp, eyes)[:, 0].diff() > 0).all()  # the more attention, the lighter
 
 
-def test_the_measure_of_colours_sees_what_red_green_blindness_does():
+def test_the_colour_measure_knows_red_green_blindness():
     red, green = "#c06030", "#808030"
     assert torch.pdist(lab((red, green), "green")).min() < 9 < torch.pdist(lab((red, green), "blue")).min()

@@ -142,7 +142,7 @@ def test_a_word_of_several_tokens_is_the_sum_of_their_maps(tokenizer):
     assert torch.equal(local.masks((8, 8))[0], around((2, 2), by=0))
 
 
-def test_a_word_of_little_attention_counts_as_much_as_one_of_a_lot(tokenizer):
+def test_words_of_little_and_of_much_attention_count_alike(tokenizer):
     """Each map is measured by its own highest value: 0.05 is little beside the cat's 0.9, and all the grass has."""
     local = blend_of(tokenizer, [Region(("cat", "grass"), widen=0)], [CAT], side=8)
     cat, grass = (columns(tokenizer.encode(CAT), word)[0] for word in ("cat", "grass"))
@@ -150,7 +150,7 @@ def test_a_word_of_little_attention_counts_as_much_as_one_of_a_lot(tokenizer):
     assert torch.equal(local.masks((8, 8))[0], around((1, 1), (6, 6), by=0))
 
 
-def test_subtracted_words_are_cut_out_by_their_own_threshold_and_are_not_widened(tokenizer):
+def test_subtracted_words_have_a_threshold_and_are_not_widened(tokenizer):
     cat, grass = (columns(tokenizer.encode(CAT), word)[0] for word in ("cat", "grass"))
     for threshold, cut in ((0.3, [(3, 3), (3, 4)]), (0.8, [(3, 3)])):
         region = Region(("cat",), ("grass",), subtract_threshold=threshold)
@@ -191,9 +191,7 @@ def test_a_blend_that_cannot_be_is_refused_when_it_is_made(tokenizer, regions, m
         (Region(("cat",)), {"side": 7}, "has 7 positions a side, these have 16x16, 8x8"),
     ],
 )
-def test_what_does_not_fit_the_model_is_refused_after_one_step_though_blending_begins_later(
-    tiny, region, options, message
-):
+def test_a_misfit_is_refused_before_blending_begins(tiny, region, options, message):
     with pytest.raises(ValueError, match=message):
         edit(tiny, [region], (BICYCLE,), start=0.1, **options)
 

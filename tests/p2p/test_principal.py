@@ -40,7 +40,7 @@ def test_a_map_of_no_square_picture_is_refused():
         principal_components(torch.eye(8))
 
 
-def test_self_maps_average_heads_and_layers_and_leave_attention_as_it_is():
+def test_self_maps_average_and_leave_attention_as_it_is():
     generator = torch.Generator().manual_seed(0)
     maps, seen = SelfMaps(side=2), []
     for kind, side in (("self", 2), ("cross", 2), ("self", 3), ("self", 2)):

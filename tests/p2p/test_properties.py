@@ -50,7 +50,7 @@ def edit_of(spec: tuple, source: Tokens, target: Tokens) -> Edit:
 
 @pytest.mark.equation("P8")
 @given(PROMPTS, PROMPTS)
-def test_rows_of_every_mapper_sum_to_1_and_no_word_flows_into_padding(tokenizer, source, target):
+def test_mapper_rows_sum_to_1_and_no_word_goes_to_padding(tokenizer, source, target):
     """[P8] Whatever the prompts' numbers of words and tokens, whether refined or with one word or all of them swapped:
     rows of A M stay distributions."""
     source, target = map(tokenizer.encode, (source, target))

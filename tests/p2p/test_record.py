@@ -71,7 +71,7 @@ def test_two_phases_are_one_pass_however_the_source_was_sampled(exact, monkeypat
     assert_same_states(p2p.denoise(7, **sampling.options()), rerun(p2p, recording))
 
 
-def test_two_phases_are_one_pass_with_local_blend_and_watched_maps(exact):
+def test_two_phases_equal_one_pass_with_blend_and_maps(exact):
     p2p, results = p2p_of(exact), []
     recording = record(exact, CAT, SAMPLING, self_injection=p2p.self_injection)
     tokens = [exact.tokenizer.encode(prompt) for prompt in p2p.prompts]

@@ -207,7 +207,7 @@ def test_of_plms_steps_are_counted_and_not_its_extra_call(fraction, cross, self_
     assert injected(self_replace(fraction, visited, 50)) == visited[:self_attention]
 
 
-def test_words_are_found_by_counting_letters_and_shift_at_a_second_blank():
+def test_a_second_blank_shifts_the_references_words():
     assert word_tokens(by_hand("a matchstick fell", MATCHSTICK)) == [[1], [2, 3, 4], [5]]
     # "", the word between the blanks, takes 'cat', and 'cat' takes 'on' and 'mat'
     assert word_tokens(by_hand("a  cat on mat")) == [[1], [2], [3, 4], [], []]
@@ -217,7 +217,7 @@ def test_words_are_found_by_counting_letters_and_shift_at_a_second_blank():
     ("target", "message"),
     [("a dog", "'a cat fell' has 3, 'a dog' 2: use its refine"), ("a  dog", "finds no tokens of 'fell' and 'dog'")],
 )
-def test_prompts_that_the_reference_cannot_replace_in_are_refused(target, message):
+def test_prompts_the_reference_cannot_replace_in_are_refused(target, message):
     with pytest.raises(ValueError, match=message):
         replacement(by_hand("a cat fell"), by_hand(target))
 

@@ -31,7 +31,7 @@ def words(labels) -> list[str]:
     return [label.get_text() for label in labels]
 
 
-def test_matrices_are_labelled_with_the_tokens_and_hold_their_numbers(tokenizer):
+def test_matrices_have_token_labels_and_their_numbers(tokenizer):
     source, target = tokenizer.encode(CAT), tokenizer.encode(BICYCLE)
     M = mapper(align(source, target, (("cat", "bicycle"),)), 32)
     edit = Swap("cat", "bicycle", Alpha(0.4)) + Reweight("grass", -2.0)
@@ -89,7 +89,7 @@ KEEP = Refine(Alpha(0.5))
         (Reweight("cat", 3.0), {}),
     ],
 )
-def test_the_timeline_shows_what_the_edit_takes_however_it_is_weighted(tokenizer, edit, taken):
+def test_the_timeline_ignores_weights(tokenizer, edit, taken):
     """On the steps 1000 and 499, the first of which lies above 0.5 T; 'big' is new and never the source's."""
     source, target = tokenizer.encode(CAT), tokenizer.encode("a photo of a big cat on the grass")
     names, numbers = edit_matrices.shares(source, target, edit, 0.5, [1000, 499, 0], T=1000)
@@ -100,7 +100,7 @@ def test_the_timeline_shows_what_the_edit_takes_however_it_is_weighted(tokenizer
     assert rows["self-attention"] == [1, 0]
 
 
-def test_the_timeline_runs_from_the_first_time_visited_on_the_left_to_the_last(tokenizer):
+def test_the_timeline_runs_from_the_first_timestep_to_the_last(tokenizer):
     """As Stable Diffusion visits them: it starts below T and ends at 1."""
     tokens = tokenizer.encode(CAT)
     figure = edit_matrices.timeline(tokens, tokens, KEEP, 0.5, [959, 499, 1], T=1000)
@@ -234,7 +234,7 @@ def test_captions_are_broken_at_words_and_keep_their_lines():
     assert fonts.wrap("same seed:\na photo of a cat", width, 9.0) == "same\nseed:\na photo of\na cat"
 
 
-def test_a_word_too_long_for_a_line_is_cut_and_wide_letters_count():
+def test_too_long_words_are_cut_and_wide_letters_count():
     width = fonts.length("m" * 10, 9.0) + 0.01
     assert fonts.wrap("m" * 25, width, 9.0) == "\n".join(["m" * 10, "m" * 10, "m" * 5])
     assert fonts.length("猫" * 4, 9.0) == 4 * 9 / 72  # squares

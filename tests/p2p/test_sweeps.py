@@ -78,7 +78,7 @@ def test_a_prompt_edited_into_itself_keeps_everything(tiny):
     assert not found.fidelity.any()  # two prompts that are one
 
 
-def test_the_sliding_windows_cover_every_step_and_are_equally_long():
+def test_the_windows_cover_every_step_and_are_equally_long():
     at = [window.compile(1000) for window in SLIDING]
     assert all(any(strength(t) for strength in at) for t in range(1, 1001))
     assert {sum(map(strength, range(1, 1001))) for strength in at} == {
@@ -106,7 +106,7 @@ def test_preserve_compares_all_words_one_and_none(tiny):
 
 
 @pytest.mark.parametrize("word", ["cat", "moon"])
-def test_a_word_that_not_all_prompts_have_is_refused_before_sampling(tiny, monkeypatch, word):
+def test_a_word_that_a_prompt_lacks_is_refused_before_sampling(tiny, monkeypatch, word):
     monkeypatch.setattr(tiny.unet, "forward", lambda *_: pytest.fail("sampling began"))
     with pytest.raises(ValueError, match=f"no word '{word}'"):
         preserve(tiny, CAT, [BICYCLE], word, [swap(Alpha(0))])

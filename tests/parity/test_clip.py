@@ -92,7 +92,7 @@ def test_clip_equals_transformers(config, heads, activation, eos, pad):
     assert_close(ours.score(pictures, ids), expected.image_embeds @ expected.text_embeds.mT, **EXACT)
 
 
-def test_names_shapes_and_parameters_are_those_of_the_public_file():
+def test_names_and_shapes_are_those_of_the_public_file():
     with torch.device("meta"):
         ours, theirs = CLIP(PUBLIC), transformers_clip(PUBLIC, (12, 16), "quick_gelu", 2)
     shapes = lambda model: {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -103,7 +103,7 @@ def test_names_shapes_and_parameters_are_those_of_the_public_file():
 
 @pytest.mark.parametrize("side", [224, 65])
 @pytest.mark.parametrize("height, width", [(512, 512), (128, 128), (224, 225), (200, 301), (301, 200), (97, 333)])
-def test_pictures_are_prepared_as_by_transformers_image_processor(side, height, width):
+def test_images_are_prepared_as_by_transformers(side, height, width):
     # before 5, CLIPImageProcessor was the one that resizes by Pillow
     kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
     theirs = kind(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
@@ -126,7 +126,7 @@ def test_scores_keep_no_graph():
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 60, 90, 120, 180])
-def test_directional_similarity_is_the_cosine_between_the_two_changes(degrees):
+def test_directional_similarity_is_a_cosine_of_changes(degrees):
     """The text moves by (1, 0, 0), the pictures by 0.1 and by 2 in a direction at this angle to it, and not at all;
     where they begin does not matter."""
     vectors = lambda *rows: torch.tensor(rows, dtype=torch.float64)

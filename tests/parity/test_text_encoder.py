@@ -52,7 +52,7 @@ def test_stable_diffusion_2s_text_encoder_equals_transformers():
     assert_close(ours(ids), transformers_text_encoder(ours)(ids).last_hidden_state, **EXACT)
 
 
-def test_stable_diffusion_2s_text_encoder_has_the_public_names_and_shapes():
+def test_sd2s_text_encoder_has_the_public_names_and_shapes():
     with torch.device("meta"):
         ours = TextEncoder(SD2)
         transformers_text_encoder(ours)  # loads strictly

@@ -238,7 +238,7 @@ def test_ids_and_offsets_equal_transformers(pair, prompts):
     assert ours[True].batch(short).tolist() == padded
 
 
-def test_the_vocabulary_made_for_bert_has_known_and_unknown_words_whole_and_in_pieces(tmp_path, prompts):
+def test_berts_vocabulary_has_all_kinds_of_words(tmp_path, prompts):
     """Otherwise equal ids would say little."""
     pair = bert_pair(tmp_path)
     tokens = [pair.theirs.convert_ids_to_tokens(ids) for ids in pair.theirs(prompts)["input_ids"]]
