@@ -146,32 +146,32 @@ def main() -> None:
 PAGE = """\
 # Which edit needs which options
 
-Made by `python -m p2p.experiments.which_edit`: every kind of edit in several ways by the shipped model, at its other
-defaults, with three pairs of prompts of each kind and the seeds {seeds}: six edits a cell, less those whose source is
-not read as its own prompt. That is few: 6 of 6 and 4 of 6 may be alike.
+Made by `python -m p2p.experiments.which_edit`: every kind of edit by the included model, with several options, the
+others at their defaults, for three pairs of prompts of each kind and the seeds {seeds}. A cell counts six edits, minus
+those whose source image is not read as its own prompt; with so few, 6 of 6 and 4 of 6 may not differ.
 
-An edit is right if its image is read as the target's prompt, what was taken away leaves no trace, and what the
-prompts share stays: within 12 of 128 pixels of its place (unless the relation changes), and its size within a third.
+An edit is correct if its image is read as the target's prompt, nothing that was removed remains visible, and what the
+prompts share is preserved: its position within 12 of 128 pixels (unless the relation changes), its size within a third.
 
 {edits}
 
 NOUN is the first noun that both prompts have. `no injection` is the same seed alone
 (`--tau never --self-until never`).
 
-Can a weight remove a word? The same prompt twice, with the word's attention multiplied; right is the image of the
-prompt without the word, with what stays in its place:
+Can a weight remove a word? Source and target are the same prompt, with the word's attention multiplied; an image of
+the prompt without the word, with the rest in its place, is correct:
 
 {removals}
 
-## How far the reading can be trusted
+## Accuracy of the reading
 
-An image is read as the rendered scene that leaves least of it unexplained, of all nouns, places, sizes and weathers;
-styles and patterns are told only from those that the two prompts name, and colours only if one is named
-([`weights/training/judge.py`](../weights/training/judge.py)). Scenes that training never saw are read so (colours and
-patterns of things that have one and whose noun is read right):
+An image is read as the rendered scene with the smallest residual, among all nouns, places, sizes and weathers; styles
+and patterns are chosen among those that the two prompts name, and colours only if one is named
+([`weights/training/judge.py`](../weights/training/judge.py)). On scenes that training never saw, these are read
+correctly (colours and patterns of objects that have one and whose noun is read correctly):
 
 {validation}
 
-It can't read pencil drawings, paintings in fog or snow, and sprinkles: no edit above has them. Stripes that lie
-otherwise than on the true sticker it takes for none.
+It cannot read pencil drawings, paintings in fog or snow, and sprinkles: no edit above has them. Stripes in another
+position than on the true sticker are read as none.
 """
