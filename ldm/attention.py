@@ -1,8 +1,8 @@
 """Attention: from one element at a time [C1, C2] to the spatial transformer inside the UNet [C6].
 
-Every attention layer of the UNet takes an optional `edit`: a function that is called in place of plain attention with
-the layer's queries, keys and values and a `Site` that identifies the layer. That is all Prompt-to-Prompt needs: no
-layer is patched, and no calls are counted. docs/editing.md has another, five lines that make one layer uniform.
+Every attention layer of the UNet takes an optional `attn_fn`, a function that is called in place of plain attention
+with the layer's queries, keys and values and a `Site` that identifies the layer. That is all Prompt-to-Prompt needs: no
+layer is patched, and no calls are counted. docs/editing.md has another in five lines, uniform attention in one layer.
 
 Parameter names are those of the public checkpoint files, so that these load without renaming.
 """
@@ -25,7 +25,7 @@ Place = Literal["down", "mid", "up"]  # a part of the UNet
 
 @dataclass(frozen=True)
 class Site:
-    """One attention layer of the UNet, as an edit sees it. n counts its latent positions, height * width [C5]."""
+    """One attention layer of the UNet, as its attention function sees it; n = height * width latent positions [C5]."""
 
     kind: Literal["self", "cross"]
     place: Place
@@ -34,7 +34,7 @@ class Site:
     width: int
 
 
-AttentionEdit = Callable[[Site, Tensor, Tensor, Tensor], Tensor]  # (site, Q, K, V) -> Y
+AttentionFn = Callable[[Site, Tensor, Tensor, Tensor], Tensor]  # (site, Q, K, V) -> Y
 
 
 def element_wise(
@@ -75,7 +75,7 @@ def attend(
 ) -> Float[Tensor, "b h n e"]:
     """[C3] Y = A V without materialising A. With `causal`, position i attends to no token after i.
 
-    Equal to attention_map(Q, K) @ V up to rounding; otherwise an edit that only records maps would change the image.
+    Equal to attention_map(Q, K) @ V up to rounding; otherwise a function that only records maps would change the image.
     """
     if K.shape[-2] != V.shape[-2]:  # not checked by the line below
         raise ValueError(f"there are {K.shape[-2]} keys and {V.shape[-2]} values: give one value for each key")
@@ -118,10 +118,10 @@ class Attention(nn.Module):
         x: Float[Tensor, "b n c"],
         context: Float[Tensor, "b m e"],
         site: Site,
-        edit: AttentionEdit | None = None,
+        attn_fn: AttentionFn | None = None,
     ) -> Float[Tensor, "b n c"]:
-        edited = partial(edit, site) if edit else attend
-        return self.to_out(multi_head(edited, self.heads, self.to_q(x), self.to_k(context), self.to_v(context)))
+        attn = partial(attn_fn, site) if attn_fn else attend
+        return self.to_out(multi_head(attn, self.heads, self.to_q(x), self.to_k(context), self.to_v(context)))
 
 
 class GEGLU(nn.Module):
@@ -169,11 +169,11 @@ class TransformerBlock(nn.Module):
         x: Float[Tensor, "b n c"],
         context: Float[Tensor, "b m e"],
         site: Callable[[str], Site],
-        edit: AttentionEdit | None = None,
+        attn_fn: AttentionFn | None = None,
     ) -> Float[Tensor, "b n c"]:
         y = self.norm1(x)
-        x = x + self.attn1(y, y, site("self"), edit)
-        x = x + self.attn2(self.norm2(x), context, site("cross"), edit)
+        x = x + self.attn1(y, y, site("self"), attn_fn)
+        x = x + self.attn2(self.norm2(x), context, site("cross"), attn_fn)
         return x + self.ff(self.norm3(x))
 
 
@@ -192,7 +192,7 @@ class SpatialTransformer(nn.Module):
         self.proj_out = project()
 
     def forward(
-        self, x: Float[Tensor, "b c h w"], context: Float[Tensor, "b m e"], edit: AttentionEdit | None = None
+        self, x: Float[Tensor, "b c h w"], context: Float[Tensor, "b m e"], attn_fn: AttentionFn | None = None
     ) -> Float[Tensor, "b c h w"]:
         height, width = x.shape[-2:]
         site = lambda kind: Site(kind, self.place, self.layer, height, width)
@@ -201,7 +201,7 @@ class SpatialTransformer(nn.Module):
         y = self.norm(x)
         y = self.proj_in(flatten(y)) if self.linear else flatten(self.proj_in(y))  # (b, n, c)
         for block in self.transformer_blocks:
-            y = block(y, context, site, edit)
+            y = block(y, context, site, attn_fn)
         y = unflatten(self.proj_out(y)) if self.linear else self.proj_out(unflatten(y))  # (b, c, h, w)
         return x + y
 
@@ -224,10 +224,10 @@ class SelfAttentionBlock(nn.Module):
         self,
         x: Float[Tensor, "b c h w"],
         context: Float[Tensor, "b m e"] | None = None,
-        edit: AttentionEdit | None = None,
+        attn_fn: AttentionFn | None = None,
     ) -> Float[Tensor, "b c h w"]:
         height, width = x.shape[-2:]
-        edited = partial(edit, Site("self", self.place, self.layer, height, width)) if edit else attend
+        attn = partial(attn_fn, Site("self", self.place, self.layer, height, width)) if attn_fn else attend
         y = rearrange(self.group_norm(x), "b c h w -> b (h w) c")
-        y = self.to_out(multi_head(edited, self.heads, self.to_q(y), self.to_k(y), self.to_v(y)))
+        y = self.to_out(multi_head(attn, self.heads, self.to_q(y), self.to_k(y), self.to_v(y)))
         return x + rearrange(y, "b (h w) c -> b c h w", h=height)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ldm.attention import AttentionEdit, Site, attend
+from ldm.attention import AttentionFn, Site, attend
 from ldm.autoencoder import Autoencoder
 from ldm.config import ModelConfig
 from ldm.helpers.checks import check_context, check_latents, check_prompts, check_rows, checked
@@ -171,13 +171,13 @@ class LatentDiffusion:
         t: Times,
         context: Float[Tensor, "#b m e"],
         guidance: float = 1.0,
-        edit: AttentionEdit | None = None,
+        attn_fn: AttentionFn | None = None,
         empty: Float[Tensor, "1 m e"] | None = None,
     ) -> Prediction:
         """The guided prediction [D18] from z_t at step t, given the prompts; `empty` is tau_theta of the empty prompt,
         if already computed.
 
-        The edit is applied to the conditional half of the batch only; attention to the empty prompt is never edited.
+        `attn_fn` applies to the conditional half of the batch only; attention to the empty prompt stays plain.
         Only the network computes in the model's dtype; the rest, and the result, are in that of z_t.
 
         Raises:
@@ -192,14 +192,14 @@ class LatentDiffusion:
         b, x, context = len(z_t), z_t.to(self.dtype), context.expand(len(z_t), -1, -1)
         timestep = (times - 1).to(self.device)  # counted from 0, as in training
         if guidance == 1 or not context.shape[1]:  # without tokens both predictions are the same
-            output = self.unet(x, timestep, context, edit).to(z_t.dtype)
+            output = self.unet(x, timestep, context, attn_fn).to(z_t.dtype)
         else:
             empty = self.encode_prompts([""]) if empty is None else empty
             both = self.unet(
                 torch.cat([x, x]),
                 timestep if len(timestep) == 1 else timestep.repeat(2),
                 torch.cat([empty.expand(b, -1, -1), context]),
-                edit and _second_half(edit, b),
+                attn_fn and _second_half(attn_fn, b),
             )
             output = guided(*both.to(z_t.dtype).chunk(2), guidance)
         return self.schedule.predict(z_t, output, t)
@@ -212,7 +212,7 @@ class LatentDiffusion:
         steps: int = 30,
         guidance: float = 4.0,
         sampler: Sampler = DDIM,
-        edit: Callable[[int], AttentionEdit | None] = lambda t: None,
+        attn_fn: Callable[[int], AttentionFn | None] = lambda t: None,
         blend: Callable[[State], Latent] = lambda state: state.z_t,
         start: State | None = None,
     ) -> States:
@@ -227,7 +227,7 @@ class LatentDiffusion:
             steps: the number of timesteps to visit, out of T, or of `start.t`.
             guidance: w [D18].
             sampler: one of `SAMPLERS`, or `Sampler(ddim_step(eta))`.
-            edit: t -> the attention edit of step t, or None.
+            attn_fn: t -> the attention function of step t, called in place of plain attention; or None.
             blend: maps the state after a step to the latents to continue with.
             start: the state to continue from, instead of z_T at T; its latents may have any size. Below T the steps are
                 evenly spaced, and a multistep sampler starts without earlier predictions.
@@ -247,14 +247,14 @@ class LatentDiffusion:
         if not isinstance(sampler, Sampler):
             how = f"SAMPLERS[{sampler!r}]" if isinstance(sampler, str) else "Sampler(step)"
             raise ValueError(f"sampler must be a Sampler, got {sampler!r}: write {how}")
-        if not callable(edit):
+        if not callable(attn_fn):
             raise ValueError(
-                f"edit must be a function of t that returns an attention edit, got {edit!r}: "
+                f"attn_fn must be a function of t that returns an attention function, got {attn_fn!r}: "
                 "an edit of prompts goes to PromptToPrompt"
             )
         visited = sampler.visit(self.schedule, steps, start.t if start else None)
         draw = Noise(seeds, start.z_t.shape[1:] if start else self.latent_shape)
-        return States(self._states(context, visited, draw, guidance, sampler.step, edit, blend, start))
+        return States(self._states(context, visited, draw, guidance, sampler.step, attn_fn, blend, start))
 
     @torch.no_grad()
     def _states(
@@ -264,7 +264,7 @@ class LatentDiffusion:
         draw: Noise,
         guidance: float,
         step: Step,
-        edit: Callable[[int], AttentionEdit | None],
+        attn_fn: Callable[[int], AttentionFn | None],
         blend: Callable[[State], Latent],
         start: State | None,
     ) -> Iterator[State]:
@@ -275,7 +275,7 @@ class LatentDiffusion:
         empty = self.encode_prompts([""]) if guidance != 1 else None  # once, not at every step
         past: deque[Visit] = deque(maxlen=REMEMBERED)
         for i, (t, t_prev) in enumerate(pairwise(visited), start=1):
-            prediction = self.predict(z_t, t, context, guidance, edit(t), empty)
+            prediction = self.predict(z_t, t, context, guidance, attn_fn(t), empty)
             z_prev = step(self.schedule, z_t, prediction, t, t_prev, noise(), tuple(past))
             if not z_prev.isfinite().all():
                 wider = "" if self.dtype == self.latent_dtype else ", compute in float32"
@@ -294,10 +294,10 @@ class LatentDiffusion:
         return self.decode(last.z_t)
 
 
-def _second_half(edit: AttentionEdit, b: int) -> AttentionEdit:
-    """Apply the edit to the rows from b on, and plain attention to the rows before."""
+def _second_half(attn_fn: AttentionFn, b: int) -> AttentionFn:
+    """Apply `attn_fn` to the rows from b on, and plain attention to the rows before."""
 
     def split(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
-        return torch.cat([attend(Q[:b], K[:b], V[:b]), edit(site, Q[b:], K[b:], V[b:])])
+        return torch.cat([attend(Q[:b], K[:b], V[:b]), attn_fn(site, Q[b:], K[b:], V[b:])])
 
     return split

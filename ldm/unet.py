@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ldm.attention import AttentionEdit, Place, SelfAttentionBlock, SpatialTransformer
+from ldm.attention import AttentionFn, Place, SelfAttentionBlock, SpatialTransformer
 from ldm.blocks import Downsample, ResidualBlock, Upsample
 from ldm.config import UNetConfig
 from ldm.helpers.checks import check_context, check_latents, check_rows
@@ -53,14 +53,14 @@ class DownLevel(nn.Module):
         x: Float[Tensor, "b i h w"],
         time: Float[Tensor, "#b d"],
         context: Float[Tensor, "b m e"],
-        edit: AttentionEdit | None,
+        attn_fn: AttentionFn | None,
     ) -> list[Tensor]:
         """The features after each block and after downsampling: all are skips; the last go on to the next level."""
         features = []
         for block, attention in zip_longest(self.resnets, self.attentions):
             x = block(x, time)
             if attention:
-                x = attention(x, context, edit)
+                x = attention(x, context, attn_fn)
             features.append(x)
         return features + [down(x) for down in self.downsamplers]
 
@@ -77,9 +77,9 @@ class Mid(nn.Module):
         x: Float[Tensor, "b c h w"],
         time: Float[Tensor, "#b d"],
         context: Float[Tensor, "b m e"],
-        edit: AttentionEdit | None,
+        attn_fn: AttentionFn | None,
     ) -> Float[Tensor, "b c h w"]:
-        return self.resnets[1](self.attentions[0](self.resnets[0](x, time), context, edit), time)
+        return self.resnets[1](self.attentions[0](self.resnets[0](x, time), context, attn_fn), time)
 
 
 class UpLevel(nn.Module):
@@ -97,12 +97,12 @@ class UpLevel(nn.Module):
         kept: list[Tensor],
         time: Float[Tensor, "#b d"],
         context: Float[Tensor, "b m e"],
-        edit: AttentionEdit | None,
+        attn_fn: AttentionFn | None,
     ) -> Float[Tensor, "b o h2 w2"]:
         for block, attention in zip_longest(self.resnets, self.attentions):
             x = block(torch.cat([x, kept.pop()], dim=1), time)
             if attention:
-                x = attention(x, context, edit)
+                x = attention(x, context, attn_fn)
         for up in self.upsamplers:  # to the skip connection's size, not twice its own: downsampling rounded odd sizes
             x = up(x, tuple(kept[-1].shape[-2:]))
         return x
@@ -189,7 +189,7 @@ class UNet(nn.Module):
         z_t: Latent,
         timestep: Int[Tensor, " #b"],
         context: Float[Tensor, "b m e"],
-        edit: AttentionEdit | None = None,
+        attn_fn: AttentionFn | None = None,
     ) -> Latent:
         """The prediction for each latent of the batch: eps, or v if the schedule's config has that parameterisation, as
         in the included model. `Schedule.predict` converts either to eps and z_0; `LatentDiffusion.predict` does both.
@@ -199,7 +199,7 @@ class UNet(nn.Module):
             timestep: counted from 0, as the public weights were trained: the lecture's t minus one. One per row, as in
                 training, or a single one for all rows.
             context: tau_theta(y), the prompt's tokens; ignored by a UNet without prompts.
-            edit: called in place of plain attention in every attention layer; see `ldm.attention`.
+            attn_fn: called in place of plain attention in every attention layer; see `ldm.attention`.
 
         Raises:
             ValueError: an argument has the wrong type or shape.
@@ -211,10 +211,10 @@ class UNet(nn.Module):
         x = self.conv_in(z_t)
         kept = [x]
         for level in self.down_blocks:
-            kept += level(kept[-1], time, context, edit)
+            kept += level(kept[-1], time, context, attn_fn)
         x = kept[-1]
         if self.config.mid:
-            x = self.mid_block(x, time, context, edit)
+            x = self.mid_block(x, time, context, attn_fn)
         for level in self.up_blocks:
-            x = level(x, kept, time, context, edit)
+            x = level(x, kept, time, context, attn_fn)
         return self.conv_out(F.silu(self.conv_norm_out(x)))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from ldm.attention import AttentionEdit
+from ldm.attention import AttentionFn
 from ldm.config import STRICT
 from ldm.helpers.checks import check_fields, check_prompts, checked
 from ldm.pipeline import LatentDiffusion, State, States
@@ -98,14 +98,14 @@ class PromptToPrompt:
         Args:
             seed: of the one z_T that all rows start from (line 3), and of the noise that stochastic steps add.
             watch: called with the attention that each cross-attention layer used; without it no map is built.
-            sampling: as for `LatentDiffusion.denoise`, except `edit`.
+            sampling: as for `LatentDiffusion.denoise`, except `attn_fn`.
 
         Raises:
             FloatingPointError: the latents after a step are not finite.
         """
         context = self.model.encode_tokens(self.tokens)
-        edit = lambda t: self.attention_edit(t, watch)
-        states = self.model.denoise(context, [seed] * len(context), edit=edit, **sampling)
+        attn_fn = lambda t: self.attn_fn(t, watch)
+        states = self.model.denoise(context, [seed] * len(context), attn_fn=attn_fn, **sampling)
         return States(self._explained(states))
 
     def _explained(self, states: Iterator[State]) -> Iterator[State]:
@@ -118,10 +118,8 @@ class PromptToPrompt:
             )
             raise FloatingPointError(f"{e}, or the weights ({'; '.join(weights)})" if weights else str(e)) from e
 
-    def attention_edit(
-        self, t: int, watch: Watch | None = None, recorded: Recorded | None = None
-    ) -> AttentionEdit | None:
-        """Line 9 at step t, as an attention edit; None for plain attention, to the bit."""
+    def attn_fn(self, t: int, watch: Watch | None = None, recorded: Recorded | None = None) -> AttentionFn | None:
+        """Line 9 at step t, as an attention function; None for plain attention, to the bit."""
         injection = self.injection(t)
         if injection.idle:
             return watching(watch, recorded) if watch else None

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ldm.attention import AttentionEdit, Place, Site, attend, attention_map
+from ldm.attention import AttentionFn, Place, Site, attend, attention_map
 from ldm.config import STRICT
 from ldm.helpers.checks import check_fields
 from ldm.pipeline import LatentDiffusion
@@ -88,10 +88,10 @@ class Injection:
 
 def explicit(
     injection: Injection, watch: Watch = lambda site, A: None, recorded: Recorded | None = None
-) -> AttentionEdit:
+) -> AttentionFn:
     """[P3-P5] Line 9 of Algorithm 1, inside attention: A <- A_used, with V from the target's own prompt."""
 
-    def edit(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
+    def attn_fn(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
         if site.kind == "self":
             return self_injected(injection, site, Q, K, V, recorded)
         A = attention_map(Q, K)  # (rows, h, n, m)
@@ -104,13 +104,13 @@ def explicit(
         watch(site, torch.cat([source, own]))
         return (own if recorded else torch.cat([source, own])) @ V
 
-    return edit
+    return attn_fn
 
 
-def folded(injection: Injection, recorded: Recorded | None = None) -> AttentionEdit:
+def folded(injection: Injection, recorded: Recorded | None = None) -> AttentionFn:
     """[P3-P5] The result of `explicit` without materialising maps: fast, and small in memory at many positions."""
 
-    def edit(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
+    def attn_fn(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
         if site.kind == "self":
             return self_injected(injection, site, Q, K, V, recorded)
         if site not in injection.cross_layers:
@@ -131,7 +131,7 @@ def folded(injection: Injection, recorded: Recorded | None = None) -> AttentionE
             Y = torch.where(renormalise[:, None, None, None], Y / sums, Y)
         return torch.cat([first, Y])
 
-    return edit
+    return attn_fn
 
 
 def self_injected(
@@ -173,14 +173,14 @@ def together(watches: Sequence[Watch]) -> Watch | None:
     return watch if watches else None
 
 
-def watching(watch: Watch, recorded: Recorded | None = None) -> AttentionEdit:
+def watching(watch: Watch, recorded: Recorded | None = None) -> AttentionFn:
     """Plain attention that passes its cross-attention maps to `watch`."""
 
-    def edit(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
+    def attn_fn(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
         if site.kind == "self":
             return attend(Q, K, V)
         A = attention_map(Q, K)
         watch(site, torch.cat([attention_map(*recorded(site)), A]) if recorded else A)
         return A @ V
 
-    return edit
+    return attn_fn

@@ -123,7 +123,7 @@ REFUSED = {
     "model.denoise(context, [7.0])": "a seed must be a whole number, got 7.0",
     'model.denoise(context, [7], sampler="ddim")': "write SAMPLERS['ddim']",
     "model.denoise(context, [7], sampler=ddim_step(0.5))": "write Sampler(step)",
-    "model.denoise(context, [7], edit=edit)": "an edit of prompts goes to PromptToPrompt",
+    "model.denoise(context, [7], attn_fn=edit)": "an edit of prompts goes to PromptToPrompt",
     "model.decode(two[0])": "write z_0[None]",
     "model.decode(z[:, :4])": "this model's latents have 8 channels, z_0 is (1, 4, 2, 2)",
     "model.decode(next(model.denoise(context, [7], steps=1)))": "write state.z_t",

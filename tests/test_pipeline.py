@@ -48,7 +48,7 @@ def test_an_edit_sees_the_conditional_rows_alone(tiny):
         rows.append(len(Q))
         return attend(Q, K, V)
 
-    edited = tiny.predict(z_t, 500, context, guidance=5.0, edit=watch)
+    edited = tiny.predict(z_t, 500, context, guidance=5.0, attn_fn=watch)
     assert set(rows) == {2} and len(rows) == 2 * tiny.unet.attention_layers
     # the same attention on two halves of the batch: other blocking of the same float32 sums
     assert_close(edited.eps, tiny.predict(z_t, 500, context, guidance=5.0).eps, rtol=1e-4, atol=1e-4)

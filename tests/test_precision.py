@@ -120,7 +120,7 @@ def test_small_steps_add_up_in_half_precision(tiny, half, monkeypatch):
     class Shrinking(torch.nn.Module):
         conv_in = half.unet.conv_in
 
-        def forward(self, z_t, timestep, context, edit=None):
+        def forward(self, z_t, timestep, context, attn_fn=None):
             return 0.9 * z_t
 
     monkeypatch.setattr(half, "unet", Shrinking())

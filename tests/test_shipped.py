@@ -84,7 +84,7 @@ def test_the_first_a_is_one_vector_and_lights_what_no_word_names(model):
     assert torch.equal(car[:6], dog[:6])  # ... a photo of a red
     history = MapHistory(model.tokenizer.encode(prompts[0]))
     visited = Sampling(1, 8).times(model.schedule)
-    run = model.denoise(car[None], [1], steps=8, edit=lambda t: watching(history))
+    run = model.denoise(car[None], [1], steps=8, attn_fn=lambda t: watching(history))
     list(history.along(run, visited))
     maps = history.mean(history.at_side(16))
     alike = lambda word, other: torch.corrcoef(torch.stack([maps[word].flatten(), maps[other].flatten()]))[0, 1]

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from ldm.attention import AttentionEdit
+from ldm.attention import AttentionFn
 from ldm.pipeline import LatentDiffusion, State
 from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt
@@ -64,12 +64,12 @@ def _sampled(
     model: LatentDiffusion,
     args: argparse.Namespace,
     sampling: Sampling,
-    look: AttentionEdit | None = None,
+    look: AttentionFn | None = None,
     along: Callable[[Iterator[State]], Iterator[State]] = lambda states: states,
 ) -> tuple[UInt8[np.ndarray, "H W 3"], list[State]]:
     """Sample a prompt, and return the image and the states; `look` may watch the attention, `along` wrap the states."""
     context = model.encode_prompts([args.prompt])
-    run = model.denoise(context, [sampling.seed], edit=lambda t: look, **sampling.options())
+    run = model.denoise(context, [sampling.seed], attn_fn=lambda t: look, **sampling.options())
     states = with_progress(along(run), model, sampling)
     return model.decode(states[-1].z_t)[0], states
 
@@ -107,7 +107,7 @@ def unedited(model: LatentDiffusion, call: Call) -> Result:
     """Sample the same prompts from the same seed, each with its own attention."""
     histories = histories_of(model, call)
     watch, sampling = together(histories), call.sampling
-    run = fixed_seed(model, prompts_of(call), sampling.seed, edit=lambda t: watching(watch), **sampling.options())
+    run = fixed_seed(model, prompts_of(call), sampling.seed, attn_fn=lambda t: watching(watch), **sampling.options())
     return sampled(model, call, run, histories, "same seed")
 
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ldm.attention import AttentionEdit, Site, attend
+from ldm.attention import AttentionFn, Site, attend
 from ldm.config import STRICT
 from ldm.helpers.files import save_atomically
 from ldm.pipeline import LatentDiffusion, State
@@ -156,7 +156,7 @@ def record(
     sites: dict[Site, None] = {}
     calls = count()
 
-    def edit(t: int) -> AttentionEdit:
+    def attn_fn(t: int) -> AttentionFn:
         call = next(calls)
 
         def kept(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ def record(
         return kept
 
     context = model.encode_prompts([source])
-    for call, state in enumerate(model.denoise(context, [sampling.seed], edit=edit, **sampling.options())):
+    for call, state in enumerate(model.denoise(context, [sampling.seed], attn_fn=attn_fn, **sampling.options())):
         tensors[f"z_t/{call}"] = state.z_t
         tensors[f"eps/{call}"], tensors[f"z_0/{call}"] = state.prediction
     return Recording(replace(about, sites=tuple(sites)), tensors)
@@ -205,7 +205,7 @@ def rerun(
     states = model.denoise(
         model.encode_tokens(p2p.tokens[1:]),
         [about.sampling.seed] * len(p2p.targets),
-        edit=lambda t: p2p.attention_edit(t, watch, recording.attention(next(edited), like)),
+        attn_fn=lambda t: p2p.attn_fn(t, watch, recording.attention(next(edited), like)),
         blend=lambda state: blend(with_source(state, next(blended)))[1:],
         **about.sampling.options(),
     )

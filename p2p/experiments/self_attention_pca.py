@@ -17,8 +17,8 @@ from p2p.maps import MapMean
 class SelfMaps:
     """Plain attention that averages the self-attention maps of one resolution over heads, layers and steps.
 
-    It is an attention edit: `model.denoise(context, seeds, edit=lambda t: self_maps)`. It keeps one n x n matrix per
-    row of the batch.
+    Pass it to a run: `model.denoise(context, seeds, attn_fn=lambda t: self_maps)`. It keeps one n x n matrix per row of
+    the batch.
 
     Args:
         side: positions a side of the averaged layers.

@@ -21,7 +21,7 @@ def ideal(tiny, request):
     pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     means, contexts = model.encode_images(pictures), model.encode_prompts([CAT, DOG])
 
-    def eps(z_t, timestep, context, edit=None):
+    def eps(z_t, timestep, context, attn_fn=None):
         assert z_t.dtype == context.dtype == dtype
         z_t = z_t.float()
         of_dog = (context - contexts[1]).abs().amax(dim=(1, 2)) < 1e-4  # float32, batches of other sizes

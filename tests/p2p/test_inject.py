@@ -117,7 +117,7 @@ def test_the_sizes_of_layers_are_those_of_the_network(tiny, latent, side, coarse
     model, seen = configured(tiny, replace(tiny.config, image_size=2 * latent)), set()
     assert layout_side(model) == side
     watch = watching(lambda site, A: seen.add((site.height, site.width)))
-    model.predict(torch.zeros(1, *model.latent_shape), 500, model.encode_prompts([CAT]), edit=watch)
+    model.predict(torch.zeros(1, *model.latent_shape), 500, model.encode_prompts([CAT]), attn_fn=watch)
     assert seen == {(latent, latent), (coarser, coarser)}
     assert layout_side(model, latent) == latent and layout_side(model, coarser) == coarser
 

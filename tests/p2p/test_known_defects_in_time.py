@@ -144,7 +144,7 @@ def test_without_guidance_the_wrong_half_of_the_batch_is_edited(tiny):
 def test_the_stored_maps_of_the_source_are_those_after_the_edit(tiny):
     """They write the edit into the stored tensors."""
     plain, edited = WordMaps(8), WordMaps(8)
-    last(fixed_seed(tiny, [CAT, DOG], 7, edit=lambda t: watching(plain), **HOW))
+    last(fixed_seed(tiny, [CAT, DOG], 7, attn_fn=lambda t: watching(plain), **HOW))
     last(p2p_of(tiny).denoise(7, watch=edited, **HOW))
     assert_close(edited.mean()[0], plain.mean()[0], rtol=1e-4, atol=1e-5)  # float32, other batches
 

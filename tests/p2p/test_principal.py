@@ -63,6 +63,6 @@ def test_half_precision_is_averaged_in_float32():
 
 def test_a_resolution_that_was_not_seen_is_refused(tiny):
     maps = SelfMaps(side=7)
-    list(tiny.denoise(tiny.encode_prompts(["a cat"]), [0], steps=1, edit=lambda t: maps))
+    list(tiny.denoise(tiny.encode_prompts(["a cat"]), [0], steps=1, attn_fn=lambda t: maps))
     with pytest.raises(ValueError, match="no self-attention layer has 7 positions"):
         maps.mean()

@@ -63,7 +63,7 @@ def test_edit_that_attends_plainly_changes_nothing():
     unet = random_network(lambda: UNet(SD15_NARROW), torch.float64)
     x = inputs(SD15_NARROW, 16, 24, timesteps=[500, 501])
     plain = lambda site, Q, K, V: attention_map(Q, K) @ V
-    assert_close(unet(**x, edit=plain), unet(**x), **EXACT)
+    assert_close(unet(**x, attn_fn=plain), unet(**x), **EXACT)
 
 
 @torch.no_grad()
@@ -78,7 +78,7 @@ def test_edit_is_called_at_the_sites_of_sd15():
         sites.append(site)
         return attention_map(Q, K) @ V
 
-    unet(**x, edit=edit)
+    unet(**x, attn_fn=edit)
     place_and_size = (
         [("down", 16, 24)] * 2
         + [("down", 8, 12)] * 2
@@ -112,6 +112,6 @@ def test_order_of_sites_equals_diffusers():
         place, kind = name.split("_")[0], kinds.get(name.split(".")[-1])  # down_blocks.0. ... .attn1
         if kind:
             module.register_forward_pre_hook(lambda _, args, at=(kind, place): they_saw.append((*at, args[0].shape[1])))
-    unet(**x, edit=edit)
+    unet(**x, attn_fn=edit)
     theirs(x["z_t"], x["timestep"], x["context"])
     assert ours_saw == they_saw
