@@ -16,7 +16,7 @@ from ldm.config import ModelConfig
 from ldm.helpers.checks import check_context, check_latents, check_prompts, check_rows, checked
 from ldm.helpers.images import to_bytes, to_tensor
 from ldm.helpers.vocabulary import Vocabulary
-from ldm.samplers import DDIM, REMEMBERED, Sampler, Step, Visit
+from ldm.samplers import DDIM, REMEMBERED, Sampler, StepFn, Visit
 from ldm.schedule import Prediction, Schedule, guided
 from ldm.shapes import Latent, Times
 from ldm.text_encoder import TextEncoder
@@ -263,7 +263,7 @@ class LatentDiffusion:
         visited: list[int],
         draw: Noise,
         guidance: float,
-        step: Step,
+        step: StepFn,
         attn_fn: Callable[[int], AttentionFn | None],
         blend: Callable[[State], Latent],
         start: State | None,

@@ -31,7 +31,7 @@ class Visit(NamedTuple):
 
 Past = tuple[Visit, ...]  # the earlier evaluations, oldest first; one-step samplers do not use it
 # (schedule, z_t, prediction, t, t_prev, noise, past) -> z_{t_prev}
-Step = Callable[[Schedule, Tensor, Prediction, int, int, Tensor, Past], Tensor]
+StepFn = Callable[[Schedule, Tensor, Prediction, int, int, Tensor, Past], Tensor]
 REMEMBERED = 4  # earlier evaluations that a step may use: PLMS uses three, one of them evaluated twice
 
 
@@ -94,7 +94,7 @@ def ddpm_step(
     return mean + sigma * noise
 
 
-def ddim_step(eta: float) -> Step:
+def ddim_step(eta: float) -> StepFn:
     """[D17] The DDIM step for a given eta in [0, 1]: 0 is deterministic, 1 is ancestral sampling [D16].
 
     Raises:
@@ -170,7 +170,7 @@ def _half_log_snr(schedule: Schedule, t: int) -> float:
 class Sampler(NamedTuple):
     """A step function, and the timesteps it visits: (schedule, steps, start) -> decreasing times, as `times` gives."""
 
-    step: Step
+    step: StepFn
     visit: Callable[[Schedule, int, int | None], list[int]] = times
 
 

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from ldm.config import ScheduleConfig
 from ldm.equations.ideal_denoiser import IdealDenoiser, gaussian
-from ldm.samplers import REMEMBERED, SAMPLERS, Step, Visit, times
+from ldm.samplers import REMEMBERED, SAMPLERS, StepFn, Visit, times
 from ldm.schedule import Schedule
 
 T = 1000
@@ -106,7 +106,7 @@ def exact(t: int) -> torch.Tensor:
     return abar.sqrt() * MEAN + (Z_T.flatten(1) - abar_T.sqrt() * MEAN) * spread(abar) / spread(abar_T)
 
 
-def walk(step: Step, visited: list[int]) -> torch.Tensor:
+def walk(step: StepFn, visited: list[int]) -> torch.Tensor:
     z, past = Z_T, deque(maxlen=REMEMBERED)
     for t, t_prev in pairwise(visited):
         prediction = IDEAL.predict(z, t)
