@@ -33,7 +33,7 @@ def test_the_sweep_begins_at_the_fixed_seed_baseline_bit_for_bit(tiny):
         source, target, *_ = tiny.decode(plain.z_t)
         assert (found.originals[k] == source).all()
         assert (found.images[k, 0] == target).all()
-        assert (found.images[k, 1] != target).any() and (found.pictures[k, 2] != target).any()
+        assert (found.images[k, 1] != target).any() and (found.images[k, 2] != target).any()
         of_source, of_target = fidelity(tiny, np.stack([source, target]), CAT, BICYCLE)
         # float32 in batches of other sizes
         assert_close(found.fidelity_of_originals[k], of_source, rtol=1e-3, atol=1e-4)
@@ -51,7 +51,7 @@ def test_the_sweep_ends_at_full_injection(tiny):
     p2p = PromptToPrompt(tiny, CAT, (BICYCLE,) * 3, (swap(Alpha(0)),) * 3, CROSS_ONLY)
     *_, full = p2p.denoise(0, steps=2)
     always = tiny.decode(full.z_t)[1]
-    assert (found.images[0, 1] == always).all() and (found.pictures[0, 2] == always).all()
+    assert (found.images[0, 1] == always).all() and (found.images[0, 2] == always).all()
     assert (found.images[0, 0] != always).any()
 
 

@@ -95,9 +95,9 @@ def unet_config(path: Path) -> UNetConfig:
     if len(prompted) > 1:
         raise ValueError(f"{path}: levels with and without attention to a prompt in one model")
     prompted = prompted.pop()
-    channels = ask.size("in_channels")
-    if ask.size("out_channels") != channels:
-        raise ValueError(wrong(path, by_channels(channels)))
+    latent_channels = ask.size("in_channels")
+    if ask.size("out_channels") != latent_channels:
+        raise ValueError(wrong(path, by_channels(latent_channels)))
     # the key is named after the head size, but is the number of heads in every UNet with prompts
     heads = None
     if prompted:
@@ -112,7 +112,7 @@ def unet_config(path: Path) -> UNetConfig:
         heads=heads,
         head_size=None if prompted else ask.size("attention_head_dim", 8),
         context_width=ask.size("cross_attention_dim", 1280) if prompted else None,
-        latent_channels=channels,
+        latent_channels=latent_channels,
         linear_projection=ask("use_linear_projection", bool, False),
         groups=ask.size("norm_num_groups", 32),
         mid=middle is not None,
@@ -127,10 +127,10 @@ def autoencoder_config(path: Path) -> AutoencoderConfig:
     channels = ask.sizes("block_out_channels")
     levels = ask.blocks(AUTOENCODER_BLOCKS, len(channels))
     vq = ask("_class_name", str, "AutoencoderKL") == "VQModel"
-    channels = ask.size("latent_channels", 3 if vq else 4)
-    if vq and ask("vq_embed_dim", int, None) not in (None, channels):
+    latent_channels = ask.size("latent_channels", 3 if vq else 4)
+    if vq and ask("vq_embed_dim", int, None) not in (None, latent_channels):
         raise ValueError(
-            f"{path}: entries of the codebook have {channels} numbers here, not {ask('vq_embed_dim', int)}"
+            f"{path}: entries of the codebook have {latent_channels} numbers here, not {ask('vq_embed_dim', int)}"
         )
     scale = ask.number("scaling_factor", 1.0 if vq else SD_SCALE)
     if vq and scale == SD_SCALE:
@@ -140,7 +140,7 @@ def autoencoder_config(path: Path) -> AutoencoderConfig:
         AutoencoderConfig,
         channels=channels,
         layers=ask.size("layers_per_block", 1, DEEPEST),
-        latent_channels=channels,
+        latent_channels=latent_channels,
         groups=ask.size("norm_num_groups", 32),
         scale=scale,
         codebook=ask.size("num_vq_embeddings", 256) if vq else None,
