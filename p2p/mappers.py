@@ -20,11 +20,11 @@ BOS = 0
 
 
 class Run(NamedTuple):
-    """A run of source tokens, and the target tokens that take their attention."""
+    """A run of source tokens, and the run of target tokens matched with it."""
 
     source: tuple[int, ...]
     target: tuple[int, ...]
-    aligned: bool = True  # if false they do not correspond: the target tokens are new and have their own attention
+    aligned: bool = True  # if false, the target tokens are new: they would take that attention, but have their own
 
 
 class Unit(NamedTuple):
