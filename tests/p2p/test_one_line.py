@@ -19,10 +19,11 @@ import ldm
 import p2p
 from ldm.samplers import SAMPLERS
 from p2p.__main__ import main
-from p2p.api import DEFAULTS
 from p2p.call import Blend, Sampling
+from p2p.cli import options
 from p2p.cli import parser as parsers
-from p2p.cli.options import SCALES
+from p2p.cli.calls import sampling_of
+from p2p.inject import Place
 from p2p.maps import SPECIAL, Scale
 from tests.support.model_files import save_model
 from weights.load import DTYPES, SHIPPED
@@ -61,7 +62,7 @@ def test_every_option_of_the_command_line_is_a_keyword_with_its_default(name):
     listed = lambda default: list(default) if isinstance(default, tuple) else default
     actions = {action.dest: action for action in command_of(name)._actions if action.dest != "help"}
     keywords = inspect.signature(getattr(p2p, name)).parameters
-    assert actions.keys() == keywords.keys() - {"edits", "unknown"}
+    assert actions.keys() == keywords.keys() - {"edits"}
     options = {dest for dest, action in actions.items() if action.option_strings}
     assert len(options) > 8
     assert {dest: listed(actions[dest].default) for dest in options} == {
@@ -71,8 +72,10 @@ def test_every_option_of_the_command_line_is_a_keyword_with_its_default(name):
 
 def test_the_names_that_the_parser_lists_are_those_there_are():
     """It lists them itself, so that its help needs no torch."""
-    assert list(SAMPLERS) == list(parsers.SAMPLERS) and list(DTYPES) == list(parsers.DTYPES)
-    assert get_args(Scale) == SCALES and f"{', '.join(SHIPPED)}, which ships" in parsers.MODEL
+    assert list(SAMPLERS) == list(options.SAMPLERS) and list(DTYPES) == list(options.DTYPES)
+    assert get_args(Scale) == options.SCALES and get_args(Place) == options.PLACES
+    models = {action.dest: action.help for action in command_of("edit")._actions}["model"]
+    assert f"{', '.join(SHIPPED)}, which is included" in models
 
 
 def test_what_is_not_said_is_what_a_call_has_by_default(tiny):
@@ -81,7 +84,9 @@ def test_what_is_not_said_is_what_a_call_has_by_default(tiny):
     target = p2p.Target.of(DOG, p2p.Edit.between(encode(CAT), encode(DOG)))
     injection = p2p.SelfInjection(layers=p2p.Layers(side=side))
     assert result.call == p2p.Call(CAT, (target,), injection, sampling=Sampling(steps=1), model=tiny.config.name)
-    assert (Sampling().steps, SHIPPED.keys()) == (DEFAULTS["steps"], {DEFAULTS["model"]})
+    shown = options.Edit(source=CAT, targets=(DOG,))
+    assert sampling_of(shown) == Sampling() and SHIPPED.keys() == {shown.model}
+    assert p2p.SelfInjection().until == shown.self_until and p2p.Layers().places == shown.layers
     by_dest = {action.dest: action.help for action in command_of("edit")._actions}
     assert f"(default {Blend().start})" in by_dest["blend_from"] and f"Default {p2p.Alpha().tau}" in by_dest["tau"]
 
@@ -212,7 +217,7 @@ REFUSED = (
     (dict(reweight=3), ValueError, "reweight must be a dict by word, such as {'fog': 3}"),
     (dict(blend=3), ValueError, "blend must be a string or a list of strings, got 3"),
     (dict(blend="-dog"), ValueError, "blend needs at least one word"),
-    (dict(blend_from=0.3), ValueError, "^blend_from says when blend or mask begins to hold"),
+    (dict(blend_from=0.3), ValueError, "^blend_from sets when blend or mask begins to apply"),
     (dict(self_side=1), ValueError, "^self_side 1 leaves .* or self_until never"),
     (dict(edits=p2p.Refine(), tau=0.0), ValueError, "leave out tau"),
     (dict(edits=[p2p.Refine()] * 2), ValueError, "1 targets and 2 edits"),
@@ -228,7 +233,7 @@ REFUSED = (
         r"an array \(7, 7\); it must have the picture's size",
     ),
     (dict(mask=255 * np.eye(16)), ValueError, "divide one of bytes by 255"),
-    (dict(device="cpu"), ValueError, "device is of a model that is to be loaded"),
+    (dict(device="cpu"), ValueError, "device applies when a model is loaded"),
     (dict(model=3), ValueError, "model must be a name, a path or a model"),
     (dict(tau=200), ValueError, r"a time step is Step\(t\)"),
 )
@@ -282,5 +287,5 @@ def test_help_imports_nothing_heavy(args):
         [sys.executable, "-c", program, *args], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
     )
     loaded = set(done.stderr.split())
-    assert done.stdout and "p2p.api" in loaded
+    assert done.stdout and "p2p.cli.options" in loaded
     assert not loaded & {"torch", "numpy", "matplotlib", "pydantic", "PIL", "tqdm", "huggingface_hub"}

@@ -9,7 +9,7 @@ from PIL import Image
 
 from p2p.alpha import Alpha
 from p2p.cli import commands
-from p2p.cli.parser import parser
+from p2p.cli.parser import parsed
 from p2p.figures import edit_matrices
 from tests.support.command_line import CAT, DOG, image
 
@@ -132,8 +132,8 @@ def drawn(tiny, monkeypatch):
     def call(figure: str, *options: str) -> str:
         prompts = ("a photo of a red cat on the grass", "a photo of a blue dog on the grass")
         word = ("--word", "grass") if figure == "sweep word" else ()
-        args = parser().parse_args([*figure.split(), *prompts, *word, "--steps", "10", *options, "-o", "x.png"])
-        getattr(commands, args.make)(tiny, args)
+        given = parsed([*figure.split(), *prompts, *word, "--steps", "10", *options, "-o", "x.png"])
+        commands.FIGURES[type(given)](tiny, given)
         return seen.pop()
 
     return call

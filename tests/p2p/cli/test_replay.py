@@ -154,7 +154,7 @@ def test_a_file_that_holds_no_edit_is_refused(p2p):
     Image.new("L", (8, 8)).save("plain.png")
     Path("junk.json").write_bytes(b"\xff\x00")
     for file, message in (
-        ("g.png", r"g\.png was made by `p2p generate`: only what `p2p edit` made can be replayed$"),
+        ("g.png", r"g\.png was made by `p2p generate`: only images made by `p2p edit` can be replayed$"),
         ("plain.png", "holds no edit to replay: `p2p edit` did not make it"),
         ("junk.json", "holds no edit"),
         ("none.json", "could not read"),
@@ -217,7 +217,7 @@ def test_what_the_unet_predicts_is_kept_in_a_saved_call(p2p, monkeypatch, first,
 def test_a_file_names_no_path_of_a_model(p2p, monkeypatch):
     p2p("edit", CAT, DOG, "--steps", "1", "--save", "s.json", "-o", "e.png")
     monkeypatch.setattr(sys, "argv", ["p2p", "replay", "s.json", "-o", "x.png"])
-    with pytest.raises(SystemExit, match="has no name here: give --model"):
+    with pytest.raises(SystemExit, match="is no known name: give --model"):
         main()
 
 
