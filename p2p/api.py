@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
-from inspect import Parameter, Signature
+from inspect import Parameter, Signature, signature
 from textwrap import fill
 from typing import Any
 
@@ -28,17 +28,11 @@ def _documented(*commands: type) -> Callable[[Callable], Callable]:
     found = {f.name: f for command in commands for f in fields(command)}
 
     def complete(function: Callable) -> Callable:
-        named = function.__code__.co_varnames[: function.__code__.co_argcount]
-        keywords = {name: f for name, f in found.items() if name not in (*named, "targets")}
-        spread = [Parameter("targets", Parameter.VAR_POSITIONAL)] if "targets" in found else []
-        function.__signature__ = Signature(
-            [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in named]
-            + spread
-            + [
-                Parameter(name, Parameter.KEYWORD_ONLY, default=Parameter.empty if f.default is MISSING else f.default)
-                for name, f in keywords.items()
-            ]
-        )
+        *named, _ = signature(function).parameters.values()
+        keywords = {name: f for name, f in found.items() if name not in [parameter.name for parameter in named]}
+        default = lambda f: Parameter.empty if f.default is MISSING else f.default
+        chosen = [Parameter(name, Parameter.KEYWORD_ONLY, default=default(f)) for name, f in keywords.items()]
+        function.__signature__ = Signature(named + chosen)
         summary, _, rest = function.__doc__.partition("\n")
         listed = "\n".join(
             fill(f"{name}: {_explained(f)}", 118, initial_indent=" " * 8, subsequent_indent=" " * 12)

@@ -87,7 +87,7 @@ def blend_of(given: options.Where) -> Blend:
 
 
 def where_of(given: options.Where, model: LatentDiffusion) -> Region | Bool[Tensor, "h w"] | None:
-    """Where targets may differ from the source; None is everywhere.
+    """The region or mask in which targets may differ from the source; None is everywhere.
 
     Raises:
         ValueError: both a region and a mask, a region without words, or a mask that does not fit the image.

@@ -116,7 +116,7 @@ def required(help: str, *flags: str, **how) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """Where the image is written."""
+    """The file of the image."""
 
     output: Path | None = option(
         None, "where to write the image", "-o", writes=(".png",), type=Path, required=True, metavar="FILE.png"
@@ -125,7 +125,7 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Loading:
-    """How a model is loaded."""
+    """Loading of the model."""
 
     device: str = option("auto", "cpu, cuda, cuda:1, mps, or auto: a GPU if there is one (default %(default)s)")
     dtype: str = option("float32", "float16 halves memory and time on a GPU (default %(default)s)", choices=DTYPES)
@@ -160,7 +160,7 @@ class Visited(Loading):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampled(Visited):
-    """How an image is sampled."""
+    """Sampling settings."""
 
     seed: int = option(0, "of the noise; the same seed gives the same image (default %(default)s)", type=int)
     guidance: float = option(4.0, "guidance scale w; 1 is no guidance (default %(default)s)", type=finite, metavar="W")
@@ -171,7 +171,7 @@ class Sampled(Visited):
 
 @dataclass(frozen=True, kw_only=True)
 class Times:
-    """When the source's cross-attention is used."""
+    """The switch times of cross-attention."""
 
     tau: Any = option(
         None,
@@ -191,7 +191,7 @@ class Times:
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """Which words take the source's attention; applied in this order."""
+    """The words that take the source's attention; applied in this order."""
 
     refine: bool = option(False, "keep the words that both prompts share, and swap none")
     swap: tuple = option((), "A of the source becomes B of the target", type=pair, action="append", metavar="A=B")
@@ -206,7 +206,7 @@ class Claims:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """How strongly words are attended to; applied after all claims, in this order."""
+    """Factors of words' attention; applied after all claims, in this order."""
 
     reweight: tuple = option(
         (),
@@ -225,7 +225,7 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTimes:
-    """When the source's self-attention is used."""
+    """The switch time of self-attention."""
 
     self_until: Any = option(
         0.6, "tau of self-attention, or its window (default %(default)s)", type=window, metavar="[START:]END"
@@ -234,7 +234,7 @@ class SelfTimes:
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """In which layers attention is edited, and where in the image targets may differ."""
+    """The layers in which attention is edited, and the region in which targets may differ."""
 
     self_side: int | None = option(
         None,
@@ -265,7 +265,7 @@ class Where:
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """How the images are shown."""
+    """Views of the images."""
 
     seeds: int | None = option(None, "draw a figure of N seeds, from --seed on", view=True, type=int, metavar="N")
     upscale: int = option(
@@ -279,7 +279,7 @@ class Views:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedViews(Views):
-    """How an edit is shown."""
+    """Views of an edit."""
 
     compare: bool = option(
         False,
@@ -291,7 +291,7 @@ class ComparedViews(Views):
 
 @dataclass(frozen=True, kw_only=True)
 class WordMaps:
-    """How the attention maps of words are drawn and saved."""
+    """The drawing and saving of word maps."""
 
     scale: str | None = option(
         None,
@@ -373,7 +373,7 @@ class Attention(WordMaps, Sampled, Output):
 
 @dataclass(frozen=True, kw_only=True)
 class Shown(Claims, Times, Visited, Output):
-    """What figures of an edit itself have in common; nothing is sampled."""
+    """Base of the figures of an edit itself, for which nothing is sampled."""
 
     command: ClassVar[str] = "show"
     source: str = required("the prompt of the image")
@@ -396,7 +396,7 @@ class ShowSchedule(SelfTimes, Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class Swept(Sampled, Output):
-    """What experiments have in common."""
+    """Base of the experiments."""
 
     command: ClassVar[str] = "sweep"
     source: str = required("the prompt of the image")

@@ -39,7 +39,7 @@ def test_figures_need_no_backend_no_home_and_no_terminal(tmp_path):
         (("sweep", "tau", CAT, DOG, "--reweight", "dog=1e39"), r"or the weights \(weigh 'dog' by 1e\+39\)$"),
     ],
 )
-def test_numbers_that_are_not_finite_are_an_error_with_the_step_and_the_setting(p2p, args, setting):
+def test_numbers_that_are_not_finite_name_the_step_and_setting(p2p, args, setting):
     with pytest.raises(SystemExit, match=r"^p2p: error: step 1 of 3, t = 1000, gives numbers .*float32: .*" + setting):
         p2p(*args, "--steps", "3", "-o", "x.png")
     assert not os.listdir()
@@ -65,7 +65,7 @@ LONG = "x" * 252
         (("sweep", "tau", CAT, DOG, "-o", "x.png"), "--data", ".csv"),
     ],
 )
-def test_a_file_that_cannot_be_is_refused_before_the_model_is_read(p2p, monkeypatch, command, option, ending, folder):
+def test_an_unwritable_file_is_refused_before_the_model_is_read(p2p, monkeypatch, command, option, ending, folder):
     monkeypatch.setattr("p2p.cli.run.load", lambda *_, **__: pytest.fail("work began"))
     name = f"{LONG}{ending}" if folder == "." else f"/proc/x{ending}"  # 256 bytes and more
     with pytest.raises(SystemExit, match=f"^p2p: error: could not write {name}: "):
@@ -134,7 +134,7 @@ def test_prompts_without_quotes_are_not_taken_for_many_targets(p2p):
         p2p("edit", "a", "cat", "a", "dog", "-o", "x.png")
 
 
-def test_a_region_of_nothing_but_what_it_cuts_out_is_told_how_to_be_one(p2p):
+def test_a_region_without_words_of_its_own_is_told_the_fix(p2p):
     with pytest.raises(SystemExit, match=r"--blend WORD,-grass$"):
         p2p("edit", CAT, DOG, "--blend=-grass", "-o", "x.png")
 

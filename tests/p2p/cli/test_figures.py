@@ -41,7 +41,7 @@ def test_attention_shows_what_it_is_asked_for(p2p, monkeypatch, by, titles):
     assert json.loads(Image.open("m.png").text["p2p"])["by"] == by
 
 
-def test_a_model_without_layers_of_16_shows_and_blends_by_its_nearest(p2p, folder, tmp_path_factory):
+def test_a_model_without_layers_of_16_uses_its_nearest(p2p, folder, tmp_path_factory):
     """Latents of 24 positions a side, whose layers have 24 and 12, and at once: nothing is refused after a step."""
     larger = tmp_path_factory.mktemp("larger") / "model"
     shutil.copytree(folder, larger)
@@ -140,7 +140,7 @@ def drawn(tiny, monkeypatch):
 
 
 @pytest.mark.parametrize("figure", USED)
-def test_a_figure_uses_every_option_that_it_takes_and_refuses_the_others(drawn, figure, capsys):
+def test_a_figure_uses_its_options_and_refuses_the_others(drawn, figure, capsys):
     plain = drawn(figure)
     assert drawn(figure) == plain
     for option in (*FLAGS, *VALUES):
