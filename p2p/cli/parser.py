@@ -74,10 +74,10 @@ def _add_command(
     if description and "\n" in description:
         added.formatter_class = argparse.RawDescriptionHelpFormatter
     added.set_defaults(options=command)
-    views = added.add_mutually_exclusive_group()
-    for f in fields(command):
-        if "how" in f.metadata:
-            _add_option(views if f.metadata.get("view") else added, f.name, f.default, f.metadata)
+    found = [f for f in fields(command) if "how" in f.metadata]
+    views = added.add_mutually_exclusive_group() if any(f.metadata.get("view") for f in found) else None
+    for f in found:
+        _add_option(views if f.metadata.get("view") else added, f.name, f.default, f.metadata)
 
 
 def _add_option(group: Any, name: str, default: Any, metadata: Mapping[str, Any]) -> None:

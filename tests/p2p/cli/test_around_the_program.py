@@ -139,22 +139,30 @@ def test_a_region_without_words_of_its_own_is_told_the_fix(p2p):
         p2p("edit", CAT, DOG, "--blend=-grass", "-o", "x.png")
 
 
-def test_the_version_is_said(capsys, monkeypatch):
+def test_the_version_is_printed(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["p2p", "--version"])
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 0 and capsys.readouterr().out == f"p2p {__version__}\n"
 
 
-def test_help_says_the_default_of_every_option_that_has_one():
-    def options(found):
-        for action in found._actions:
-            if isinstance(action.choices, dict) and action.dest in ("command", "figure"):
-                for inner in action.choices.values():
-                    yield from options(inner)
-            elif action.option_strings and not any(action.default is x for x in (None, False, argparse.SUPPRESS)):
-                yield found.prog, action
+def parsers(found: argparse.ArgumentParser):
+    """A parser, and those of its subcommands."""
+    yield found
+    for action in found._actions:
+        if isinstance(action.choices, dict) and action.dest in ("command", "figure"):
+            for inner in action.choices.values():
+                yield from parsers(inner)
 
-    seen = list(options(parser()))
+
+def test_every_command_has_help():
+    helps = [found.format_help() for found in parsers(parser())]
+    assert len(helps) == 1 + 10 + 5 and all(text.startswith("usage: p2p") for text in helps)
+
+
+def test_help_states_the_default_of_every_option_with_one():
+    given = lambda action: not any(action.default is x for x in (None, False, argparse.SUPPRESS))
+    options = [(found.prog, action) for found in parsers(parser()) for action in found._actions]
+    seen = [(prog, action) for prog, action in options if action.option_strings and given(action)]
     assert {action.dest for _, action in seen} >= {"seed", "guidance", "device", "eta", "self_until", "layers"}
     assert not [(prog, action.dest) for prog, action in seen if action.default != [] and "default" not in action.help]
