@@ -12,12 +12,12 @@ Unmatched words are new, or deleted. Punctuation ends a phrase and is never swap
 other languages every word may be taken for a modifier or a head.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Literal, NamedTuple
 
 from ldm.tokenizer import Tokens
-from p2p.mappers import Unit, align, units
+from p2p.mappers import Unit, common, units
 from p2p.words import Word, name
 
 
@@ -65,19 +65,20 @@ class Part(NamedTuple):
 
 def swaps(source: Tokens, target: Tokens) -> list[tuple[str, str]]:
     """The words or phrases of the source with those of the target that replace them, named as for `columns`."""
-    ours, theirs = _parts(source), _parts(target)
+    both = units(source), units(target)
+    ours, theirs = map(_parts, both)
     found: list[tuple[str, str]] = []
-    for run in align(source, target):
-        if not run.aligned:
-            pairs = _facing(_within(ours, run.source), _within(theirs, run.target))
-            for left, new in sorted(pairs, key=lambda pair: pair[1][0].start):
-                found.append((name(source, left[0], left[-1]), name(target, new[0], new[-1])))
+    for gap, other in common(*both)[1]:
+        pairs = _facing(_within(ours, gap), _within(theirs, other))
+        for left, new in sorted(pairs, key=lambda pair: pair[1][0].start):
+            found.append((name(source, left[0], left[-1]), name(target, new[0], new[-1])))
     return found
 
 
-def _within(parts: tuple[Part, ...], columns: tuple[int, ...]) -> list[Part]:
+def _within(parts: tuple[Part, ...], gap: Sequence[Unit]) -> list[Part]:
     """The parts with words in a gap, reduced to these words."""
-    kept = (part._replace(words=tuple(w for w in part.words if w.columns[0] in columns)) for part in parts)
+    inside = {unit.columns for unit in gap}
+    kept = (part._replace(words=tuple(w for w in part.words if w.columns in inside)) for part in parts)
     return [part for part in kept if part.words]
 
 
@@ -118,11 +119,11 @@ def _matched(ours: list[Part], theirs: list[Part]) -> Iterator[Pair]:
         yield left, new
 
 
-def _parts(tokens: Tokens) -> tuple[Part, ...]:
+def _parts(found: tuple[Unit, ...]) -> tuple[Part, ...]:
     """The words of a prompt, with their phrases."""
-    groups = list(_linked(units(tokens)))
+    groups = list(_linked(found))
     kinds = _kinds(groups)
-    found, phrase = [], 0
+    parts, phrase = [], 0
     for group, kind, before, after in zip(groups, kinds, ["punctuation", *kinds], [*kinds[1:], "punctuation"]):
         phrase += {
             "link": before != "link",
@@ -133,8 +134,8 @@ def _parts(tokens: Tokens) -> tuple[Part, ...]:
         }[kind]
         if kind != "punctuation":
             is_head = kind == "verb" or after != "content"
-            found.append(Part(tuple(unit.word for unit in group), kind, phrase, is_head))
-    return tuple(found)
+            parts.append(Part(tuple(unit.word for unit in group), kind, phrase, is_head))
+    return tuple(parts)
 
 
 def _linked(found: tuple[Unit, ...]) -> Iterator[tuple[Unit, ...]]:

@@ -8,6 +8,7 @@ import torch
 import p2p
 import p2p.alpha
 import p2p.edits
+import p2p.mappers
 from ldm.pipeline import LatentDiffusion
 from p2p.alpha import Alpha, Step
 from p2p.call import Call, Sampling, Target
@@ -96,6 +97,13 @@ def test_python_tokenises_each_prompt_once(listed, tokenised):
     assert len(result.maps) == 2
     del tokenised["guidance"]
     assert tokenised == {CAT: 1, BICYCLE: 1}
+
+
+def test_inferring_an_edit_splits_each_prompt_into_words_once(tokenizer, count):
+    source, target = (tokenizer.encode(prompt) for prompt in (CAT, RED))
+    calls = count(p2p.mappers, "words", lambda tokens: tokens.prompt)
+    Edit.between(source, target)
+    assert calls == {CAT: 1, RED: 1}
 
 
 def test_prompts_are_not_tokenized_again_at_each_step(tiny, count):
