@@ -2,7 +2,7 @@
 
     p2p.edit("a photo of a cat on the grass", "a photo of a dog on the grass", seed=7)
 
-Their names, defaults and explanations are those of `p2p.cli.options`; the modules that they call are imported when they
+Their names, defaults and explanations are those of `p2p.cli.options`. The modules that they call are imported when they
 are called, because help needs no torch.
 """
 

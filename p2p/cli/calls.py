@@ -15,7 +15,7 @@ from ldm.tokenizer import Tokens
 from p2p.algorithm import SelfInjection
 from p2p.alpha import Alpha
 from p2p.call import Blend, Call, Sampling, Target
-from p2p.cli import options
+from p2p.cli import groups, options
 from p2p.edits import Edit, Preserve, Refine, Renormalise, Swap
 from p2p.inject import Layers, layout_side, sides
 from p2p.local_blend import Region
@@ -23,7 +23,7 @@ from p2p.masks import drawn_mask, read_mask
 from p2p.words import columns
 
 
-def claims_of(given: options.Claims, source: Tokens, target: Tokens, alpha: Alpha) -> Edit:
+def claims_of(given: groups.Claims, source: Tokens, target: Tokens, alpha: Alpha) -> Edit:
     """The edit of one target without its weights: the given one, or by default the one inferred from the prompts.
 
     Raises:
@@ -31,7 +31,7 @@ def claims_of(given: options.Claims, source: Tokens, target: Tokens, alpha: Alph
     """
     claims: list[Edit] = [Refine(alpha)] if given.refine else []
     claims += [Swap(word, other, alpha) for word, other in given.swap]
-    if not isinstance(given, options.Times):  # a sweep, whose own alpha applies to every word
+    if not isinstance(given, groups.Times):  # a sweep, whose own alpha applies to every word
         claims += [Preserve(word, alpha) for word in given.preserve]
     else:
         if given.preserve and not claims:
@@ -63,13 +63,13 @@ def edits_of(given: options.Edit, source: Tokens, targets: Sequence[Tokens]) -> 
         raise ValueError(f"edits must be an edit such as p2p.Swap('cat', 'dog'), or a list of them, got {edits!r}")
     if len(edits) != len(targets):
         raise ValueError(f"there are {len(targets)} targets and {len(edits)} edits: give one for all, or one for each")
-    others = [f for part in (options.Times, options.Claims, options.Weights) for f in fields(part)]
+    others = [f for part in (groups.Times, groups.Claims, groups.Weights) for f in fields(part)]
     if more := [f.name for f in others if getattr(given, f.name) != f.default]:
         raise ValueError(f"edits are the whole edit: leave out {more[0]}, or make it part of edits")
     return list(edits)
 
 
-def alpha_of(given: options.Times) -> Alpha:
+def alpha_of(given: groups.Times) -> Alpha:
     """Raises ValueError for a word with two times."""
     words = [word for word, _ in given.alpha]
     if twice := sorted({word for word in words if words.count(word) > 1}):
@@ -77,7 +77,7 @@ def alpha_of(given: options.Times) -> Alpha:
     return Alpha(Alpha().tau if given.tau is None else given.tau, dict(given.alpha))
 
 
-def blend_of(given: options.Where) -> Blend:
+def blend_of(given: groups.Where) -> Blend:
     """Raises ValueError for a start without a region or a mask."""
     if given.blend_from is None:
         return Blend()
@@ -86,7 +86,7 @@ def blend_of(given: options.Where) -> Blend:
     return Blend(start=given.blend_from)
 
 
-def where_of(given: options.Where, model: LatentDiffusion) -> Region | Bool[Tensor, "h w"] | None:
+def where_of(given: groups.Where, model: LatentDiffusion) -> Region | Bool[Tensor, "h w"] | None:
     """The region or mask in which targets may differ from the source; None is everywhere.
 
     Raises:
@@ -122,7 +122,7 @@ def self_injection_of(given: options.Edit, model: LatentDiffusion) -> SelfInject
     return SelfInjection(given.self_until, layers)
 
 
-def sampling_of(given: options.Visited) -> Sampling:
+def sampling_of(given: groups.Visited) -> Sampling:
     """The sampling settings; those that the command has no options for are the defaults."""
     return Sampling(**{f.name: getattr(given, f.name) for f in fields(Sampling) if hasattr(given, f.name)})
 

@@ -8,8 +8,8 @@ from typing import Any, get_type_hints
 from ldm.helpers.checks import checked, plain
 from ldm.pipeline import LatentDiffusion
 from p2p.call import Call
+from p2p.cli.groups import Loading
 from p2p.cli.hints import meant
-from p2p.cli.options import Loading
 from p2p.edits import Reweight
 
 EXAMPLES = {"swap": "{'cat': 'dog'}", "alpha": "{'dog': 0.5}", "reweight": "{'fog': 3}, or a list of p2p.Reweight"}

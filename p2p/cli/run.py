@@ -16,6 +16,7 @@ from ldm.pipeline import LatentDiffusion
 from p2p.call import CALL, Call
 from p2p.cli import commands, options
 from p2p.cli.calls import call_of, sampling_of
+from p2p.cli.groups import Loading
 from p2p.cli.unknown_words import tokenised
 from p2p.equations.explain import explanation
 from p2p.equations.register import listing
@@ -144,7 +145,7 @@ def replay(given: options.Replay, model: LatentDiffusion | None) -> tuple[comman
     return commands.edit(call.p2p(model, tokens), call, given), call.to_json()
 
 
-def _load(name: str | Path, given: options.Loading, ema: bool, parameterisation: str | None) -> LatentDiffusion:
+def _load(name: str | Path, given: Loading, ema: bool, parameterisation: str | None) -> LatentDiffusion:
     return load(name, given.device, given.dtype, ema=ema, parameterisation=parameterisation)
 
 

@@ -20,7 +20,7 @@ import p2p
 from ldm.samplers import SAMPLERS
 from p2p.__main__ import main
 from p2p.call import Blend, Sampling
-from p2p.cli import options
+from p2p.cli import groups, options
 from p2p.cli import parser as parsers
 from p2p.cli.calls import sampling_of
 from p2p.inject import Place
@@ -90,8 +90,8 @@ def test_help_of_a_function_explains_every_keyword(name):
 
 def test_the_names_that_the_parser_lists_are_those_there_are():
     """It lists them itself, so that its help needs no torch."""
-    assert list(SAMPLERS) == list(options.SAMPLERS) and list(DTYPES) == list(options.DTYPES)
-    assert get_args(Scale) == options.SCALES and get_args(Place) == options.PLACES
+    assert list(SAMPLERS) == list(groups.SAMPLERS) and list(DTYPES) == list(groups.DTYPES)
+    assert get_args(Scale) == groups.SCALES and get_args(Place) == groups.PLACES
     models = {action.dest: action.help for action in command_of("edit")._actions}["model"]
     assert f"{', '.join(SHIPPED)}, which is included" in models
 
