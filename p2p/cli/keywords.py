@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from ldm.helpers.checks import checked, plain
 from ldm.pipeline import LatentDiffusion
@@ -29,8 +29,9 @@ def from_keywords(command: type, function: str, given: dict[str, Any]) -> tuple[
     """
     known = {f.name: f for f in fields(command)}
     for name in given.keys() - known.keys():
-        near = meant(name, known)
-        raise TypeError(f"{function} has no keyword {name!r}{near} Its keywords are {', '.join(known)}")
+        keywords = [other for other, f in known.items() if f.default is not MISSING or f.metadata["flags"]]
+        near = meant(name, keywords)
+        raise TypeError(f"{function} has no keyword {name!r}{near} Its keywords are {', '.join(keywords)}")
     if missing := [name for name, f in known.items() if f.default is MISSING and name not in given]:
         raise TypeError(f"{function} needs the keyword {missing[0]!r}")
     given = {name: plain(value) for name, value in given.items()}
@@ -44,10 +45,9 @@ def from_keywords(command: type, function: str, given: dict[str, Any]) -> tuple[
     for name, value in given.items():
         if known[name].default is not MISSING and value is known[name].default:
             continue
-        given[name] = READERS.get(name, checked)(name, value, hints[name])
         choices = known[name].metadata.get("how", {}).get("choices")
-        if choices and given[name] not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        hint = Literal[choices] if choices else hints[name]
+        given[name] = READERS.get(name, checked)(name, value, hint)
     options = command(**given)
     if "targets" in known and not options.targets:
         raise ValueError("give at least one target prompt after the source")

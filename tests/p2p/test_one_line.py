@@ -257,7 +257,7 @@ def test_a_drawing_has_the_data_that_it_shows(tiny):
         (lambda: p2p.show("schedule", CAT, DOG, reweight={"dog": 2}), TypeError, "'schedule'.* no keyword 'reweight'"),
         (lambda: p2p.sweep("word", CAT, DOG), TypeError, "needs the keyword 'word'"),
         (lambda: p2p.sweep("tau", CAT), ValueError, "at least one target"),
-        (lambda: p2p.attention(CAT, by="words"), ValueError, "by must be one of word, step, layer, component"),
+        (lambda: p2p.attention(CAT, by="words"), ValueError, "by must be 'word', 'step', 'layer' or 'component'"),
         (lambda: p2p.attention(CAT, scal="word"), TypeError, "did you mean 'scale'"),
     ],
 )
