@@ -36,7 +36,7 @@ def claims_of(given: groups.Claims, source: Tokens, target: Tokens, alpha: Alpha
     else:
         if given.preserve and not claims:
             if given.tau is not None:
-                raise ValueError("--preserve alone holds at every step, whatever --tau: give --alpha WORD=TAU instead")
+                raise ValueError("--preserve alone applies at all steps, with any --tau: give --alpha WORD=TAU instead")
             taken = {column for word in given.preserve for column in columns(target, word)}
             if idle := [word for word in alpha.words if not taken.intersection(columns(target, word))]:
                 raise ValueError(f"--alpha {idle[0]} has no effect: --preserve alone injects no other word's attention")
