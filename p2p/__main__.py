@@ -4,7 +4,7 @@ from ldm.helpers.program import run
 
 
 def main() -> None:
-    """Run the command. Raises SystemExit if it fails."""
+    """Run the command line. Raises SystemExit if it fails."""
     run("p2p.cli.main", "p2p")
 
 

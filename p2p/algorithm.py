@@ -1,7 +1,7 @@
 """Algorithm 1 of Prompt-to-Prompt [P3]: a source and its edited targets, from one noise, in one batch."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from ldm.attention import AttentionFn
@@ -40,22 +40,25 @@ class PromptToPrompt:
 
     Args:
         model: the latent diffusion model.
-        source: the prompt y.
-        targets: the prompts y*.
+        source: the prompt y, or its tokens.
+        targets: the prompts y*, or their tokens.
         edits: one per target.
         self_injection: the window and the layers of self-attention injection.
         layers: the cross-attention layers that the edits apply to.
     """
 
     model: LatentDiffusion
-    source: str
-    targets: tuple[str, ...]
+    source: str | Tokens
+    targets: tuple[str | Tokens, ...]
     edits: tuple[Edit, ...]
     self_injection: SelfInjection = SelfInjection()
     layers: Layers = Layers()
+    tokens: list[Tokens] = field(init=False, repr=False, compare=False)  # of the prompts, the source's first
 
     def __post_init__(self):
-        check_prompts("targets", self.targets)
+        given = [self.source, *self.targets] if isinstance(self.targets, tuple | list) else []
+        texts = [y.prompt if isinstance(y, Tokens) else y for y in given]
+        check_prompts("targets", texts[1:] if given else self.targets)
         if isinstance(self.edits, Edit) or not all(isinstance(edit, Edit) for edit in self.edits):
             raise ValueError(f"edits must be a tuple of edits, one for each target, got {self.edits!r}: write (edit,)")
         checked("self_injection", self.self_injection, SelfInjection)
@@ -64,17 +67,15 @@ class PromptToPrompt:
             raise ValueError("give at least one target prompt")
         if len(self.edits) != len(self.targets):
             raise ValueError(f"there are {len(self.targets)} targets and {len(self.edits)} edits")
+        tokens = [y if isinstance(y, Tokens) else self.model.tokenizer.encode(y) for y in given]
+        for name, value in (("source", texts[0]), ("targets", tuple(texts[1:])), ("tokens", tokens)):
+            object.__setattr__(self, name, value)  # the dataclass is frozen
         self.injection(self.model.schedule.T)
 
     @property
     def prompts(self) -> list[str]:
         """The source, then the targets: the rows of the batch."""
         return [self.source, *self.targets]
-
-    @cached_property
-    def tokens(self) -> list[Tokens]:
-        """The tokens of each prompt, tokenized once, here."""
-        return [self.model.tokenizer.encode(prompt) for prompt in self.prompts]
 
     @cached_property
     def injection(self) -> Callable[[int], Injection]:

@@ -2,179 +2,162 @@
 
     p2p.edit("a photo of a cat on the grass", "a photo of a dog on the grass", seed=7)
 
-The command line's defaults are those of the functions here. What they call is imported when they are called, since its
-help needs no torch.
+Their names, defaults and explanations are those of `p2p.cli.options`. The modules that they call are imported when they
+are called, because help needs no torch.
 """
 
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from inspect import Parameter, signature
+from dataclasses import MISSING, fields
+from inspect import Parameter, Signature, signature
+from textwrap import fill
+from typing import Any
 
-from p2p.cli.hints import meant
+from p2p.cli import options
+
+VALUES = """
+    Times are a fraction of T, `p2p.Step(200)`, "never", or a `p2p.Window`; words come as `swap={"cat": "dog"}`,
+    `alpha={"dog": 0.5}`, `reweight={"fog": 3}`; several as a list: `blend=["house", "-door"]`. A file is a path; `mask`
+    may also be an array, 1 where targets may differ; `model` may also be a model that `p2p.load` returned.
+"""
 
 
-def edit(
-    source,
-    *targets,
-    edits=None,
-    tau=None,
-    alpha=(),
-    refine=False,
-    swap=(),
-    preserve=(),
-    reweight=(),
-    renormalise=False,
-    self_until=0.6,
-    self_side=None,
-    layers=("down", "mid", "up"),
-    blend=None,
-    mask=None,
-    blend_from=None,
-    model="stickers",
-    seed=0,
-    steps=30,
-    sampler="ddim",
-    guidance=4.0,
-    eta=0.0,
-    compare=False,
-    seeds=None,
-    upscale=1,
-    scale=None,
-    output=None,
-    save=None,
-    gif=None,
-    save_maps=None,
-    device="auto",
-    dtype="float32",
-    no_ema=False,
-    parameterisation=None,
-    **unknown,
-):
-    """An image and its edits by Prompt-to-Prompt. What is not said is inferred from the prompts, as by `p2p edit`.
+def _documented(*commands: type) -> Callable[[Callable], Callable]:
+    """Complete a function's signature and docstring by the options of its commands."""
+    found = {f.name: f for command in commands for f in fields(command)}
+
+    def complete(function: Callable) -> Callable:
+        *named, _ = signature(function).parameters.values()
+        keywords = {name: f for name, f in found.items() if name not in [parameter.name for parameter in named]}
+        default = lambda f: Parameter.empty if f.default is MISSING else f.default
+        chosen = [Parameter(name, Parameter.KEYWORD_ONLY, default=default(f)) for name, f in keywords.items()]
+        function.__signature__ = Signature(named + chosen)
+        summary, _, rest = function.__doc__.partition("\n")
+        listed = "\n".join(
+            fill(f"{name}: {_explained(f)}", 118, initial_indent=" " * 8, subsequent_indent=" " * 12)
+            for name, f in keywords.items()
+        )
+        function.__doc__ = f"{summary}\n{rest.rstrip()}\n{VALUES}\n    Keywords:\n{listed}\n"
+        return function
+
+    return complete
+
+
+def _explained(option: Any) -> str:
+    return option.metadata["help"].replace("%(default)s", str(option.default)).replace("%%", "%")
+
+
+@_documented(options.Edit)
+def edit(source, *targets, **keywords):
+    """Edit an image by its prompt, with Prompt-to-Prompt. Without options the edit is inferred from the prompts.
 
     Args:
-        source, targets: the prompt y, and each y* it becomes.
-        edits: `p2p.Swap("cat", "dog") + p2p.Reweight("grass", 2)`, one for all targets or a list of one each; instead
-            of the seven below.
-        tau: when the edit lets go: the source's attention is used while t >= tau. A fraction of T (by default 0.2),
-            `p2p.Step(200)`, "never" or a `p2p.Window`.
-        alpha: words of the target with a tau of their own: `{"dog": 0.5}`.
-        refine: keep the words that both prompts have, and swap none.
-        swap: `{"cat": "dog"}`.
-        preserve: the word, or words, that take the source's attention.
-        reweight: factors of words' attention, `{"fog": 3}`, or a list of `p2p.Reweight`.
-        renormalise: divide the rows of the edited attention by their sums.
-        self_until: tau of self-attention.
-        self_side: positions a side of the largest layers whose self-attention is injected; by default the model's
-            `layout_side`.
-        layers: "down", "mid", "up", or some of them.
-        blend: the word, or words, outside whose region the source is kept; "-house" cuts a word's region out.
-        mask: a picture file or an array, white or 1 where targets may differ.
-        blend_from: regions and masks hold once t is below this time; by default 0.8.
-        model: a name or path as for `p2p.load`, or a model that it loaded.
-        seed, steps, sampler, guidance, eta: as for `p2p.Sampling`.
-        compare: show a figure: the source, the same seed with the new prompt, and the edit, with the map of every word.
-        seeds: show a figure of so many seeds; the images, maps and states of the result are those of the first.
-        upscale: show and write the image so many times as large, 1 to 16.
-        scale: colours of the compared maps, "word" or "shared".
-        output, save, gif, save_maps: files to write: the image, the call, an animation, the maps of every step.
-        device, dtype, no_ema, parameterisation: of a model that is to be loaded, as for `p2p.load`.
+        source, targets: the prompt y, and one y* or several.
+        keywords: as below.
 
     Returns:
         A `p2p.Result`.
 
     Raises:
-        TypeError: a keyword that there is not.
-        ValueError, OSError: something does not fit or can't be written; nothing has been sampled.
+        TypeError: an unknown keyword.
+        ValueError, OSError: an argument does not fit, or a file can't be written; nothing has been sampled.
         FloatingPointError: the settings lead to numbers that are not finite.
     """
-    return _made(edit, locals())
+    return _run("p2p.edit", options.Edit, {"source": source, "targets": targets} | keywords)
 
 
-DEFAULTS = {name: keyword.default for name, keyword in signature(edit).parameters.items()}
-
-
-def replay(
-    file,
-    *,
-    model=None,
-    compare=False,
-    seeds=None,
-    upscale=1,
-    scale=None,
-    output=None,
-    save_maps=None,
-    device="auto",
-    dtype="float32",
-    no_ema=False,
-    parameterisation=None,
-    **unknown,
-):
-    """An edit made again.
+@_documented(options.Replay)
+def replay(file, **keywords):
+    """Repeat an edit.
 
     Args:
-        file: a call, or a file that holds one: a .json that `save` wrote, or a .png.
-        model: instead of the call's; needed where that is a path, which is never followed.
-        compare, seeds, upscale, scale, output, save_maps, device, dtype, no_ema, parameterisation: as for `edit`.
+        file: a `p2p.Call`, or a file that holds one: a .json that `save` wrote, or a .png.
+        keywords: as below.
 
     Returns:
-        A `p2p.Result`.
-
-    Raises:
-        TypeError, ValueError, OSError, FloatingPointError: as `edit`.
+        A `p2p.Result`. Raises as `edit`.
     """
-    return _made(replay, locals())
+    return _run("p2p.replay", options.Replay, {"file": file} | keywords)
 
 
-def generate(
-    prompt,
-    *,
-    model="stickers",
-    seed=0,
-    steps=30,
-    sampler="ddim",
-    guidance=4.0,
-    eta=0.0,
-    seeds=None,
-    upscale=1,
-    output=None,
-    device="auto",
-    dtype="float32",
-    no_ema=False,
-    parameterisation=None,
-    **unknown,
-):
-    """The image of a prompt (a PIL image), or with `seeds` a figure of several; keywords and errors as for `edit`."""
-    return _made(generate, locals())
+@_documented(options.Generate)
+def generate(prompt, **keywords):
+    """Generate an image of a prompt, or with `seeds` a figure of several: a PIL image. Raises as `edit`.
+
+    Args:
+        prompt: the prompt y.
+        keywords: as below.
+    """
+    return _run("p2p.generate", options.Generate, {"prompt": prompt} | keywords)
 
 
-def _made(function: Callable, said: dict[str, object]):
-    """What one of these functions returns, given its arguments."""
-    if unknown := said.pop("unknown"):
-        _refuse(function, next(iter(unknown)))
+@_documented(options.Attention)
+def attention(prompt, **keywords):
+    """Draw the image of a prompt with the attention maps of its words, or with the components of its self-attention.
+
+    Args:
+        prompt: the prompt y.
+        keywords: as below.
+
+    Returns:
+        A `p2p.Drawing`, whose data are the `p2p.Maps`, or the components. Raises as `edit`.
+    """
+    return _run("p2p.attention", options.Attention, {"prompt": prompt} | keywords)
+
+
+@_documented(*options.SHOW.values())
+def show(figure, source, target, **keywords):
+    """Draw an edit itself, without sampling: its mapper and matrices, or its schedule.
+
+    Args:
+        figure: "mapper" or "schedule".
+        source, target: the prompts y and y*.
+        keywords: as below, those that this figure has on the command line.
+
+    Returns:
+        A `p2p.Drawing`, whose data are M and the `p2p.Matrices` by t, or the shares of the source's attention by token.
+        Raises as `edit`.
+    """
+    return _draw("show", options.SHOW, figure, {"source": source, "target": target} | keywords)
+
+
+@_documented(*options.SWEEP.values())
+def sweep(figure, source, *targets, **keywords):
+    """Draw an edit made in several ways, and measure it.
+
+    Args:
+        figure: "tau", "window" or "word".
+        source, targets: the prompt y, and one y* or several.
+        keywords: as below, those that this experiment has on the command line.
+
+    Returns:
+        A `p2p.Drawing`, whose data are the images and their measurements. Raises as `edit`.
+    """
+    return _draw("sweep", options.SWEEP, figure, {"source": source, "targets": targets} | keywords)
+
+
+def _draw(name: str, figures: dict[str, type], figure: object, given: dict[str, Any]):
+    if figure not in figures:
+        raise ValueError(f"p2p.{name} draws {' or '.join(map(repr, figures))}, got {figure!r}")
+    return _run(f"p2p.{name}({figure!r}, ...)", figures[figure], given)
+
+
+def _run(function: str, command: type, given: dict[str, Any]):
+    """The result of a command, given its keywords."""
     from p2p.cli import run
-    from p2p.cli.keywords import parsed
+    from p2p.cli.keywords import from_keywords
 
-    with _keywords():
-        options, model = parsed(said)
-        options.command = options.make = function.__name__  # as the command line has them
-        made, _ = {edit: run.edit, replay: run.replay, generate: run.picture}[function](options, model)
+    with _named_as_keywords():
+        chosen, model = from_keywords(command, function, given)
+        made, _ = run.make(chosen, model)
     return made
 
 
-def _refuse(function: Callable, keyword: str) -> None:
-    """Raises TypeError for a keyword that a function does not have."""
-    known = [name for name, of in signature(function).parameters.items() if of.kind is Parameter.KEYWORD_ONLY]
-    near = meant(keyword, known)
-    raise TypeError(f"p2p.{function.__name__} has no keyword {keyword!r}{near} Its keywords are {', '.join(known)}")
-
-
 @contextmanager
-def _keywords() -> Iterator[None]:
-    """Around what the command line does: its errors name `--self-side`, here that is `self_side`."""
+def _named_as_keywords() -> Iterator[None]:
+    """Errors of the command line name `--self-side`; change that to `self_side`."""
     try:
         yield
     except ValueError as e:
-        spelt = re.sub(r"--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), str(e))
-        raise ValueError(spelt) from e
+        raise ValueError(re.sub(r"--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), str(e))) from e

@@ -1,6 +1,6 @@
-"""A call of Prompt-to-Prompt as a value: what is edited, how, and how it is sampled. It travels as JSON.
+"""A call of Prompt-to-Prompt as a value: what is edited, how, and how it is sampled, with a JSON form.
 
-An edit that worked can be saved, sent to someone and replayed; every picture of the command line carries its own.
+Calls can be saved, shared and replayed; every image that the command line writes holds its own.
 """
 
 import json
@@ -22,6 +22,7 @@ from ldm.helpers.checks import check_fields
 from ldm.pipeline import LatentDiffusion, State
 from ldm.samplers import SAMPLERS, Name, Sampler, ddim_step
 from ldm.schedule import Schedule
+from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Time
 from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
@@ -32,10 +33,10 @@ from p2p.masks import check_mask
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are sampled.
+    """Sampling settings.
 
     Raises:
-        ValueError: the seed is out of range, guidance is no number, or eta is given to a sampler that has none.
+        ValueError: the seed is out of range, guidance is not finite, or eta is given to a sampler without it.
     """
 
     __pydantic_config__ = STRICT
@@ -57,14 +58,14 @@ class Sampling:
         ddim_step(self.eta)  # refuses an eta out of range
 
     def options(self) -> dict:
-        """As keyword arguments of `denoise`."""
+        """The keyword arguments of `denoise`."""
         return {"steps": self.steps, "guidance": self.guidance, "sampler": self._sampler()}
 
     def times(self, schedule: Schedule) -> list[int]:
-        """The time steps of the network calls, and the one at which the run ends.
+        """The timesteps of the network calls, then the last one of the run.
 
         Raises:
-            ValueError: the schedule has not so many.
+            ValueError: more steps than the schedule has.
         """
         return self._sampler().visit(schedule, self.steps, None)
 
@@ -74,7 +75,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Entry:
-    """One edit, under its name: `{"swap": {"source": "cat", "target": "dog"}}`."""
+    """One edit by its name: `{"swap": {"source": "cat", "target": "dog"}}`."""
 
     __pydantic_config__ = STRICT
 
@@ -86,21 +87,21 @@ class Entry:
 
     def __post_init__(self):
         check_fields(self)
-        if len(self._said()) != 1:
+        if len(self._given()) != 1:
             raise ValueError(f"an edit is exactly one of {', '.join(f.name for f in fields(self))}")
 
-    def _said(self) -> list[Edit]:
+    def _given(self) -> list[Edit]:
         return [edit for f in fields(self) if (edit := getattr(self, f.name)) is not None]
 
     @property
     def edit(self) -> Edit:
-        return self._said()[0]
+        return self._given()[0]
 
 
 @dataclass(frozen=True)
 class Target:
-    """An edited prompt, its edits in their order, and where it may differ from the source: in a region, or where a mask
-    is 1; everywhere if neither is given. A mask is a string of 0s and 1s for each row of the latent."""
+    """An edited prompt, its edits in order, and where it may differ from the source: in a region, or where a mask is 1;
+    everywhere if neither is given. A mask has a string of 0s and 1s for each row of the latent."""
 
     __pydantic_config__ = STRICT
 
@@ -120,11 +121,11 @@ class Target:
 
     @classmethod
     def of(cls, prompt: str, edit: Edit, where: Region | Bool[Tensor, "h w"] | None = None) -> "Target":
-        """Raises ValueError for an edit that a saved call has no name for."""
+        """Raises ValueError for an edit that has no JSON form."""
         kinds = [field.name for field in fields(Entry)]
         names = [type(part).__name__.lower() for part in edit.parts]
         if unknown := sorted(set(names) - set(kinds)):
-            raise ValueError(f"an edit of the kind {unknown[0]!r} can't be written down, only {', '.join(kinds)}")
+            raise ValueError(f"an edit of the kind {unknown[0]!r} can't be saved, only {', '.join(kinds)}")
         entries = tuple(Entry(**{name: part}) for name, part in zip(names, edit.parts))
         if isinstance(where, Tensor):
             return cls(prompt, entries, mask=tuple("".join(str(int(x)) for x in row) for row in where.tolist()))
@@ -132,7 +133,7 @@ class Target:
 
     @property
     def where(self) -> Region | Bool[Tensor, "h w"] | None:
-        """What `LocalBlend` takes."""
+        """The region or mask, as `LocalBlend` takes it."""
         if self.mask is None:
             return self.region
         return torch.tensor([[digit == "1" for digit in row] for row in self.mask])
@@ -144,8 +145,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Blend:
-    """When regions and masks begin to hold, as `LocalBlend` has it, and the layers that regions are read from: by their
-    positions a side, or None for the model's `layout_side`."""
+    """The switch time from which regions and masks apply, and the positions a side of the layers whose maps give the
+    regions; None is the model's `layout_side`."""
 
     __pydantic_config__ = STRICT
 
@@ -158,10 +159,10 @@ class Blend:
 
 @dataclass(frozen=True)
 class Call:
-    """Everything that one picture and its edits were made from.
+    """Everything that determines an image and its edits.
 
-    The model is written down as it was asked for: by name, or by a path. A path says to people what was used; whoever
-    makes the call again says where the model is.
+    The model is saved as it was given, by name or by path. A saved path is for information only: to replay the call,
+    give the model's path again.
     """
 
     __pydantic_config__ = STRICT
@@ -174,29 +175,43 @@ class Call:
     sampling: Sampling = Sampling()
     model: str = "stickers"
     ema: bool = True  # the model's averaged weights, where its file has both
-    parameterisation: Literal["eps", "v"] | None = None  # what the UNet predicts; None: as the model's files say
-    format: Literal[2] = 2  # of the file; one without is of format 1
+    parameterisation: Literal["eps", "v"] | None = None  # what the UNet predicts; None: as the model's files state
+    format: Literal[2] = 2  # of the JSON; without this field it has format 1
 
     def __post_init__(self):
         check_fields(self)
 
-    def p2p(self, model: LatentDiffusion) -> PromptToPrompt:
-        """Raises ValueError if the edits do not fit the prompts."""
-        prompts, edits = tuple(t.prompt for t in self.targets), tuple(t.edit for t in self.targets)
-        return PromptToPrompt(model, self.source, prompts, edits, self.self_injection, self.layers)
-
-    def start(self, model: LatentDiffusion, watch: Sequence[Watch] = ()) -> Iterator[State]:
-        """The run: one yield per step, row 0 the source's.
+    def p2p(self, model: LatentDiffusion, tokens: Sequence[Tokens] = ()) -> PromptToPrompt:
+        """The edits of the call, compiled for a model.
 
         Args:
             model: the latent diffusion model.
-            watch: each shown the attention that every cross-attention layer used; then maps are built, which round
-                otherwise than the call without them, by at most a grey level.
+            tokens: of the prompts, the source's first, if they are tokenised already.
 
         Raises:
-            ValueError: something does not fit; no step has been made.
+            ValueError: the edits do not fit the prompts.
         """
-        p2p, sampling = self.p2p(model), self.sampling
+        source, *targets = tokens or (self.source, *(target.prompt for target in self.targets))
+        edits = tuple(target.edit for target in self.targets)
+        return PromptToPrompt(model, source, tuple(targets), edits, self.self_injection, self.layers)
+
+    def start(self, model: LatentDiffusion, watch: Sequence[Watch] = ()) -> Iterator[State]:
+        """Sample the call: `call.run(call.p2p(model), watch)`."""
+        return self.run(self.p2p(model), watch)
+
+    def run(self, p2p: PromptToPrompt, watch: Sequence[Watch] = ()) -> Iterator[State]:
+        """Sample the call's prompts with its sampling settings, regions and masks: one state per step, row 0 the
+        source's.
+
+        Args:
+            p2p: the call's, from `p2p`.
+            watch: each receives the attention that every cross-attention layer used. Attention maps are then computed,
+                which rounds differently than without, by at most 1 in the bytes of an image.
+
+        Raises:
+            ValueError: a setting does not fit the model or the prompts; no step has been made.
+        """
+        model, sampling = p2p.model, self.sampling
         sampling.times(model.schedule)
         how, wheres = sampling.options(), [target.where for target in self.targets]
         watches = list(watch)
@@ -216,7 +231,7 @@ class Call:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Call":
-        """Read what `to_json` wrote; `p2p schema` prints what it may hold.
+        """Read the output of `to_json`; `p2p schema` prints its JSON schema.
 
         Raises:
             ValueError: not JSON, or fields unknown, missing, or of the wrong kind; the error names each.
@@ -236,10 +251,10 @@ EARLIER = 1e-9  # less than the distance from a fraction of T to the next time s
 
 
 def of_format_1(value: object, key: str = "", window: bool = False) -> object:
-    """A call of format 1, in JSON's terms, as one of today's.
+    """Convert the JSON of a call of format 1 to format 2.
 
-    There a whole number was a time step, and a fraction held while t was above it, not from it on; but for the start of
-    a window, up to which it held. So no fraction held at T: there, 1.0 was never.
+    In format 1 a whole number was a timestep, and an edit applied while t > tau rather than t >= tau, so the fraction
+    1.0 was never; only the start of a window was inclusive.
     """
     if isinstance(value, dict):
         words = key == "words"  # the values are times, by word

@@ -4,6 +4,7 @@ A^ = A M. A mapper is computed from an alignment of runs of source tokens with r
 aligned, and so are the words that an edit swaps.
 """
 
+from collections.abc import Sequence
 from itertools import groupby, pairwise
 from typing import Literal, NamedTuple
 
@@ -75,18 +76,19 @@ def align(source: Tokens, target: Tokens, pairs: tuple[tuple[str, str], ...] = (
         [unit for unit in units(tokens) if not paired[side].intersection(unit.columns)]
         for side, tokens in enumerate((source, target))
     )
-    common = _common(ours, theirs)
-    runs += [Run(ours[i].columns, theirs[j].columns) for i, j in common]
-    for (i, j), (i_next, j_next) in pairwise([(-1, -1), *common, (len(ours), len(theirs))]):
-        left = tuple(column for unit in ours[i + 1 : i_next] for column in unit.columns)
-        new = tuple(column for unit in theirs[j + 1 : j_next] for column in unit.columns)
+    same, gaps = common(ours, theirs)
+    runs += [Run(unit.columns, other.columns) for unit, other in same]
+    for left, new in ([tuple(i for unit in side for i in unit.columns) for side in gap] for gap in gaps):
         if left:
             runs.append(Run(left, new or (BOS,), aligned=False))
     return (*runs, Run((BOS,), (BOS,)), *_ends(source, target))
 
 
-def _common(ours: list[Unit], theirs: list[Unit]) -> list[tuple[int, int]]:
-    """The longest common subsequence, as pairs of positions; of several the one that moves words least."""
+def common(
+    ours: Sequence[Unit], theirs: Sequence[Unit]
+) -> tuple[list[tuple[Unit, Unit]], list[tuple[Sequence[Unit], Sequence[Unit]]]]:
+    """The longest common subsequence, in pairs, and the units in the gaps between them. Of several such subsequences it
+    is the one that moves words least."""
     # best[i][j]: (pairs, minus the total shift) of the first i and the first j units
     best = [[(0, 0)] * (len(theirs) + 1) for _ in range(len(ours) + 1)]
     for i, a in enumerate(ours):
@@ -104,7 +106,10 @@ def _common(ours: list[Unit], theirs: list[Unit]) -> list[tuple[int, int]]:
         else:
             i, j = i - 1, j - 1
             found.append((i, j))
-    return found[::-1]
+    found.reverse()
+    around = pairwise([(-1, -1), *found, (len(ours), len(theirs))])
+    gaps = [(ours[i + 1 : i_next], theirs[j + 1 : j_next]) for (i, j), (i_next, j_next) in around]
+    return [(ours[i], theirs[j]) for i, j in found], gaps
 
 
 def _ends(source: Tokens, target: Tokens) -> list[Run]:

@@ -1,23 +1,23 @@
-"""The swaps that two prompts suggest.
+"""The swaps inferred from two prompts.
 
-A prompt is read as phrases, each of a link (a preposition, a conjunction, a verb with its object), determiners,
-modifiers and a head, its last word: "in | the | deep blue | sea". Words that both prompts have are kept. Between them
+A prompt is split into phrases, each of a link (a preposition, a conjunction, a verb with its object), determiners,
+modifiers and a head, its last word: "in | the | deep blue | sea". Words that both prompts share are kept. Between them
 
-- words of equal kinds in the same order are swapped one by one;
-- else the first phrase faces the first, of those with a link and of those without, and in it link faces link,
-  determiner determiner, head head, and modifiers modifiers: one by one if they are as many, else as one phrase for
-  another (the lecture's "orange" for "big tabby").
+- words of the same kinds in the same order are swapped one by one;
+- otherwise phrases are matched in order, those with a link separately from those without, and within a phrase link is
+  matched with link, determiner with determiner, head with head, and modifiers with modifiers: one by one if their
+  numbers are equal, else as one phrase for another (the lecture's "orange" for "big tabby").
 
-What then faces nothing is new, or gone. Punctuation ends a phrase and is never swapped. The kinds are English; of
-prompts in other languages every word may be a modifier or a head.
+Unmatched words are new, or deleted. Punctuation ends a phrase and is never swapped. The kinds are those of English; in
+other languages every word may be taken for a modifier or a head.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Literal, NamedTuple
 
 from ldm.tokenizer import Tokens
-from p2p.mappers import Unit, align, units
+from p2p.mappers import Unit, common, units
 from p2p.words import Word, name
 
 
@@ -25,19 +25,19 @@ def _listed(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Function words are few and take no new ones, so they can be listed; any other word carries content.
+# Function words are a closed class, so they can be listed; all other words are content words.
 DETERMINERS = _listed(
     "a an the this these those some any every each no another my your his her its our their one two three four five "
     "six seven eight nine ten several many few both all"
 )
-BEGINNERS = _listed("a an the its his her their")  # no noun stands before them: "dog eats a bone"
+BEGINNERS = _listed("a an the its his her their")  # a word before them is no modifier: "dog eats a bone"
 LINKS = _listed(
     "in on at of by for from to into onto with without within inside outside under underneath over above below "
     "beneath beside besides between among behind near around across along against through throughout toward towards "
     "beyond past before after during until upon off up down out via as like than and or but nor while when where that "
     "which who is are was were indoors outdoors"
 )
-COMPOUND_LINKS = frozenset(  # one link in several words
+COMPOUND_LINKS = frozenset(  # links of several words
     tuple(link.split())
     for link in (
         *("next to", "close to", "far from", "away from", "out of", "inside of", "outside of", "such as", "made of"),
@@ -51,11 +51,11 @@ OBJECT_VERBS = _listed("wearing holding carrying riding eating drinking reading 
 VERBS = _listed("sitting standing lying running walking flying jumping sleeping swimming dancing smiling")
 
 Kind = Literal["link", "determiner", "content", "verb", "punctuation"]
-Pair = tuple[tuple[Word, ...], tuple[Word, ...]]  # words of the source, each or as one phrase, and of the target
+Pair = tuple[tuple[Word, ...], tuple[Word, ...]]  # consecutive words of the source, and of the target
 
 
 class Part(NamedTuple):
-    """A word, or a link of several, in its phrase."""
+    """A word or a compound link, in its phrase."""
 
     words: tuple[Word, ...]
     kind: Kind
@@ -64,25 +64,26 @@ class Part(NamedTuple):
 
 
 def swaps(source: Tokens, target: Tokens) -> list[tuple[str, str]]:
-    """The words or phrases of the source that become others of the target, as `columns` knows them."""
-    ours, theirs = _parts(source), _parts(target)
+    """The words or phrases of the source with those of the target that replace them, named as for `columns`."""
+    both = units(source), units(target)
+    ours, theirs = map(_parts, both)
     found: list[tuple[str, str]] = []
-    for run in align(source, target):
-        if not run.aligned:
-            pairs = _facing(_within(ours, run.source), _within(theirs, run.target))
-            for left, new in sorted(pairs, key=lambda pair: pair[1][0].start):
-                found.append((name(source, left[0], left[-1]), name(target, new[0], new[-1])))
+    for gap, other in common(*both)[1]:
+        pairs = _facing(_within(ours, gap), _within(theirs, other))
+        for left, new in sorted(pairs, key=lambda pair: pair[1][0].start):
+            found.append((name(source, left[0], left[-1]), name(target, new[0], new[-1])))
     return found
 
 
-def _within(parts: tuple[Part, ...], columns: tuple[int, ...]) -> list[Part]:
-    """What of the parts lies in a gap."""
-    kept = (part._replace(words=tuple(w for w in part.words if w.columns[0] in columns)) for part in parts)
+def _within(parts: tuple[Part, ...], gap: Sequence[Unit]) -> list[Part]:
+    """The parts with words in a gap, reduced to these words."""
+    inside = {unit.columns for unit in gap}
+    kept = (part._replace(words=tuple(w for w in part.words if w.columns in inside)) for part in parts)
     return [part for part in kept if part.words]
 
 
 def _facing(ours: list[Part], theirs: list[Part]) -> Iterator[Pair]:
-    """What of one gap is swapped for what."""
+    """Pair the parts of one gap."""
     if [part.kind for part in ours] == [part.kind for part in theirs]:
         for part, other in zip(ours, theirs):
             yield from _matched([part], [other])
@@ -103,14 +104,14 @@ def _has_link(phrase: list[Part]) -> bool:
 
 
 def _slot(part: Part) -> str:
-    """Where in its phrase a part stands."""
+    """The role of a part in its phrase."""
     if part.kind in ("link", "determiner"):
         return part.kind
     return "head" if part.is_head else "modifier"
 
 
 def _matched(ours: list[Part], theirs: list[Part]) -> Iterator[Pair]:
-    """One by one if they are as many, else as one phrase for another; nothing if one side is empty."""
+    """Pair words one by one if their numbers are equal, else as one phrase for another; none if one side is empty."""
     left, new = (tuple(word for part in parts for word in part.words) for parts in (ours, theirs))
     if len(left) == len(new):
         yield from (((word,), (other,)) for word, other in zip(left, new))
@@ -118,11 +119,11 @@ def _matched(ours: list[Part], theirs: list[Part]) -> Iterator[Pair]:
         yield left, new
 
 
-def _parts(tokens: Tokens) -> tuple[Part, ...]:
-    """The words of a prompt in their phrases."""
-    groups = list(_linked(units(tokens)))
+def _parts(found: tuple[Unit, ...]) -> tuple[Part, ...]:
+    """The words of a prompt, with their phrases."""
+    groups = list(_linked(found))
     kinds = _kinds(groups)
-    found, phrase = [], 0
+    parts, phrase = [], 0
     for group, kind, before, after in zip(groups, kinds, ["punctuation", *kinds], [*kinds[1:], "punctuation"]):
         phrase += {
             "link": before != "link",
@@ -133,12 +134,12 @@ def _parts(tokens: Tokens) -> tuple[Part, ...]:
         }[kind]
         if kind != "punctuation":
             is_head = kind == "verb" or after != "content"
-            found.append(Part(tuple(unit.word for unit in group), kind, phrase, is_head))
-    return tuple(found)
+            parts.append(Part(tuple(unit.word for unit in group), kind, phrase, is_head))
+    return tuple(parts)
 
 
 def _linked(found: tuple[Unit, ...]) -> Iterator[tuple[Unit, ...]]:
-    """The units, those of a link of several words together."""
+    """Group the units: a compound link is one group, any other unit its own."""
     i = 0
     while i < len(found):
         sizes = (n for n in (4, 3, 2) if tuple(unit.text for unit in found[i : i + n]) in COMPOUND_LINKS)
@@ -148,7 +149,7 @@ def _linked(found: tuple[Unit, ...]) -> Iterator[tuple[Unit, ...]]:
 
 
 def _kinds(groups: list[tuple[Unit, ...]]) -> list[Kind]:
-    """What each group is in its sentence."""
+    """The kind of each group, given those around it."""
     first = [group[0].text for group in groups]
     kinds: list[Kind] = [_kind(group) for group in groups]
     for i, text in enumerate(first[1:], start=1):
@@ -162,7 +163,7 @@ def _kinds(groups: list[tuple[Unit, ...]]) -> list[Kind]:
 
 
 def _kind(group: tuple[Unit, ...]) -> Kind:
-    """What a group is by itself."""
+    """The kind of a group, out of context."""
     text = group[0].text
     if group[0].word is None:
         return "punctuation"

@@ -1,4 +1,4 @@
-"""A source and its edited targets, sampled: what `p2p.edit` returns."""
+"""Results: a source and its edited targets, which `p2p.edit` returns, and the drawings of the other functions."""
 
 import io
 import sys
@@ -14,6 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ldm.pipeline import LatentDiffusion, State
 from ldm.tokenizer import Tokens
+from p2p.algorithm import PromptToPrompt
 from p2p.call import Call, Sampling
 from p2p.inject import layout_side
 from p2p.maps import MapHistory
@@ -22,14 +23,14 @@ from p2p.words import columns
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """The cross-attention of one prompt: `maps["cat"]` is the map of a word, averaged over the steps.
+    """The cross-attention maps of one prompt: `maps["cat"]` is the map of a word, averaged over the steps.
 
     Args:
         tokens: of the prompt.
-        words: what the axis n of A holds: the words, by name, then "other tokens" if there are any, then "BOS EOS PAD".
-        times: t of the network calls, what the axis k of A holds.
+        words: the labels of axis n of A: the words by name, then "other tokens" if there are any, then "BOS EOS PAD".
+        times: the labels of axis k of A: t of the network calls.
         A: the attention used, averaged over heads and over the layers at the model's `layout_side`; over n it sums to
-            1, but where an edit re-weights or drops some.
+            1, unless an edit reweights or drops columns.
     """
 
     tokens: Tokens
@@ -38,9 +39,9 @@ class Maps:
     A: Float[np.ndarray, "k n h w"]
 
     def __getitem__(self, word: str) -> Float[np.ndarray, "h w"]:
-        """Raises ValueError for a word that the prompt does not have, or has several times."""
+        """Raises ValueError for a word that is not in the prompt, or occurs several times."""
         if word not in self.words:
-            columns(self.tokens, word)  # refuses it, with the words that there are
+            columns(self.tokens, word)  # raises for both, and lists the words
             raise ValueError(f"there is no map of {word!r} by itself, only of {', '.join(self.words)}")
         return self.A[:, self.words.index(word)].mean(axis=0)
 
@@ -49,26 +50,47 @@ class Maps:
 
 
 def maps_of(history: MapHistory, side: int) -> Maps:
-    """What was recorded in the layers of this resolution. Raises ValueError if none has it."""
+    """The recorded maps of the layers with this resolution. Raises ValueError if there are none."""
     groups = history.at_side(side)
     steps = [np.stack([word.numpy() for word in history.mean(groups, [t]).values()]) for t in history.times]
     return Maps(history.tokens, tuple(history.words), tuple(history.times), np.stack(steps))
 
 
+def png(image: Image.Image) -> bytes:
+    """An image as the bytes of a PNG file."""
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure, which a notebook displays, and the data that it shows."""
+
+    image: Image.Image
+    data: object
+
+    def _repr_png_(self) -> bytes:
+        return png(self.image)
+
+    def __repr__(self) -> str:
+        return f"<figure of {self.image.width}x{self.image.height} pixels: image, data>"
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A source and its targets. In a notebook it shows itself: the source beside the targets, or the figure asked for.
+    """A source and its targets. A notebook displays the source beside the targets, or the requested figure.
 
     Args:
-        model: what made it.
-        call: how; `p2p.replay(call)` makes it again, `call.to_json()` writes it down.
+        p2p: the model, the tokenised prompts and the compiled edits.
+        call: the settings: `p2p.replay(call)` repeats the edit, `call.to_json()` saves it.
         images: of the source, then of the targets.
         states: after each step; row 0 is the source's.
-        histories: the maps of each prompt's words, if they were recorded.
-        figure: what is shown in the place of the images.
+        histories: the attention maps of each prompt's words, if recorded.
+        figure: displayed instead of the images.
     """
 
-    model: LatentDiffusion
+    p2p: PromptToPrompt
     call: Call
     images: UInt8[np.ndarray, "b H W 3"]
     states: Sequence[State]
@@ -85,62 +107,55 @@ class Result:
 
     @property
     def image(self) -> Image.Image:
-        """What is shown."""
+        """The displayed image."""
         return self.figure or Image.fromarray(np.concatenate(list(self.images), axis=1))
 
     @cached_property
     def maps(self) -> list[Maps]:
-        """The attention to the words of each prompt, the source's first.
+        """The attention maps of the words of each prompt, the source's first.
 
-        If the run did not record it, asking for it runs the call once more, with the attention built as tensors; that
-        rounds otherwise than the run that made the images, by at most a grey level, so these stay as they are.
+        If the run did not record them, the call is sampled once more, with attention maps. That rounds differently, by
+        at most 1 in the bytes of an image; `images` keeps those of the first run.
         """
-        histories = self.histories or edited(self.model, self.call, watched=True).histories
-        return [maps_of(history, layout_side(self.model)) for history in histories]
+        histories = self.histories or edited(self.p2p, self.call, watched=True).histories
+        return [maps_of(history, layout_side(self.p2p.model)) for history in histories]
 
     def _repr_png_(self) -> bytes:
-        file = io.BytesIO()
-        self.image.save(file, format="PNG")
-        return file.getvalue()
+        return png(self.image)
 
     def __repr__(self) -> str:
         targets = ", ".join(repr(target.prompt) for target in self.call.targets)
         return f"<edit of {self.call.source!r} to {targets}: source, targets, images, maps, states, call>"
 
 
-def edited(model: LatentDiffusion, call: Call, watched: bool = False) -> Result:
-    """The source and its targets by Prompt-to-Prompt.
+def edited(p2p: PromptToPrompt, call: Call, watched: bool = False) -> Result:
+    """Sample the source and its targets by Prompt-to-Prompt, and record the attention maps of words if `watched`.
 
     Raises:
-        ValueError: something does not fit, or a prompt without words is watched; no step has been made.
+        ValueError: a setting does not fit, or a prompt to watch has no words; no step has been made.
     """
-    histories = histories_of(model, call) if watched else []
-    return sampled(model, call, call.start(model, histories), histories, "Prompt-to-Prompt" if watched else "")
+    histories = histories_of(p2p) if watched else []
+    return sampled(p2p, call, call.run(p2p, histories), histories, "Prompt-to-Prompt" if watched else "")
 
 
 def sampled(
-    model: LatentDiffusion, call: Call, run: Iterator[State], histories: list[MapHistory], name: str = ""
+    p2p: PromptToPrompt, call: Call, run: Iterator[State], histories: list[MapHistory], name: str = ""
 ) -> Result:
-    """What a run of the call's prompts leads to; its maps go to the histories, which it was given as `watch`."""
-    visited = call.sampling.times(model.schedule)
+    """Complete a run of the call's prompts, whose maps go to the histories that watch it."""
+    visited = call.sampling.times(p2p.model.schedule)
     for history in histories:
         run = history.along(run, visited)
-    states = with_progress(run, model, call.sampling, name)
-    return Result(model, call, model.decode(states[-1].z_t), states, histories)
+    states = with_progress(run, p2p.model, call.sampling, name)
+    return Result(p2p, call, p2p.model.decode(states[-1].z_t), states, histories)
 
 
 def with_progress(states: Iterator[State], model: LatentDiffusion, sampling: Sampling, name: str = "") -> list[State]:
-    """All states of a run, with a bar on standard error."""
+    """Collect the states of a run, with a progress bar on standard error."""
     calls = len(sampling.times(model.schedule)) - 1
-    with logging_redirect_tqdm():  # a warning on a line of its own, above the bar
+    with logging_redirect_tqdm():  # warnings appear above the bar, each on its own line
         return list(tqdm(states, name or None, total=calls, unit="step", file=sys.stderr))
 
 
-def histories_of(model: LatentDiffusion, call: Call) -> list[MapHistory]:
-    """To record the maps of every prompt. Raises ValueError for a prompt without words."""
-    encode = model.tokenizer.encode
-    return [MapHistory(encode(prompt), row=row) for row, prompt in enumerate(prompts_of(call))]
-
-
-def prompts_of(call: Call) -> list[str]:
-    return [call.source, *(target.prompt for target in call.targets)]
+def histories_of(p2p: PromptToPrompt) -> list[MapHistory]:
+    """Records of the maps of every prompt, empty at first. Raises ValueError for a prompt without words."""
+    return [MapHistory(tokens, row=row) for row, tokens in enumerate(p2p.tokens)]

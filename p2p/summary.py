@@ -12,7 +12,7 @@ from p2p.alpha import Time, Window, window
 from p2p.edits import Composition, Edit, Matrices, Renormalise, Reweight
 from p2p.mappers import units
 
-NOTHING = "nothing changes: the model reads both prompts alike, and no word is weighted; change a word or reweight one"
+NOTHING = "nothing changes: both prompts have the same tokens, and no word is reweighted; change a word or reweight one"
 
 
 def shares(

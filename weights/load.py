@@ -56,7 +56,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def load(
     name: str | Path = "stickers",
-    device: str = "cpu",
+    device: str = "auto",
     dtype: str = "float32",
     ema: bool = True,
     parameterisation: str | None = None,
@@ -227,7 +227,7 @@ def refuse_other_folder(folder: Path) -> None:
             raise ValueError(wrong(files[0], kind))
 
 
-def load_autoencoder(name: str | Path, device: str = "cpu", dtype: str = "float32") -> Autoencoder:
+def load_autoencoder(name: str | Path, device: str = "auto", dtype: str = "float32") -> Autoencoder:
     """Load a first stage on its own: by name (stickers-vq, which is included; sd-vae-ft-mse), from a diffusers folder,
     or from a file.
 
@@ -262,7 +262,7 @@ def autoencoder_file(path: Path) -> Opened:
 
 
 def load_clip(
-    name: str | Path = "clip-vit-l", device: str = "cpu", dtype: str = "float32"
+    name: str | Path = "clip-vit-l", device: str = "auto", dtype: str = "float32"
 ) -> tuple[CLIP, PromptTokenizer]:
     """Load CLIP with both towers, and its tokenizer: by name, or from a folder in transformers' format.
 

@@ -1,14 +1,14 @@
-"""The subcommands of the command line: they make images, figures, animations and data files."""
+"""The commands that make images, figures, animations and data files; each gets the model and its options."""
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
+from torch import Tensor
 
 from ldm.attention import AttentionFn
 from ldm.pipeline import LatentDiffusion, State
@@ -16,37 +16,53 @@ from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt
 from p2p.alpha import Alpha
 from p2p.call import Call, Sampling
+from p2p.cli import options
 from p2p.cli.calls import alpha_of, claims_of, edit_of, sampling_of
+from p2p.cli.unknown_words import tokenised
 from p2p.edits import Edit, Matrices, Swap
-from p2p.experiments.baselines import fixed_seed
 from p2p.experiments.self_attention_pca import SelfMaps, principal_components
 from p2p.inject import layout_side, together, watching
 from p2p.mappers import align, mapper
 from p2p.maps import MapHistory, Scale
-from p2p.result import Result, edited, histories_of, prompts_of, sampled, with_progress
-from p2p.summary import summary
+from p2p.result import Drawing, Result, edited, histories_of, maps_of, sampled, with_progress
+from p2p.summary import shares, summary
 
 # importing matplotlib takes a second, so plotting modules are imported by the commands that need them
 
 
 @dataclass(frozen=True)
 class Made:
-    """The output of a command: its image, and a writer for each further file that was requested."""
+    """The output of a command: its result, the image to write, and a writer for each further requested file."""
 
+    result: Image.Image | Drawing | Result
     image: Image.Image
     also: dict[Path, Callable[[Path], object]] = field(default_factory=dict)
-    result: Result | None = None  # of an edit
 
 
-def generate(model: LatentDiffusion, args: argparse.Namespace) -> Made:
-    """Generate an image, or a figure of several seeds, each the same as on its own."""
-    if args.seeds is None:
-        return Made(enlarged(Image.fromarray(_sampled(model, args, sampling_of(args))[0]), args.upscale))
+def drawing(figure, data: object, also: dict[Path, Callable[[Path], object]] | None = None) -> Made:
+    """A matplotlib figure as the output of a command, with the data that it shows."""
     from p2p.figures import sheets
 
-    samplings = of_seeds(sampling_of(args), args.seeds)
-    panels = [(f"seed {sampling.seed}", _sampled(model, args, sampling)[0]) for sampling in samplings]
-    return Made(sheets.as_image(sheets.grid(sheets.broken(panels, 5), args.prompt, side=1.6)))
+    image = sheets.as_image(figure)
+    return Made(Drawing(image, data), image, also or {})
+
+
+def generate(model: LatentDiffusion, given: options.Generate) -> Made:
+    """Generate an image, or a figure of several seeds, each the same as on its own."""
+    samplings = of_seeds(sampling_of(given), given.seeds or 1)
+    if model.text_encoder is None and not given.prompt:  # a model without prompts
+        context = model.encode_prompts([""])
+    else:
+        context = model.encode_tokens(tokenised(model, [given.prompt]))
+    images = [(sampling.seed, _sampled(model, context, sampling)[0]) for sampling in samplings]
+    if given.seeds is None:
+        image = enlarged(Image.fromarray(images[0][1]), given.upscale)
+    else:
+        from p2p.figures import sheets
+
+        panels = [(f"seed {seed}", image) for seed, image in images]
+        image = sheets.as_image(sheets.grid(sheets.broken(panels, 5), given.prompt, side=1.6))
+    return Made(image, image)
 
 
 def of_seeds(sampling: Sampling, count: int) -> list[Sampling]:
@@ -62,62 +78,71 @@ def enlarged(image: Image.Image, factor: int) -> Image.Image:
 
 def _sampled(
     model: LatentDiffusion,
-    args: argparse.Namespace,
+    context: Float[Tensor, "1 m e"],
     sampling: Sampling,
     look: AttentionFn | None = None,
     along: Callable[[Iterator[State]], Iterator[State]] = lambda states: states,
 ) -> tuple[UInt8[np.ndarray, "H W 3"], list[State]]:
     """Sample a prompt, and return the image and the states; `look` may watch the attention, `along` wrap the states."""
-    context = model.encode_prompts([args.prompt])
     run = model.denoise(context, [sampling.seed], attn_fn=lambda t: look, **sampling.options())
     states = with_progress(along(run), model, sampling)
     return model.decode(states[-1].z_t)[0], states
 
 
-def edit(model: LatentDiffusion, call: Call, args: argparse.Namespace) -> Made:
-    """Edit, and show the source and its targets: side by side, compared, or for several seeds."""
-    samplings = of_seeds(call.sampling, args.seeds or 1)
-    call.start(model)  # raises if something does not fit
-    source, *targets = map(model.tokenizer.encode, prompts_of(call))
+def edit(p2p: PromptToPrompt, call: Call, given: options.Edit | options.Replay) -> Made:
+    """Edit, and show the source and its targets: side by side, compared, or for several seeds.
+
+    Args:
+        p2p: of the call.
+        call: what is edited and sampled.
+        given: how the images are shown, and the files to write.
+    """
+    model = p2p.model
+    samplings = of_seeds(call.sampling, given.seeds or 1)
+    call.run(p2p)  # raises if something does not fit
+    source, *targets = p2p.tokens
     until, times, T = call.self_injection.until, call.sampling.times(model.schedule), model.schedule.T
     for target, tokens in zip(call.targets, targets):
         print(f"{target.prompt}: {target.edit}", file=sys.stderr)
         print(f"  {summary(source, tokens, target.edit, until, times, T)}", file=sys.stderr)
-    if args.seeds is not None:
-        image, run = _seeds(model, [replace(call, sampling=sampling) for sampling in samplings])
-    elif args.compare:
-        image, run = compare(model, call, args.scale or "word")
+    if given.seeds is not None:
+        image, run = _seeds(p2p, [replace(call, sampling=sampling) for sampling in samplings])
+    elif given.compare:
+        image, run = compare(p2p, call, given.scale or "word")
     else:
-        run = edited(model, call, watched=args.save_maps is not None)
-        image = enlarged(run.image, args.upscale)
+        run = edited(p2p, call, watched=given.save_maps is not None)
+        image = enlarged(run.image, given.upscale)
     also = {}
-    if args.save_maps:
+    if given.save_maps:
         from p2p.experiments.export import save_maps
 
-        also[args.save_maps] = lambda part: save_maps(part, run.histories, run.states, layout_side(model))
-    if "gif" in args and args.gif:
+        also[given.save_maps] = lambda part: save_maps(part, run.histories, run.states, layout_side(model))
+    if isinstance(given, options.Edit) and given.gif:
         from p2p.figures.animation import frames, save_gif
 
-        animation = frames(model, iter(run.states), prompts_of(call))
-        also[args.gif] = lambda part: save_gif(animation, part)
-    return Made(image, also, replace(run, figure=image))
+        animation = frames(model, iter(run.states), p2p.prompts)
+        also[given.gif] = lambda part: save_gif(animation, part)
+    if isinstance(given, options.Edit) and given.save:
+        also[given.save] = lambda part: part.write_text(call.to_json() + "\n", encoding="utf-8")
+    return Made(replace(run, figure=image), image, also)
 
 
-def unedited(model: LatentDiffusion, call: Call) -> Result:
-    """Sample the same prompts from the same seed, each with its own attention."""
-    histories = histories_of(model, call)
-    watch, sampling = together(histories), call.sampling
-    run = fixed_seed(model, prompts_of(call), sampling.seed, attn_fn=lambda t: watching(watch), **sampling.options())
-    return sampled(model, call, run, histories, "same seed")
+def unedited(p2p: PromptToPrompt, call: Call) -> Result:
+    """[P1] Sample the same prompts from the same seed, each with its own attention."""
+    histories, sampling = histories_of(p2p), call.sampling
+    watch, context = together(histories), p2p.model.encode_tokens(p2p.tokens)
+    seeds = [sampling.seed] * len(context)
+    run = p2p.model.denoise(context, seeds, attn_fn=lambda t: watching(watch), **sampling.options())
+    return sampled(p2p, call, run, histories, "same seed")
 
 
-def compare(model: LatentDiffusion, call: Call, scale: Scale = "word") -> tuple[Image.Image, Result]:
+def compare(p2p: PromptToPrompt, call: Call, scale: Scale = "word") -> tuple[Image.Image, Result]:
     """Draw for each target the source, the same seed with the target's prompt, and the edit, with the maps of their
     words; also return the run of the edit."""
     from p2p.figures import sheets
 
-    plain, run = unedited(model, call), edited(model, call, watched=True)
-    maps = lambda history: history.mean(history.at_side(layout_side(model)))
+    plain, run = unedited(p2p, call), edited(p2p, call, watched=True)
+    maps = lambda history: history.mean(history.at_side(layout_side(p2p.model)))
     panels = []
     for row, target in enumerate(call.targets, start=1):
         panels += [
@@ -128,129 +153,135 @@ def compare(model: LatentDiffusion, call: Call, scale: Scale = "word") -> tuple[
     return sheets.as_image(sheets.attention(panels, scale=scale)), run
 
 
-def _seeds(model: LatentDiffusion, calls: list[Call]) -> tuple[Image.Image, Result]:
+def _seeds(p2p: PromptToPrompt, calls: list[Call]) -> tuple[Image.Image, Result]:
     """Draw a row of images for each seed; also return the run of the first."""
     from p2p.figures import sheets
 
-    captions = ["source\n", *["edit\n"] * len(calls[0].targets)]
-    captions = [role + prompt for role, prompt in zip(captions, prompts_of(calls[0]))]
-    runs = [edited(model, call) for call in calls]
+    captions = ["source\n", *["edit\n"] * len(p2p.targets)]
+    captions = [role + prompt for role, prompt in zip(captions, p2p.prompts)]
+    runs = [edited(p2p, call) for call in calls]
     rows = {run.call.sampling.seed: list(zip(captions, run.images)) for run in runs}
     return sheets.as_image(sheets.by_seed(rows)), runs[0]
 
 
-def attention(model: LatentDiffusion, args: argparse.Namespace) -> Made:
+def attention(model: LatentDiffusion, given: options.Attention) -> Made:
     """Draw the image of a prompt with the attention map of each word, or with the components of its self-attention.
 
     Raises:
-        ValueError: an option is for maps of words, and components are asked for.
+        ValueError: components are requested together with an option for maps of words.
     """
     from p2p.figures import sheets
 
-    side, sampling = layout_side(model), sampling_of(args)
-    if args.by == "component":
+    if given.by == "component":
         for option in ("scale", "save_maps"):
-            if getattr(args, option):
+            if getattr(given, option):
                 raise ValueError(f"--{option.replace('_', '-')} is for maps of words: leave it out for --by component")
+    side, sampling = layout_side(model), sampling_of(given)
+    (tokens,) = tokenised(model, [given.prompt])
+    context = model.encode_tokens([tokens])
+    if given.by == "component":
         seen = SelfMaps(side)
-        picture, _ = _sampled(model, args, sampling, seen)
-        return Made(sheets.as_image(sheets.components(picture, principal_components(seen.mean()[0]))))
-    history, scale = MapHistory(model.tokenizer.encode(args.prompt)), args.scale or "word"
+        image, _ = _sampled(model, context, sampling, seen)
+        found = principal_components(seen.mean()[0])
+        return drawing(sheets.components(image, found), found)
+    history, scale = MapHistory(tokens), given.scale or "word"
     along = lambda states: history.along(states, sampling.times(model.schedule))
-    picture, states = _sampled(model, args, sampling, watching(history), along)
-    if args.by == "step":
-        figure = sheets.by_step(history, picture, side, scale=scale)
-    elif args.by == "layer":
-        figure = sheets.by_layer(history, picture, scale)
+    image, states = _sampled(model, context, sampling, watching(history), along)
+    if given.by == "step":
+        figure = sheets.by_step(history, image, side, scale=scale)
+    elif given.by == "layer":
+        figure = sheets.by_layer(history, image, scale)
     else:
-        figure = sheets.attention([(args.prompt, picture, history.mean(history.at_side(side)))], scale=scale)
-    if not args.save_maps:
-        return Made(sheets.as_image(figure))
-    from p2p.experiments.export import save_maps
+        figure = sheets.attention([(given.prompt, image, history.mean(history.at_side(side)))], scale=scale)
+    also = {}
+    if given.save_maps:
+        from p2p.experiments.export import save_maps
 
-    return Made(sheets.as_image(figure), {args.save_maps: lambda part: save_maps(part, [history], states, side)})
+        also[given.save_maps] = lambda part: save_maps(part, [history], states, side)
+    return drawing(figure, maps_of(history, side), also)
 
 
-def matrices(model: LatentDiffusion, args: argparse.Namespace) -> Made:
+def show_mapper(model: LatentDiffusion, given: options.ShowMapper) -> Made:
     """Draw the mapper of an edit, and P_t and Q_t at each step where they change."""
-    from p2p.figures import edit_matrices, sheets
+    from p2p.figures import edit_matrices
 
-    source, target = _prompts(model, args)
-    edit = edit_of(args, source, target, alpha_of(args))
+    source, target = tokenised(model, [given.source, given.target])
+    edit = edit_of(given, source, target, alpha_of(given))
     pairs = tuple((part.source, part.target) for part in edit.parts if isinstance(part, Swap))
     compiled, at = edit.compile(source, target, model.schedule.T), {}
     last: Matrices | None = None
-    for t in sampling_of(args).times(model.schedule)[:-1]:
+    for t in sampling_of(given).times(model.schedule)[:-1]:
         found = compiled(t)
         if last is None or not (found.P.equal(last.P) and found.Q.equal(last.Q)):
             at[t] = last = found
     if len(at) > 4:  # a ramp changes them at every step
         at = {t: at[t] for t in list(at)[:: -(-len(at) // 4)]}
     M = mapper(align(source, target, pairs), len(source.ids))
-    return Made(sheets.as_image(edit_matrices.matrices(source, target, M, at)))
+    return drawing(edit_matrices.matrices(source, target, M, at), (M, at))
 
 
-def schedule(model: LatentDiffusion, args: argparse.Namespace) -> Made:
+def show_schedule(model: LatentDiffusion, given: options.ShowSchedule) -> Made:
     """Draw when each token of the target uses the source's attention."""
-    from p2p.figures import edit_matrices, sheets
+    from p2p.figures import edit_matrices
 
-    source, target = _prompts(model, args)
-    edit, visited = claims_of(args, source, target, alpha_of(args)), sampling_of(args).times(model.schedule)
-    figure = edit_matrices.timeline(source, target, edit, args.self_until, visited, model.schedule.T)
-    return Made(sheets.as_image(figure))
-
-
-def _prompts(model: LatentDiffusion, args: argparse.Namespace) -> tuple[Tokens, Tokens]:
-    return model.tokenizer.encode(args.source), model.tokenizer.encode(args.target)
+    source, target = tokenised(model, [given.source, given.target])
+    edit, visited = claims_of(given, source, target, alpha_of(given)), sampling_of(given).times(model.schedule)
+    shown = (source, target, edit, given.self_until, visited, model.schedule.T)
+    return drawing(edit_matrices.timeline(*shown), shares(*shown))
 
 
-def sweep_tau(model: LatentDiffusion, args: argparse.Namespace) -> Made:
+def sweep_tau(model: LatentDiffusion, given: options.SweepTau) -> Made:
     """[P12] Draw the targets with injection from never to always, with the preservation and fidelity of each tau."""
     from p2p.experiments.sweeps import TAUS
     from p2p.figures import sweep_plots
 
-    return _measured(args, _swept(model, args, TAUS), sweep_plots.tau_sweep)
+    return _measured(model, given, TAUS, sweep_plots.tau_sweep)
 
 
-def sweep_window(model: LatentDiffusion, args: argparse.Namespace) -> Made:
+def sweep_window(model: LatentDiffusion, given: options.SweepWindow) -> Made:
     """[P13] Draw the targets with injection in one window of the steps at a time, and what each window preserves."""
     from p2p.experiments.sweeps import WINDOWS
     from p2p.figures import sweep_plots
 
-    return _measured(args, _swept(model, args, WINDOWS), sweep_plots.window_sweep)
+    return _measured(model, given, WINDOWS, sweep_plots.window_sweep)
 
 
-def _measured(args: argparse.Namespace, sweeps: list, draw: Callable) -> Made:
-    """The figure of sweeps, with a data file if requested."""
-    from p2p.figures import sheets
-
-    if not args.data:
-        return Made(sheets.as_image(draw(sweeps)))
-    from p2p.experiments.export import measurements, save_numbers
-
-    fill = lambda part: save_numbers(part, measurements(sweeps), args.data.suffix.lower())
-    return Made(sheets.as_image(draw(sweeps)), {args.data: fill})
-
-
-def _swept(model: LatentDiffusion, args: argparse.Namespace, taus: tuple) -> list:
+def _measured(model: LatentDiffusion, given: options.SweepTau, taus: tuple, draw: Callable) -> Made:
+    """The figure of a sweep of each target, with a data file if requested."""
     from p2p.experiments.sweeps import sweep
 
-    sampling, encode = sampling_of(args), model.tokenizer.encode
-    source, seeds = encode(args.source), range(args.seed, args.seed + args.seeds)
-    edit_to = lambda y: lambda alpha: edit_of(args, source, y, alpha)
-    edits = [(prompt, edit_to(encode(prompt))) for prompt in args.targets]
-    for prompt, edit in edits:  # raises before the first sweep samples
-        PromptToPrompt(model, args.source, (prompt,), (edit(Alpha()),))
-    return [sweep(model, args.source, prompt, edit, taus, seeds, **sampling.options()) for prompt, edit in edits]
+    sampling, seeds = sampling_of(given), range(given.seed, given.seed + given.seeds)
+    source, *targets = tokenised(model, [given.source, *given.targets])
+    edit_to: Callable[[Tokens], Callable[[Alpha], Edit]] = lambda y: lambda alpha: edit_of(given, source, y, alpha)
+    for y in targets:  # raises before the first sweep samples
+        edit_to(y)(Alpha()).compile(source, y, model.schedule.T)
+    found = [sweep(model, source, y, edit_to(y), taus, seeds, **sampling.options()) for y in targets]
+    also = {}
+    if given.data:
+        from p2p.experiments.export import measurements, save_numbers
+
+        also[given.data] = lambda part: save_numbers(part, measurements(found), given.data.suffix.lower())
+    return drawing(draw(found), found, also)
 
 
-def sweep_word(model: LatentDiffusion, args: argparse.Namespace) -> Made:
+def sweep_word(model: LatentDiffusion, given: options.SweepWord) -> Made:
     """[P11] Draw the targets with the attention of all words, of one word only, and of none."""
     from p2p.experiments.sweeps import preserve
-    from p2p.figures import sheets, sweep_plots
+    from p2p.figures import sweep_plots
 
-    sampling, encode = sampling_of(args), model.tokenizer.encode
-    source, alpha = encode(args.source), alpha_of(args)
-    edits = [Edit.between(source, encode(y), alpha) for y in args.targets]
-    found = preserve(model, args.source, args.targets, args.word, edits, args.seed, **sampling.options())
-    return Made(sheets.as_image(sweep_plots.preservation(found)))
+    sampling, alpha = sampling_of(given), alpha_of(given)
+    source, *targets = tokenised(model, [given.source, *given.targets])
+    edits = [Edit.between(source, y, alpha) for y in targets]
+    found = preserve(model, source, targets, given.word, edits, given.seed, **sampling.options())
+    return drawing(sweep_plots.preservation(found), found)
+
+
+FIGURES: dict[type, Callable[..., Made]] = {
+    options.Generate: generate,
+    options.Attention: attention,
+    options.ShowMapper: show_mapper,
+    options.ShowSchedule: show_schedule,
+    options.SweepTau: sweep_tau,
+    options.SweepWindow: sweep_window,
+    options.SweepWord: sweep_word,
+}

@@ -26,7 +26,8 @@ def main() -> None:
     OUTPUT.parent.mkdir(exist_ok=True)
     check_writable(OUTPUT)
     model = load("stickers")
-    edit = Edit.between(*map(model.tokenizer.encode, (SOURCE, TARGET)))
-    image, _ = compare(model, Call(SOURCE, (Target.of(TARGET, edit),), sampling=SAMPLING))
+    tokens = [model.tokenizer.encode(prompt) for prompt in (SOURCE, TARGET)]
+    call = Call(SOURCE, (Target.of(TARGET, Edit.between(*tokens)),), sampling=SAMPLING)
+    image, _ = compare(call.p2p(model, tokens), call)
     save_atomically(lambda part: image.save(part, format="PNG"), OUTPUT)
     print(f"look at {OUTPUT}")

@@ -1,15 +1,15 @@
-"""The command line: `p2p`. What it does is imported once there is something to do: its help needs no torch."""
+"""The command line: `p2p`. Commands are imported once the options are parsed, so that help needs no torch."""
 
 import logging
 
-from p2p.cli.parser import parser
+from p2p.cli.parser import parsed
 
 
 def main() -> None:
-    """Do what the command line says. Raises as `p2p.cli.run.run`."""
-    args = parser().parse_args()
+    """Run the command line. Raises as `p2p.cli.run.run`."""
+    options = parsed()
     from p2p.cli.run import run
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("weights").setLevel(logging.INFO)  # what a model was recognised as
-    run(args)
+    logging.getLogger("weights").setLevel(logging.INFO)  # logs the detected format of a model
+    run(options)

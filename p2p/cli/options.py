@@ -1,227 +1,186 @@
-"""The options of an edit on the command line. Their defaults are those of `p2p.edit`.
+"""The options of every command: its groups, and those of its own. A command receives an instance of its class.
 
-What an option's text means is imported when there is one to read: the help needs no torch.
+The docstrings are the help of `p2p --help`. Of several bases the fields of the last come first.
 """
 
-import argparse
-import math
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
-from p2p.api import DEFAULTS
+from p2p.cli.groups import (
+    Claims,
+    ComparedViews,
+    Loading,
+    Output,
+    Sampled,
+    SelfTimes,
+    Times,
+    Views,
+    Visited,
+    Weights,
+    Where,
+    WordMaps,
+    option,
+    required,
+)
+from weights.checkpoints import CHECKPOINTS
 
-PLACES = DEFAULTS["layers"]
-SCALES = ("word", "shared")
-TAU = """\
-when the edit lets go: the source's attention is used while t >= TAU, the target's own once t < TAU (t counts down, so
-injection comes first). A number is a fraction of T: with 0.2 the first 80%% of the sampling injects, with 0 all of it.
-t=200 is a time step, and never injects nothing. Default 0.2"""
-
-
-def finite(text: str) -> float:
-    """A number, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return value
-
-
-def time(text: str):
-    """A time as tau is given: a fraction of T, `t=200`, or `never`."""
-    text = text.strip()
-    if text == "never":
-        return text
-    if (step := text.removeprefix("t=")) != text and step.isdecimal():
-        from p2p.alpha import Step
-
-        return Step(int(step))
-    value = finite(text)
-    if value > 1:
-        raise argparse.ArgumentTypeError(f"{text} is more than 1: a number is a fraction of T; a time step is t={text}")
-    return value
+BY = ("word", "step", "layer", "component")
 
 
-def pair(text: str, right: str = "OTHER") -> tuple[str, str]:
-    """`A=B`, for argparse; `right` is what B is in words."""
-    word, equals, other = (part.strip() for part in text.partition("="))
-    if not (word and equals and other):
-        raise argparse.ArgumentTypeError(f"{text!r} is not WORD={right}: give {word or 'WORD'}={other or right}")
-    return word, other
+@dataclass(frozen=True, kw_only=True)
+class Generate(Views, Sampled, Output):
+    """An image of a prompt."""
+
+    command: ClassVar[str] = "generate"
+    prompt: str = required("the prompt of the image")
 
 
-def window(text: str):
-    """`END`, or `START:END`."""
-    start, colon, end = text.partition(":")
-    if not colon:
-        return time(text)
-    from p2p.alpha import Window
+@dataclass(frozen=True, kw_only=True)
+class Edit(WordMaps, ComparedViews, Where, SelfTimes, Weights, Claims, Times, Sampled, Output):
+    """An image and its edits, side by side."""
 
-    return Window(time(end), time(start))
-
-
-def word_window(text: str) -> tuple:
-    word, when = pair(text, "[START:]END")
-    return word, window(when)
-
-
-def weight(text: str):
-    """`WORD=C`, or `WORD=C@START:END`."""
-    from p2p.edits import Reweight
-
-    word, rest = pair(text, "C")
-    factor, at, when = rest.partition("@")
-    return Reweight(word, finite(factor), window(when) if at else 0.0)
-
-
-def places(text: str) -> tuple[str, ...]:
-    chosen = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not chosen or not set(chosen) <= set(PLACES):
-        raise argparse.ArgumentTypeError(f"{text!r}: give some of {','.join(PLACES)}")
-    return chosen
-
-
-# Each command adds the groups of options that it uses, so that argparse refuses the others.
-
-
-def add_times(parser: argparse.ArgumentParser) -> None:
-    """When the source's attention is used."""
-    parser.add_argument("--tau", type=time, help=TAU)
-    parser.add_argument(
-        "--alpha",
-        type=word_window,
-        action="append",
-        default=[],
-        metavar="WORD=[START:]END",
-        help="a switch time of its own for a word of the target, or a window: 1:0.5 is the first half of the steps",
+    command: ClassVar[str] = "edit"
+    source: str = required("the prompt of the image")
+    targets: tuple[str, ...] = required("the edited prompt, or several", nargs="+", metavar="target")
+    save: Path | None = option(
+        None, "write the call to a file, for `p2p replay`", writes=(".json",), type=Path, metavar="FILE.json"
+    )
+    gif: Path | None = option(
+        None,
+        "write the steps as an animation, the source beside its targets",
+        writes=(".gif",),
+        type=Path,
+        metavar="FILE.gif",
+    )
+    edits: Any = field(  # in Python only
+        default=None,
+        metadata={
+            "help": 'p2p.Swap("cat", "dog") + p2p.Reweight("grass", 2): one edit for all targets, or a list with one '
+            "for each; replaces tau, alpha, refine, swap, preserve, reweight and renormalise"
+        },
     )
 
 
-def add_claims(
-    parser: argparse.ArgumentParser, preserved: str = "at every step (--alpha gives it another time)"
-) -> None:
-    """Which words take the source's attention; composed in this order."""
-    parser.add_argument("--refine", action="store_true", help="keep the words that both prompts have, and swap none")
-    parser.add_argument(
-        "--swap", type=pair, action="append", default=[], metavar="A=B", help="A of the source becomes B of the target"
-    )
-    parser.add_argument(
-        "--preserve",
-        action="append",
-        default=[],
-        metavar="WORD",
-        help=f"take the source's attention for this word, {preserved}; alone, for no other",
+@dataclass(frozen=True, kw_only=True)
+class Replay(WordMaps, ComparedViews, Loading, Output):
+    """Repeat an edit from its saved call or its image."""
+
+    command: ClassVar[str] = "replay"
+    file: Any = required("a .json file that --save wrote, or a .png that `p2p edit` made", type=Path)
+    model: str | Path | None = option(
+        None, "use this model instead of the call's; required if that is a path, which is not taken from a file"
     )
 
 
-def add_swept_claims(parser: argparse.ArgumentParser) -> None:
-    """The same where a sweep says when, and injects cross-attention alone."""
-    add_claims(parser, preserved="while the sweep injects")
+@dataclass(frozen=True, kw_only=True)
+class Attention(WordMaps, Sampled, Output):
+    """An image and what its attention sees: the map of each word, and more."""
 
-
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """How strongly words are attended to, whosever attention it is; composed in this order, after all claims."""
-    parser.add_argument(
-        "--reweight",
-        type=weight,
-        action="append",
-        default=[],
-        metavar="WORD=C[@START:END]",
-        help="multiply the word's attention by C: 0 takes it away (stripes and snowflakes go, fog thins; a colour, "
-        "size or thing stays), above 1 strengthens, below 0 pushes away; at every step, or in a window as for --alpha",
-    )
-    parser.add_argument(
-        "--renormalise",
-        action="store_true",
-        help="divide the rows of the edited attention by their sums; a weight C is then log C added before the softmax",
+    command: ClassVar[str] = "attention"
+    prompt: str = required("the prompt of the image")
+    by: str = option(
+        "word",
+        "what to draw beside the image: word, each word's map averaged over all steps; step, the maps at eight of the "
+        "steps; layer, the maps in each part and at each resolution of the UNet; component, the principal components "
+        "of self-attention, where positions of one colour attend to the same places. Default %(default)s",
+        choices=BY,
     )
 
 
-def add_self_times(parser: argparse.ArgumentParser) -> None:
-    """When the source's self-attention is used."""
-    parser.add_argument(
-        "--self-until",
-        type=window,
-        default=DEFAULTS["self_until"],
-        metavar="[START:]END",
-        help="tau of self-attention, or its window (default %(default)s)",
-    )
+@dataclass(frozen=True, kw_only=True)
+class Shown(Claims, Times, Visited, Output):
+    """Base of the figures of an edit itself, for which nothing is sampled."""
+
+    command: ClassVar[str] = "show"
+    source: str = required("the prompt of the image")
+    target: str = required("the edited prompt")
 
 
-def add_places(parser: argparse.ArgumentParser) -> None:
-    """Where in the network attention is edited, and where in the picture targets may differ."""
-    parser.add_argument(
-        "--self-side",
-        type=int,
-        metavar="N",
-        help="inject self-attention in layers of at most N positions a side (default: as many as the model's level "
-        "nearest 16 has, which is 16, and of sd21 24)",
-    )
-    parser.add_argument(
-        "--layers",
-        type=places,
-        default=PLACES,
-        metavar="PLACE,...",
-        help="edit attention only there: some of down,mid,up (default all)",
-    )
-    parser.add_argument(
-        "--blend",
-        metavar="WORD,...",
-        help="keep the source outside the region where these words look; -WORD behind them cuts a word's region out",
-    )
-    parser.add_argument(
-        "--mask",
+@dataclass(frozen=True, kw_only=True)
+class ShowMapper(Weights, Shown):
+    """The mapper M, and P_t and Q_t wherever they change, as heat maps with tokens."""
+
+    figure: ClassVar[str] = "mapper"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowSchedule(SelfTimes, Shown):
+    """The share of the source's attention that each token uses, as a timeline."""
+
+    figure: ClassVar[str] = "schedule"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept(Sampled, Output):
+    """Base of the experiments."""
+
+    command: ClassVar[str] = "sweep"
+    source: str = required("the prompt of the image")
+    targets: tuple[str, ...] = required("the edited prompt, or several", nargs="+", metavar="target")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepTau(Weights, Claims, Swept):
+    """Cross-attention injected from never to always: what each tau preserves, and how well it follows the prompt."""
+
+    figure: ClassVar[str] = "tau"
+    seeds: int = option(1, "measure N seeds, from --seed on (default %(default)s)", type=int, metavar="N")
+    data: Path | None = option(
+        None,
+        "write the measurements of each seed to a .csv or .json file",
+        writes=(".csv", ".json"),
         type=Path,
         metavar="FILE",
-        help="keep the source outside the white of this picture, of the picture's size or the latent's",
-    )
-    parser.add_argument(
-        "--blend-from",
-        type=time,
-        metavar="TAU",
-        help="regions and masks hold once t < TAU (default 0.8)",
     )
 
 
-def factor(text: str) -> int:
-    """How many times as large, for argparse."""
-    if not (text.isdecimal() and 1 <= int(text) <= 16):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 16")
-    return int(text)
+@dataclass(frozen=True, kw_only=True)
+class SweepWindow(SweepTau):
+    """Cross-attention injected in one window of the steps at a time: what each preserves."""
+
+    figure: ClassVar[str] = "window"
 
 
-def add_views(parser: argparse.ArgumentParser, compared: bool = True) -> None:
-    """What is made of the images: nothing in them changes."""
-    view = parser.add_mutually_exclusive_group()
-    if compared:
-        view.add_argument(
-            "--compare",
-            action="store_true",
-            help="a figure: for each target the source, the same seed with the new prompt, and the edit, with the map "
-            "of every word",
-        )
-    view.add_argument("--seeds", type=int, metavar="N", help="a figure: the same for N seeds, from --seed on")
-    view.add_argument(
-        "--upscale",
-        type=factor,
-        default=DEFAULTS["upscale"],
-        metavar="N",
-        help="write the image N times as wide and high, smoothly, to be looked at (default %(default)s)",
-    )
+@dataclass(frozen=True, kw_only=True)
+class SweepWord(Times, Swept):
+    """Cross-attention injected for all words, for one word only, and for none."""
+
+    figure: ClassVar[str] = "word"
+    word: str = required("the word to preserve", "--word", required=True)
 
 
-def add_maps(parser: argparse.ArgumentParser) -> None:
-    """How the maps of words are drawn, and where their numbers go."""
-    parser.add_argument(
-        "--scale",
-        choices=SCALES,
-        help="colours of the maps: word (the default), each word's from 0 to its own largest, with its share of all "
-        "attention beside it; shared, one scale for all, where a dark map is a word with little attention",
-    )
-    parser.add_argument(
-        "--save-maps",
-        type=Path,
-        metavar="FILE.npz",
-        help="the maps of every word at every step, and the latents, as arrays for numpy.load",
-    )
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """Fetch and verify a public checkpoint."""
+
+    command: ClassVar[str] = "download"
+    name: str = required("one of the above", choices=CHECKPOINTS, metavar="NAME")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """List the words that a model was trained on."""
+
+    command: ClassVar[str] = "vocabulary"
+    model: str = option("stickers", "a model that lists its words (default %(default)s)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """Print the JSON schema of saved calls."""
+
+    command: ClassVar[str] = "schema"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Equations:
+    """List the lecture's formulas; with an ID, explain one."""
+
+    command: ClassVar[str] = "equations"
+    id: str | None = required("such as D7; without it all are listed", nargs="?", metavar="ID")
+
+
+SHOW = {each.figure: each for each in (ShowMapper, ShowSchedule)}
+SWEEP = {each.figure: each for each in (SweepTau, SweepWindow, SweepWord)}
+COMMANDS = (Generate, Edit, Replay, Download, Vocabulary, Schema, Equations, Attention)

@@ -1,11 +1,11 @@
-"""What the options ask for: reads the call and the model, makes the image, and writes files."""
+"""Running a command: its options are checked, its model is loaded, and its files are written."""
 
-import argparse
 import json
 import re
 import sys
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -14,39 +14,33 @@ from ldm.helpers.files import check_writable, save_atomically
 from ldm.pipeline import LatentDiffusion
 from ldm.presets import PRESETS
 from p2p.call import CALL, Call
-from p2p.cli import commands
+from p2p.cli import commands, options
 from p2p.cli.calls import call_of, sampling_of
-from p2p.cli.unknown_words import warn_of_unknown_words
+from p2p.cli.groups import Loading
+from p2p.cli.unknown_words import tokenised
 from p2p.equations.explain import explanation
 from p2p.equations.register import listing
 from p2p.masks import decoding
-from p2p.result import Result, prompts_of
+from p2p.result import Drawing, Result
 from weights.checkpoints import fetched
 from weights.load import load, load_vocabulary
 
-FILES = {  # options that name a file to write, and its endings
-    "output": (".png",),
-    "save": (".json",),
-    "gif": (".gif",),
-    "save_maps": (".npz",),
-    "data": (".csv", ".json"),
-}
-LONE = {"a", "an", "the", "of", "on", "in", "at", "with", "and", "to"}  # what no prompt is by itself
+LONE = {"a", "an", "the", "of", "on", "in", "at", "with", "and", "to"}  # words that are no prompt by themselves
 
 
 def read_call(path: Path) -> Call:
-    """The call in a JSON file, or in the metadata of a picture.
+    """Read the call in a JSON file, or in the metadata of an image.
 
     Raises:
         ValueError: the file can't be read, or holds no edit.
     """
     if path.suffix.lower() == ".png":
-        with decoding(str(path)), Image.open(path) as picture:
-            text = str(picture.info.get("p2p", ""))
+        with decoding(str(path)), Image.open(path) as image:
+            text = str(image.info.get("p2p", ""))
         if not text:
             raise ValueError(f"{path} holds no edit to replay: `p2p edit` did not make it, or its metadata is gone")
         if other := re.search(r'"command": "(\w+)"', text):
-            raise ValueError(f"{path} was made by `p2p {other[1]}`: only what `p2p edit` made can be replayed")
+            raise ValueError(f"{path} was made by `p2p {other[1]}`: only images made by `p2p edit` can be replayed")
     else:
         try:
             text = path.read_bytes()
@@ -58,38 +52,40 @@ def read_call(path: Path) -> Call:
         raise ValueError(f"{path} holds no edit to replay: {e}") from e
 
 
-def check_files(args: argparse.Namespace) -> None:
-    """Raises ValueError or OSError for a file to write that could not be written."""
-    for option, endings in FILES.items():
-        path: Path | None = getattr(args, option, None)
-        if path is None:
+def check_files(given: Any) -> None:
+    """Raises ValueError or OSError for an output file that can't be written."""
+    for f in fields(given):
+        path: Path | None = getattr(given, f.name)
+        endings = f.metadata.get("writes")
+        if not endings or path is None:
             continue
         if path.suffix.lower() not in endings:
             raise ValueError(f"the output must be a {' or '.join(endings)} file, got {str(path)!r}")
         if not path.parent.is_dir():
             raise ValueError(f"the output's folder {str(path.parent)!r} does not exist")
         check_writable(path)
-        if "mask" in args and isinstance(args.mask, Path) and args.mask.resolve() == path.resolve():
+        mask = getattr(given, "mask", None)
+        if isinstance(mask, Path) and mask.resolve() == path.resolve():
             raise ValueError(f"the output {str(path)!r} would overwrite the mask: give it another name")
 
 
-def check_use(args: argparse.Namespace) -> None:
-    """Raises ValueError for options that nothing would use, and for prompts that lack their quotes."""
-    prompts = [args.source, *args.targets] if "targets" in args else []
+def check_use(given: Any) -> None:
+    """Raises ValueError for options that would have no effect, and for prompts without quotes."""
+    prompts = [given.source, *given.targets] if hasattr(given, "targets") else []
     if len(prompts) > 2 and (lone := [prompt for prompt in prompts if prompt.lower() in LONE]):
         raise ValueError(f"{lone[0]!r} is no prompt by itself: put each prompt of several words in quotes")
-    if getattr(args, "seeds", None) is not None:
-        if args.seeds < 1:
-            raise ValueError(f"--seeds must be at least 1, got {args.seeds}")
-        if idle := [name for name in ("--gif", "--save-maps") if getattr(args, name[2:].replace("-", "_"), None)]:
-            raise ValueError(f"{idle[0]} is of one seed: leave out --seeds")
-    if "compare" in args and args.scale and not args.compare:
-        raise ValueError("--scale is of the maps that --compare draws: give both")
+    if getattr(given, "seeds", None) is not None:
+        if given.seeds < 1:
+            raise ValueError(f"--seeds must be at least 1, got {given.seeds}")
+        if idle := [name for name in ("--gif", "--save-maps") if getattr(given, name[2:].replace("-", "_"), None)]:
+            raise ValueError(f"{idle[0]} is for a single seed: leave out --seeds")
+    if hasattr(given, "compare") and given.scale and not given.compare:
+        raise ValueError("--scale applies to the maps that --compare draws: give both")
 
 
 def save(made: commands.Made, output: Path | None, made_by: str) -> list[Path]:
-    """Write the image, with the JSON of the call that made it in its metadata, and the files beside it; which they
-    are."""
+    """Write the image, with the JSON of the call that made it in its metadata, and the other files; return their
+    paths."""
     info = PngInfo()
     info.add_itxt("p2p", made_by)
     fill = lambda part: made.image.save(part, format="PNG", pnginfo=info)
@@ -99,92 +95,82 @@ def save(made: commands.Made, output: Path | None, made_by: str) -> list[Path]:
     return list(files)
 
 
-def load_model(args: argparse.Namespace) -> LatentDiffusion:
-    """The model that is asked for; a warning names the words of the prompts that it does not know."""
-    how = dict(ema=not args.no_ema, parameterisation=args.parameterisation)
-    model = load(args.model, args.device, args.dtype, **how)
-    given = vars(args)
-    prompts = [given[name] for name in ("prompt", "source", "target") if name in given] + given.get("targets", [])
-    warn_of_unknown_words(model, prompts)
-    return model
+def make(given: Any, model: LatentDiffusion | None = None) -> tuple[Result | Drawing | Image.Image, list[Path]]:
+    """Make an image or a figure, with the model given or with the one that the options name.
 
-
-def edit(args: argparse.Namespace, model: LatentDiffusion | None = None) -> tuple[Result, list[Path]]:
-    """An edit, of a model that is loaded or to be loaded; and the files that were written: the image, beside it the
-    call, the maps and the animation, where they are asked for.
+    Returns:
+        The result, and the paths of the files that were written.
 
     Raises:
-        ValueError, OSError: it asks for something that can't be, and nothing has been sampled.
+        ValueError, OSError: the options do not fit; nothing has been sampled.
+        FloatingPointError: the settings lead to numbers that are not finite.
     """
-    check_files(args)
-    check_use(args)
-    sampling_of(args)  # refuses what it can before a model is loaded
-    model = load_model(args) if model is None else model
-    call = call_of(args, model)
-    made = commands.edit(model, call, args)
-    if args.save:
-        made.also[args.save] = lambda part: part.write_text(call.to_json() + "\n", encoding="utf-8")
-    return made.result, save(made, args.output, call.to_json())
+    check_files(given)
+    check_use(given)
+    if isinstance(given, options.Edit | options.Replay):
+        made, written = (edit if isinstance(given, options.Edit) else replay)(given, model)
+    else:
+        sampling = sampling_of(given)
+        model = model or _load(given.model, given, not given.no_ema, given.parameterisation)
+        sampling.times(model.schedule)
+        made, written = commands.FIGURES[type(given)](model, given), described(given)
+    return made.result, save(made, given.output, written)
 
 
-def replay(args: argparse.Namespace, model: LatentDiffusion | None = None) -> tuple[Result, list[Path]]:
-    """An edit made again, from a file or a call, as `edit` makes it. Raises as `edit`."""
-    check_files(args)
-    check_use(args)
-    saved = not isinstance(args.file, Call)
-    call, name = (read_call(args.file), args.file) if saved else (args.file, "the call")
-    if args.model is None and call.model not in PRESETS:  # no path is taken from a file
-        raise ValueError(f"{name} was made by the model {call.model!r}, which has no name here: give --model")
-    if args.model is None and saved:  # a file from elsewhere may name a model that is gigabytes to download
+def edit(given: options.Edit, model: LatentDiffusion | None) -> tuple[commands.Made, str]:
+    """Make an edit; also return the JSON of its call."""
+    sampling_of(given)  # refuses wrong settings before a model is loaded
+    model = model or _load(given.model, given, not given.no_ema, given.parameterisation)
+    tokens = tokenised(model, [given.source, *given.targets])
+    call = call_of(given, model, tokens)
+    return commands.edit(call.p2p(model, tokens), call, given), call.to_json()
+
+
+def replay(given: options.Replay, model: LatentDiffusion | None) -> tuple[commands.Made, str]:
+    """Repeat an edit from a file or a call; also return the JSON of its call."""
+    saved = not isinstance(given.file, Call)
+    call, name = (read_call(given.file), given.file) if saved else (given.file, "the call")
+    if given.model is None and call.model not in PRESETS:  # no path is taken from a file
+        raise ValueError(f"{name} was made by the model {call.model!r}, which is no known name: give --model")
+    if given.model is None and saved:  # a file from elsewhere may name a model that is gigabytes to download
         print(f"{name} asks for the model {call.model}", file=sys.stderr)
     call = replace(
         call,
-        model=str(args.model or call.model),
-        ema=call.ema and not args.no_ema,
-        parameterisation=args.parameterisation or call.parameterisation,
+        model=str(given.model or call.model),
+        ema=call.ema and not given.no_ema,
+        parameterisation=given.parameterisation or call.parameterisation,
     )
-    how = dict(ema=call.ema, parameterisation=call.parameterisation)
-    model = load(args.model or call.model, args.device, args.dtype, **how) if model is None else model
-    warn_of_unknown_words(model, prompts_of(call))
-    made = commands.edit(model, call, args)
-    return made.result, save(made, args.output, call.to_json())
+    model = model or _load(given.model or call.model, given, call.ema, call.parameterisation)
+    tokens = tokenised(model, [call.source, *(target.prompt for target in call.targets)])
+    return commands.edit(call.p2p(model, tokens), call, given), call.to_json()
 
 
-def picture(args: argparse.Namespace, model: LatentDiffusion | None = None) -> tuple[Image.Image, list[Path]]:
-    """The image or figure of any other command; and the files that were written. Raises as `edit`."""
-    check_files(args)
-    check_use(args)
-    sampling = sampling_of(args)
-    model = load_model(args) if model is None else model
-    sampling.times(model.schedule)
-    said = {k: v for k, v in vars(args).items() if k != "make" and k not in FILES}
-    write_out = lambda value: asdict(value) if is_dataclass(value) else str(value)  # a window or a weight; a path
-    made = getattr(commands, args.make)(model, args)
-    return made.image, save(made, args.output, json.dumps(said, default=write_out, ensure_ascii=False))
+def _load(name: str | Path, given: Loading, ema: bool, parameterisation: str | None) -> LatentDiffusion:
+    return load(name, given.device, given.dtype, ema=ema, parameterisation=parameterisation)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Do what the command line asks.
+def described(given: Any) -> str:
+    """The options as JSON, without the files to write."""
+    kind = {"command": given.command} | ({"figure": given.figure} if hasattr(given, "figure") else {})
+    found = {f.name: getattr(given, f.name) for f in fields(given) if not f.metadata.get("writes")}
+    plain = lambda value: asdict(value) if is_dataclass(value) else str(value)  # a window or a weight; a path
+    return json.dumps(kind | found, default=plain, ensure_ascii=False)
 
-    Raises:
-        ValueError: it asks for something that can't be, and nothing has been sampled.
-        FloatingPointError: its settings lead to numbers that are not finite.
-        OSError: something can't be written.
-    """
-    if args.command == "schema":
-        print(json.dumps(CALL.json_schema(), indent=2))
-        return
-    if args.command == "equations":
-        print(explanation(args.id) if args.id else listing())
-        return
-    if args.command == "vocabulary":
-        words = load_vocabulary(args.model)
-        if words is None:
-            raise ValueError(f"{args.model} does not list the words it was trained on: its prompts are free text")
-        print(words)
-        return
-    if args.command == "download":
-        print(fetched(args.name))
-        return
-    _, files = {"edit": edit, "replay": replay}.get(args.command, picture)(args)
-    print(*files, sep="\n")
+
+def run(given: Any) -> None:
+    """Run a command, and print its output or the paths of its files. Raises as `make`."""
+    match given:
+        case options.Schema():
+            print(json.dumps(CALL.json_schema(), indent=2))
+        case options.Equations():
+            print(explanation(given.id) if given.id else listing())
+        case options.Vocabulary():
+            words = load_vocabulary(given.model)
+            if words is None:
+                raise ValueError(f"{given.model} has no list of the words it was trained on: its prompts are free text")
+            print(words)
+        case options.Download():
+            print(fetched(given.name))
+        case _:
+            _, files = make(given)
+            print(*files, sep="\n")

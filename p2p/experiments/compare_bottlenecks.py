@@ -59,7 +59,7 @@ def main() -> None:
     parser.parse_args()
     OUTPUT.parent.mkdir(exist_ok=True)
     check_writable(OUTPUT)
-    models = {"KL": load().autoencoder, "codebook": load_autoencoder("stickers-vq")}
+    models = {"KL": load(device="cpu").autoencoder, "codebook": load_autoencoder("stickers-vq", "cpu")}
     images = render_all(held_out_scenes(500), "held-out")
     columns = {name: figures(model, images) for name, model in models.items()}
     print(f"{f'on {len(images)} held-out scenes':48}" + "".join(f"{name:>14}" for name in columns))

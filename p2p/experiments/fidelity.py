@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ldm.pipeline import LatentDiffusion
+from ldm.tokenizer import Tokens
 from ldm.train import ldm_loss
 
 
@@ -21,8 +22,8 @@ from ldm.train import ldm_loss
 def fidelity(
     model: LatentDiffusion,
     images: UInt8[np.ndarray, "b H W 3"],
-    source: str,
-    target: str,
+    source: str | Tokens,
+    target: str | Tokens,
     draws: int = 16,
 ) -> Float[Tensor, " b"]:
     """ln(L_source / L_target), of the losses of each image under the two prompts: above 0 it fits the target better.
@@ -32,15 +33,16 @@ def fidelity(
 
     Args:
         model: computes the losses.
-        images: the images.
-        source, target: the two prompts.
+        images: bytes.
+        source, target: the two prompts, or their tokens.
         draws: the number of pairs of t and noise to average over; each costs one network call per prompt.
     """
     T = model.schedule.T
     t = torch.tensor([round(T * (i + 0.5) / draws) for i in range(draws)]).clamp(1, T).to(model.device)
     latents = model.encode_images(images)
     eps = torch.randn((draws, *latents.shape[1:]), generator=torch.Generator().manual_seed(0)).to(latents)
-    contexts = model.encode_prompts([source, target])[:, None].expand(-1, draws, -1, -1)
+    tokens = [y if isinstance(y, Tokens) else model.tokenizer.encode(y) for y in (source, target)]
+    contexts = model.encode_tokens(tokens)[:, None].expand(-1, draws, -1, -1)
     network = lambda z_t, timestep, context: model.unet(z_t.to(model.dtype), timestep, context)
     losses = [
         [ldm_loss(network, model.schedule, z_0.expand(draws, -1, -1, -1), context, t, eps) for context in contexts]

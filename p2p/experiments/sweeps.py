@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from ldm.helpers.likeness import psnr, structure
 from ldm.pipeline import LatentDiffusion, State
+from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Time, Window
 from p2p.edits import Edit, Preserve
-from p2p.experiments.baselines import fixed_seed
 from p2p.experiments.fidelity import fidelity
 from p2p.inject import Layers, layout_side
 
@@ -52,8 +52,8 @@ class Sweep:
 
 def sweep(
     model: LatentDiffusion,
-    source: str,
-    target: str,
+    source: str | Tokens,
+    target: str | Tokens,
     edit: Callable[[Alpha], Edit],
     taus: Sequence[Time | Window] = TAUS,
     seeds: Sequence[int] = (0,),
@@ -66,7 +66,7 @@ def sweep(
 
     Args:
         model: the latent diffusion model.
-        source, target: the prompts.
+        source, target: the prompts, or their tokens.
         edit: alpha -> the edit, such as `lambda alpha: Swap("cat", "dog", alpha)`.
         taus: when to inject; 0 is always.
         seeds: of the noise; one source for each.
@@ -84,11 +84,11 @@ def sweep(
         batch = model.decode(last.z_t)
         originals.append(batch[0])
         images.append(batch[1:])
-        fits.append(fidelity(model, batch, source, target))
+        fits.append(fidelity(model, batch, *p2p.tokens[:2]))
     likeness = lambda measure: torch.tensor([[measure(p, o) for p in row] for o, row in zip(originals, images)])
     return Sweep(
-        source,
-        target,
+        p2p.source,
+        p2p.targets[0],
         model.schedule.T,
         tuple(taus),
         np.stack(originals),
@@ -116,8 +116,8 @@ class Preservation:
 
 def preserve(
     model: LatentDiffusion,
-    source: str,
-    targets: Sequence[str],
+    source: str | Tokens,
+    targets: Sequence[str | Tokens],
     word: str,
     edits: Sequence[Edit],
     seed: int = 0,
@@ -127,7 +127,7 @@ def preserve(
 
     Args:
         model: the latent diffusion model.
-        source, targets: the prompts.
+        source, targets: the prompts, or their tokens.
         word: a word of all prompts.
         edits: one per target, with all words injected.
         seed: of the noise.
@@ -136,20 +136,20 @@ def preserve(
     Raises:
         ValueError: the word is not in a prompt, or an edit does not fit.
     """
-    targets = tuple(targets)
     layout = SelfInjection(layers=Layers(side=layout_side(model)))
-    full = PromptToPrompt(model, source, targets, tuple(edits), layout)
+    full = PromptToPrompt(model, source, tuple(targets), tuple(edits), layout)
+    source, *others = full.tokens
     # self-attention is not tied to words: injecting it would preserve all of them
-    one = PromptToPrompt(model, source, targets, (Preserve(word),) * len(targets), CROSS_ONLY)
+    one = PromptToPrompt(model, source, tuple(others), (Preserve(word),) * len(others), CROSS_ONLY)
     runs = {
         "all words": full.denoise(seed, **sampling),
         f"{word} alone": one.denoise(seed, **sampling),
-        "no word": fixed_seed(model, [source, *targets], seed, **sampling),
+        "no word": model.denoise(model.encode_tokens(full.tokens), [seed] * len(full.tokens), **sampling),
     }
     batches = []
     for name, run in runs.items():
         batches.append(model.decode(_last(run, name).z_t))
-    return Preservation(source, targets, word, batches[-1][0], *(batch[1:] for batch in batches))
+    return Preservation(full.source, full.targets, word, batches[-1][0], *(batch[1:] for batch in batches))
 
 
 def _last(states: Iterator[State], name: str) -> State:

@@ -17,12 +17,13 @@ from PIL import Image
 
 import ldm
 import p2p
+from ldm.attention import Place
 from ldm.samplers import SAMPLERS
 from p2p.__main__ import main
-from p2p.api import DEFAULTS
 from p2p.call import Blend, Sampling
+from p2p.cli import groups, options
 from p2p.cli import parser as parsers
-from p2p.cli.options import SCALES
+from p2p.cli.calls import sampling_of
 from p2p.maps import SPECIAL, Scale
 from tests.support.model_files import save_model
 from weights.load import DTYPES, SHIPPED
@@ -55,13 +56,13 @@ def command_of(name: str) -> argparse.ArgumentParser:
     return commands.choices[name]
 
 
-@pytest.mark.parametrize("name", ["edit", "replay", "generate"])
-def test_every_option_of_the_command_line_is_a_keyword_with_its_default(name):
+@pytest.mark.parametrize("name", ["edit", "replay", "generate", "attention"])
+def test_every_option_is_a_keyword_with_the_same_default(name):
     """`--help` aside; and the other way round every keyword is an option, but for `edits`, which are Python's."""
     listed = lambda default: list(default) if isinstance(default, tuple) else default
     actions = {action.dest: action for action in command_of(name)._actions if action.dest != "help"}
     keywords = inspect.signature(getattr(p2p, name)).parameters
-    assert actions.keys() == keywords.keys() - {"edits", "unknown"}
+    assert actions.keys() == keywords.keys() - {"edits"}
     options = {dest for dest, action in actions.items() if action.option_strings}
     assert len(options) > 8
     assert {dest: listed(actions[dest].default) for dest in options} == {
@@ -69,10 +70,30 @@ def test_every_option_of_the_command_line_is_a_keyword_with_its_default(name):
     }
 
 
+@pytest.mark.parametrize("name, figures", [("show", options.SHOW), ("sweep", options.SWEEP)])
+def test_figures_have_the_keywords_of_all_their_commands(name, figures):
+    (chosen,) = (action.choices for action in command_of(name)._actions if action.dest == "figure")
+    assert chosen.keys() == figures.keys()
+    found = {action.dest for figure in chosen.values() for action in figure._actions} - {"help"}
+    assert inspect.signature(getattr(p2p, name)).parameters.keys() == found | {"figure"}
+
+
+@pytest.mark.parametrize("name", ["edit", "replay", "generate", "attention", "show", "sweep"])
+def test_help_of_a_function_explains_every_keyword(name):
+    function = getattr(p2p, name)
+    listed = function.__doc__.partition("Keywords:")[2]
+    for keyword, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            assert f"\n        {keyword}: " in listed
+    assert "%" not in listed.replace("80%", "") and "--tau" not in listed
+
+
 def test_the_names_that_the_parser_lists_are_those_there_are():
     """It lists them itself, so that its help needs no torch."""
-    assert list(SAMPLERS) == list(parsers.SAMPLERS) and list(DTYPES) == list(parsers.DTYPES)
-    assert get_args(Scale) == SCALES and f"{', '.join(SHIPPED)}, which ships" in parsers.MODEL
+    assert list(SAMPLERS) == list(groups.SAMPLERS) and list(DTYPES) == list(groups.DTYPES)
+    assert get_args(Scale) == groups.SCALES and get_args(Place) == groups.PLACES
+    models = {action.dest: action.help for action in command_of("edit")._actions}["model"]
+    assert f"{', '.join(SHIPPED)}, which is included" in models
 
 
 def test_what_is_not_said_is_what_a_call_has_by_default(tiny):
@@ -81,7 +102,9 @@ def test_what_is_not_said_is_what_a_call_has_by_default(tiny):
     target = p2p.Target.of(DOG, p2p.Edit.between(encode(CAT), encode(DOG)))
     injection = p2p.SelfInjection(layers=p2p.Layers(side=side))
     assert result.call == p2p.Call(CAT, (target,), injection, sampling=Sampling(steps=1), model=tiny.config.name)
-    assert (Sampling().steps, SHIPPED.keys()) == (DEFAULTS["steps"], {DEFAULTS["model"]})
+    shown = options.Edit(source=CAT, targets=(DOG,))
+    assert sampling_of(shown) == Sampling() and SHIPPED.keys() == {shown.model}
+    assert p2p.SelfInjection().until == shown.self_until and p2p.Layers().places == shown.layers
     by_dest = {action.dest: action.help for action in command_of("edit")._actions}
     assert f"(default {Blend().start})" in by_dest["blend_from"] and f"Default {p2p.Alpha().tau}" in by_dest["tau"]
 
@@ -171,7 +194,7 @@ def test_maps_that_were_recorded_are_not_made_again(tiny, monkeypatch, tmp_path)
 
 
 @pytest.mark.machine
-def test_a_call_is_replayed_from_memory_from_its_file_and_from_its_image(tiny, tmp_path):
+def test_a_call_is_replayed_from_memory_file_and_image(tiny, tmp_path):
     image, file = tmp_path / "e.png", str(tmp_path / "c.json")
     result = p2p.edit(CAT, DOG, model=tiny, steps=2, mask=np.eye(16) > 0, output=image, save=file)
     assert p2p.Call.from_json(result.call.to_json()) == result.call
@@ -192,7 +215,64 @@ def test_generate_is_the_command_lines(model, command):
     assert made == line
 
 
-def test_a_mask_is_drawn_by_an_array_of_the_images_size_or_the_latents(tiny):
+DRAWN = (  # by the command line, and by a function
+    (("attention", CAT), lambda **how: p2p.attention(CAT, **how)),
+    (("attention", CAT, "--by", "component"), lambda **how: p2p.attention(CAT, by="component", **how)),
+    (
+        ("show", "mapper", CAT, DOG, "--reweight", "grass=2"),
+        lambda **how: p2p.show("mapper", CAT, DOG, reweight={"grass": 2}, **how),
+    ),
+    (("show", "schedule", CAT, DOG, "--tau", "0.5"), lambda **how: p2p.show("schedule", CAT, DOG, tau=0.5, **how)),
+    (("sweep", "tau", CAT, DOG), lambda **how: p2p.sweep("tau", CAT, DOG, **how)),
+    (("sweep", "word", CAT, DOG, "--word", "grass"), lambda **how: p2p.sweep("word", CAT, DOG, word="grass", **how)),
+)
+
+
+@pytest.mark.machine
+@pytest.mark.parametrize(("line", "draw"), DRAWN, ids=lambda x: " ".join(x[:2]) if isinstance(x, tuple) else "")
+def test_a_drawing_is_the_command_lines(model, command, line, draw):
+    command(*line, "--model", model, "--steps", "2", "-o", "line.png")
+    drawn = draw(model=model, steps=2, output="one.png")
+    shown = Image.open(io.BytesIO(drawn._repr_png_()))
+    assert shown.tobytes() == Image.open("line.png").tobytes() == drawn.image.tobytes()
+    assert Image.open("line.png").text == Image.open("one.png").text
+
+
+def test_a_drawing_has_the_data_that_it_shows(tiny):
+    """Of the mapper, [P7]'s by hand: one cat is one dog, so M and P_t at T are the identity."""
+    maps = p2p.attention(CAT, model=tiny, steps=2).data
+    assert maps.A.shape[:2] == (2, 9) and maps.words[4] == "cat"
+    M, at = p2p.show("mapper", CAT, DOG, model=tiny).data
+    assert (torch.eye(32) == M).all() and (at[1000].P == M).all()
+    names, shares = p2p.show("schedule", CAT, DOG, model=tiny, tau=0.5, steps=2).data
+    assert names[5] == "dog" and shares[5].tolist() == [1, 1] and shares.shape == (12, 2)
+    (swept,) = p2p.sweep("tau", CAT, DOG, model=tiny, steps=1).data
+    assert swept.pictures.shape == (1, 6, 32, 32, 3) and swept.target == DOG
+
+
+@pytest.mark.parametrize(
+    ("draw", "kind", "message"),
+    [
+        (lambda: p2p.show("map", CAT, DOG), ValueError, "p2p.show draws 'mapper' or 'schedule', got 'map'"),
+        (lambda: p2p.show("schedule", CAT, DOG, reweight={"dog": 2}), TypeError, "'schedule'.* no keyword 'reweight'"),
+        (lambda: p2p.sweep("word", CAT, DOG), TypeError, "needs the keyword 'word'"),
+        (lambda: p2p.sweep("tau", CAT), ValueError, "at least one target"),
+        (lambda: p2p.attention(CAT, by="words"), ValueError, "by must be 'word', 'step', 'layer' or 'component'"),
+        (lambda: p2p.attention(CAT, scal="word"), TypeError, "did you mean 'scale'"),
+    ],
+)
+def test_a_wrong_drawing_is_refused(draw, kind, message, monkeypatch):
+    monkeypatch.setattr("p2p.cli.run.load", lambda *_, **__: pytest.fail("work began"))
+    with pytest.raises(kind, match=message):
+        draw()
+
+
+def test_a_model_is_loaded_onto_one_default_device():
+    devices = {inspect.signature(function).parameters["device"].default for function in (p2p.edit, p2p.load)}
+    assert devices == {"auto"}
+
+
+def test_a_mask_is_an_array_of_the_images_or_latents_size(tiny):
     small = np.eye(16, dtype=bool)
     masks = [
         p2p.edit(CAT, DOG, model=tiny, steps=1, mask=mask).call.targets[0].mask
@@ -212,7 +292,7 @@ REFUSED = (
     (dict(reweight=3), ValueError, "reweight must be a dict by word, such as {'fog': 3}"),
     (dict(blend=3), ValueError, "blend must be a string or a list of strings, got 3"),
     (dict(blend="-dog"), ValueError, "blend needs at least one word"),
-    (dict(blend_from=0.3), ValueError, "^blend_from says when blend or mask begins to hold"),
+    (dict(blend_from=0.3), ValueError, "^blend_from sets when blend or mask begins to apply"),
     (dict(self_side=1), ValueError, "^self_side 1 leaves .* or self_until never"),
     (dict(edits=p2p.Refine(), tau=0.0), ValueError, "leave out tau"),
     (dict(edits=[p2p.Refine()] * 2), ValueError, "1 targets and 2 edits"),
@@ -228,7 +308,7 @@ REFUSED = (
         r"an array \(7, 7\); it must have the picture's size",
     ),
     (dict(mask=255 * np.eye(16)), ValueError, "divide one of bytes by 255"),
-    (dict(device="cpu"), ValueError, "device is of a model that is to be loaded"),
+    (dict(device="cpu"), ValueError, "device applies when a model is loaded"),
     (dict(model=3), ValueError, "model must be a name, a path or a model"),
     (dict(tau=200), ValueError, r"a timestep is Step\(t\)"),
 )
@@ -253,7 +333,7 @@ def test_a_file_to_replay_is_a_path_or_a_call():
 
 
 @pytest.mark.parametrize("package", [ldm, p2p])
-def test_every_exported_name_is_there_whatever_was_imported_before(package):
+def test_every_exported_name_exists_and_is_no_submodule(package):
     """A submodule of that name would take its place once it is imported."""
     modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
     assert len(package.__all__) > 20 and not modules & set(package.__all__)
@@ -282,5 +362,5 @@ def test_help_imports_nothing_heavy(args):
         [sys.executable, "-c", program, *args], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
     )
     loaded = set(done.stderr.split())
-    assert done.stdout and "p2p.api" in loaded
+    assert done.stdout and "p2p.cli.options" in loaded
     assert not loaded & {"torch", "numpy", "matplotlib", "pydantic", "PIL", "tqdm", "huggingface_hub"}

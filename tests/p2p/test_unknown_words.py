@@ -28,22 +28,24 @@ def listed(tiny) -> LatentDiffusion:
     ],
 )
 def test_words_outside_the_list_are_found(listed, prompt, unknown):
-    assert unknown_words(listed, [prompt]) == unknown
+    assert unknown_words(listed, [listed.tokenizer.encode(prompt)]) == unknown
 
 
 def test_every_caption_of_the_world_is_known(listed):
-    assert unknown_words(listed, [caption(sample_scene(seed)) for seed in range(300)]) == []
+    assert unknown_words(listed, [listed.tokenizer.encode(caption(sample_scene(seed))) for seed in range(300)]) == []
 
 
 def test_a_model_without_a_list_knows_every_word(tiny, caplog):
     assert tiny.vocabulary is None
-    assert unknown_words(tiny, ["a photo of a zebra"]) == []
-    warn_of_unknown_words(tiny, ["a photo of a zebra"])
+    zebra = tiny.tokenizer.encode("a photo of a zebra")
+    assert unknown_words(tiny, [zebra]) == []
+    warn_of_unknown_words(tiny, [zebra])
     assert not caplog.records
 
 
 def test_one_warning_names_all_words_and_near_ones(listed, caplog):
-    warn_of_unknown_words(listed, ["two cats on the moon", "a zebra on the moon"])
+    prompts = ("two cats on the moon", "a zebra on the moon")
+    warn_of_unknown_words(listed, [listed.tokenizer.encode(prompt) for prompt in prompts])
     (record,) = caplog.records
     assert "'two', 'cats' (did you mean 'cat'?), 'moon', 'zebra':" in record.getMessage()
     assert "p2p vocabulary" in record.getMessage()

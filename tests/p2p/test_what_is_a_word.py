@@ -140,7 +140,7 @@ def learned() -> CLIPTokenizer:
         ("<cat-toy>, cat-toy", [LEARNED, "cat-toy"]),
     ],
 )
-def test_a_word_is_a_run_of_letters_and_marks_grown_to_whole_tokens(learned, prompt, expected):
+def test_a_word_is_a_run_of_letters_extended_to_whole_tokens(learned, prompt, expected):
     assert texts(learned, prompt) == expected
 
 

@@ -38,7 +38,7 @@ def test_an_accent_is_part_of_its_word_however_it_is_written(tokenizer, prompt, 
         columns(tokens, "d")
 
 
-def test_accents_written_in_two_ways_make_one_word_of_two_prompts(tokenizer):
+def test_accents_encoded_in_two_ways_are_the_same_word(tokenizer):
     edit = Edit.between(*map(tokenizer.encode, ("a café on a table", "a cafe\u0301 on the grass")))
     assert str(edit) == "shared words keep the source's attention; swap 'a#2' for 'the'; swap 'table' for 'grass'"
 
@@ -57,7 +57,7 @@ def test_words_cover_every_token_once(tokenizer):
     assert sorted([*found, comma]) == list(range(1, tokens.count - 1))
 
 
-def test_unknown_word_is_told_the_words_there_are_and_the_nearest(tokenizer):
+def test_the_error_of_an_unknown_word_lists_words_and_nearest(tokenizer):
     tokens = tokenizer.encode("a photo of a butterfly")
     with pytest.raises(ValueError, match=r"no word 'buterfly'. Did you mean 'butterfly'\? .* a, photo, of, butterfly"):
         columns(tokens, "buterfly")

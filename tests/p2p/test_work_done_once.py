@@ -5,14 +5,20 @@ from collections import Counter
 import pytest
 import torch
 
+import p2p
 import p2p.alpha
 import p2p.edits
+import p2p.mappers
+from ldm.pipeline import LatentDiffusion
 from p2p.alpha import Alpha, Step
 from p2p.call import Call, Sampling, Target
+from p2p.cli.parser import parsed
+from p2p.cli.run import make
 from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.experiments.record import record, rerun
 from p2p.experiments.reference import Reference
 from p2p.local_blend import Region
+from weights.training.world import VOCABULARY
 
 CAT, BICYCLE, RED = (f"a photo of a {word} on the grass" for word in ("cat", "bicycle", "red cat"))
 ALPHA = Alpha(0.2, {"grass": 0.5})
@@ -39,6 +45,65 @@ def count(monkeypatch):
         return calls
 
     return counted
+
+
+@pytest.fixture
+def listed(tiny) -> LatentDiffusion:
+    """The random model with a list of words, against which prompts are checked."""
+    parts = (tiny.text_encoder, tiny.unet, tiny.autoencoder)
+    return LatentDiffusion(tiny.config, tiny.tokenizer, *parts, vocabulary=VOCABULARY)
+
+
+@pytest.fixture
+def tokenised(tiny, count, monkeypatch, tmp_path) -> Counter:
+    """How often each prompt is tokenised, but for the empty prompt of guidance; in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return count(tiny.tokenizer, "_ids_and_spans", lambda prompt: prompt or "guidance")
+
+
+COMMANDS = (
+    ("edit", CAT, BICYCLE, RED, "--blend", "grass", "--save", "c.json", "--gif", "g.gif", "--save-maps", "m.npz"),
+    ("edit", CAT, BICYCLE, "--preserve", "grass", "--alpha", "grass=0.5"),
+    ("edit", CAT, BICYCLE, RED, "--compare"),
+    ("edit", CAT, BICYCLE, "--seeds", "2"),
+    ("show", "mapper", CAT, BICYCLE),
+    ("show", "schedule", CAT, BICYCLE),
+    ("sweep", "tau", CAT, BICYCLE, RED, "--seeds", "2"),
+    ("sweep", "word", CAT, BICYCLE, RED, "--word", "grass"),
+    ("attention", CAT, "--save-maps", "m.npz"),
+    ("attention", CAT, "--by", "component"),
+    ("generate", CAT, "--seeds", "2"),
+)
+
+
+@pytest.mark.parametrize("line", COMMANDS, ids=lambda line: " ".join(x for x in line if " " not in x))
+def test_a_command_tokenises_each_prompt_once(listed, tokenised, line):
+    make(parsed([*line, "--steps", "1", "-o", "x.png"]), listed)
+    del tokenised["guidance"]
+    assert tokenised == {prompt: 1 for prompt in (CAT, BICYCLE, RED) if prompt in line}
+
+
+def test_a_replay_tokenises_each_prompt_once(listed, tokenised):
+    make(parsed(["edit", CAT, BICYCLE, "--steps", "1", "-o", "x.png"]), listed)
+    tokenised.clear()
+    p2p.replay("x.png", model=listed)
+    del tokenised["guidance"]
+    assert tokenised == {CAT: 1, BICYCLE: 1}
+
+
+def test_python_tokenises_each_prompt_once(listed, tokenised):
+    """Also where the maps are made by a second run."""
+    result = p2p.edit(CAT, BICYCLE, model=listed, steps=1)
+    assert len(result.maps) == 2
+    del tokenised["guidance"]
+    assert tokenised == {CAT: 1, BICYCLE: 1}
+
+
+def test_inferring_an_edit_splits_each_prompt_into_words_once(tokenizer, count):
+    source, target = (tokenizer.encode(prompt) for prompt in (CAT, RED))
+    calls = count(p2p.mappers, "words", lambda tokens: tokens.prompt)
+    Edit.between(source, target)
+    assert calls == {CAT: 1, RED: 1}
 
 
 def test_prompts_are_not_tokenized_again_at_each_step(tiny, count):

@@ -136,7 +136,7 @@ def trained_autoencoder(runs: Path, *stages: str) -> Autoencoder:
             model.config = dataclasses.replace(model.config, scale=round(scale, 4))
             return model
     print("going on from the shipped autoencoder")
-    return load("stickers").autoencoder.requires_grad_(True)
+    return load("stickers", device="cpu").autoencoder.requires_grad_(True)
 
 
 def check_encoder(model: Autoencoder, trained: dict[str, torch.Tensor], runs: Path) -> None:
@@ -226,7 +226,7 @@ def export(runs: Path) -> None:
         log = runs / name / "log.csv"
         if log.exists():
             save_atomically(lambda part: part.write_text(log.read_text()), SHIPPED / f"log-{name}.csv")
-    shipped, held_out = load("stickers"), render_all(held_out_scenes(500), "held-out")
+    shipped, held_out = load("stickers", device="cpu"), render_all(held_out_scenes(500), "held-out")
     figures = {
         "diffusion_steps": state["step"],
         "psnr_db_500_held_out": round(mean_psnr(shipped.autoencoder, held_out), 2),

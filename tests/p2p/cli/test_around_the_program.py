@@ -39,7 +39,7 @@ def test_figures_need_no_backend_no_home_and_no_terminal(tmp_path):
         (("sweep", "tau", CAT, DOG, "--reweight", "dog=1e39"), r"or the weights \(weigh 'dog' by 1e\+39\)$"),
     ],
 )
-def test_numbers_that_are_not_finite_are_an_error_with_the_step_and_the_setting(p2p, args, setting):
+def test_numbers_that_are_not_finite_name_the_step_and_setting(p2p, args, setting):
     with pytest.raises(SystemExit, match=r"^p2p: error: step 1 of 3, t = 1000, gives numbers .*float32: .*" + setting):
         p2p(*args, "--steps", "3", "-o", "x.png")
     assert not os.listdir()
@@ -65,7 +65,7 @@ LONG = "x" * 252
         (("sweep", "tau", CAT, DOG, "-o", "x.png"), "--data", ".csv"),
     ],
 )
-def test_a_file_that_cannot_be_is_refused_before_the_model_is_read(p2p, monkeypatch, command, option, ending, folder):
+def test_an_unwritable_file_is_refused_before_the_model_is_read(p2p, monkeypatch, command, option, ending, folder):
     monkeypatch.setattr("p2p.cli.run.load", lambda *_, **__: pytest.fail("work began"))
     name = f"{LONG}{ending}" if folder == "." else f"/proc/x{ending}"  # 256 bytes and more
     with pytest.raises(SystemExit, match=f"^p2p: error: could not write {name}: "):
@@ -134,27 +134,35 @@ def test_prompts_without_quotes_are_not_taken_for_many_targets(p2p):
         p2p("edit", "a", "cat", "a", "dog", "-o", "x.png")
 
 
-def test_a_region_of_nothing_but_what_it_cuts_out_is_told_how_to_be_one(p2p):
+def test_a_region_without_words_of_its_own_is_told_the_fix(p2p):
     with pytest.raises(SystemExit, match=r"--blend WORD,-grass$"):
         p2p("edit", CAT, DOG, "--blend=-grass", "-o", "x.png")
 
 
-def test_the_version_is_said(capsys, monkeypatch):
+def test_the_version_is_printed(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["p2p", "--version"])
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 0 and capsys.readouterr().out == f"p2p {__version__}\n"
 
 
-def test_help_says_the_default_of_every_option_that_has_one():
-    def options(found):
-        for action in found._actions:
-            if isinstance(action.choices, dict) and action.dest in ("command", "figure"):
-                for inner in action.choices.values():
-                    yield from options(inner)
-            elif action.option_strings and not any(action.default is x for x in (None, False, argparse.SUPPRESS)):
-                yield found.prog, action
+def parsers(found: argparse.ArgumentParser):
+    """A parser, and those of its subcommands."""
+    yield found
+    for action in found._actions:
+        if isinstance(action.choices, dict) and action.dest in ("command", "figure"):
+            for inner in action.choices.values():
+                yield from parsers(inner)
 
-    seen = list(options(parser()))
+
+def test_every_command_has_help():
+    helps = [found.format_help() for found in parsers(parser())]
+    assert len(helps) == 1 + 10 + 5 and all(text.startswith("usage: p2p") for text in helps)
+
+
+def test_help_states_the_default_of_every_option_with_one():
+    given = lambda action: not any(action.default is x for x in (None, False, argparse.SUPPRESS))
+    options = [(found.prog, action) for found in parsers(parser()) for action in found._actions]
+    seen = [(prog, action) for prog, action in options if action.option_strings and given(action)]
     assert {action.dest for _, action in seen} >= {"seed", "guidance", "device", "eta", "self_until", "layers"}
     assert not [(prog, action.dest) for prog, action in seen if action.default != [] and "default" not in action.help]

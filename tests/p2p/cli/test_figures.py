@@ -9,7 +9,7 @@ from PIL import Image
 
 from p2p.alpha import Alpha
 from p2p.cli import commands
-from p2p.cli.parser import parser
+from p2p.cli.parser import parsed
 from p2p.figures import edit_matrices
 from tests.support.command_line import CAT, DOG, image
 
@@ -41,7 +41,7 @@ def test_attention_shows_what_it_is_asked_for(p2p, monkeypatch, by, titles):
     assert json.loads(Image.open("m.png").text["p2p"])["by"] == by
 
 
-def test_a_model_without_layers_of_16_shows_and_blends_by_its_nearest(p2p, folder, tmp_path_factory):
+def test_a_model_without_layers_of_16_uses_its_nearest(p2p, folder, tmp_path_factory):
     """Latents of 24 positions a side, whose layers have 24 and 12, and at once: nothing is refused after a step."""
     larger = tmp_path_factory.mktemp("larger") / "model"
     shutil.copytree(folder, larger)
@@ -132,15 +132,15 @@ def drawn(tiny, monkeypatch):
     def call(figure: str, *options: str) -> str:
         prompts = ("a photo of a red cat on the grass", "a photo of a blue dog on the grass")
         word = ("--word", "grass") if figure == "sweep word" else ()
-        args = parser().parse_args([*figure.split(), *prompts, *word, "--steps", "10", *options, "-o", "x.png"])
-        getattr(commands, args.make)(tiny, args)
+        given = parsed([*figure.split(), *prompts, *word, "--steps", "10", *options, "-o", "x.png"])
+        commands.FIGURES[type(given)](tiny, given)
         return seen.pop()
 
     return call
 
 
 @pytest.mark.parametrize("figure", USED)
-def test_a_figure_uses_every_option_that_it_takes_and_refuses_the_others(drawn, figure, capsys):
+def test_a_figure_uses_its_options_and_refuses_the_others(drawn, figure, capsys):
     plain = drawn(figure)
     assert drawn(figure) == plain
     for option in (*FLAGS, *VALUES):

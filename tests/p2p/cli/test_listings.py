@@ -20,5 +20,5 @@ def test_help_explains_tau(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main()
     text = " ".join(capsys.readouterr().out.split())
-    assert "with 0.2 the first 80% of the sampling injects" in text
+    assert "0.2 injects in the first 80% of the sampling" in text
     assert "t >= TAU" in text

@@ -59,7 +59,7 @@ def test_an_edit_says_what_it_does(p2p, capsys, options, said):
     [
         (DOG, (), "source's cross-attention in 9 of 10 steps, self-attention in 5"),
         (f"{DOG} in fog", ("--tau", "0.5"), "cross-attention in 6 of 10 steps ('in fog' in none), self-attention in 5"),
-        (CAT, (), "nothing changes: the model reads both prompts alike, and no word is weighted"),
+        (CAT, (), "nothing changes: both prompts have the same tokens, and no word is reweighted"),
         (CAT, ("--reweight", "cat=2"), "cross-attention in 9 of 10 steps, self-attention in 5"),
     ],
 )

@@ -63,7 +63,7 @@ GOOD = ("generate", CAT, "-o", "x.png")
         (("edit", CAT, DOG, "--mask", "none.png", "-o", "x.png"), "mask 'none.png' can't be read"),
         (("edit", CAT, DOG, "--preserve", "grass", "--tau", "0.5", "-o", "x.png"), "give --alpha WORD=TAU instead"),
         (("edit", CAT, DOG, "--preserve", "grass", "--alpha", "dig=0.5", "-o", "x.png"), "Did you mean 'dog'"),
-        (("edit", CAT, DOG, "--preserve", "grass", "--alpha", "dog=0.5", "-o", "x.png"), "--alpha dog times nothing"),
+        (("edit", CAT, DOG, "--preserve", "grass", "--alpha", "dog=0.5", "-o", "x.png"), "--alpha dog has no effect"),
         (("edit", CAT, DOG, "--alpha", "dog=0.5", "--alpha", "dog=0.9", "-o", "x.png"), "two times for 'dog'"),
         (
             ("edit", CAT, CAT, "--reweight", "grass=-1@0.5:0", "--renormalise", "-o", "x.png"),
@@ -71,7 +71,7 @@ GOOD = ("generate", CAT, "-o", "x.png")
         ),
         (
             ("edit", CAT, DOG, "--blend-from", "0.5", "-o", "x.png"),
-            "--blend or --mask begins to hold: give one of them",
+            "--blend or --mask begins to apply: give one of them",
         ),
         (("edit", CAT, DOG, "--gif", "x.png", "-o", "x.png"), r"must be a \.gif file"),
         (("sweep", "tau", CAT, DOG, "--seeds", "0", "-o", "x.png"), "--seeds must be at least 1"),
@@ -89,8 +89,8 @@ GOOD = ("generate", CAT, "-o", "x.png")
         (("edit", CAT, DOG, "--seeds", "0", "-o", "x.png"), "--seeds must be at least 1"),
         (("generate", CAT, "--seeds", "-1", "-o", "x.png"), "--seeds must be at least 1"),
         (("generate", CAT, "--seed", str(2**63 - 1), "--seeds", "2", "-o", "x.png"), r"seed must lie in 0\.\.2\^63-1"),
-        (("edit", CAT, DOG, "--seeds", "2", "--gif", "x.gif", "-o", "x.png"), "--gif is of one seed: leave out"),
-        (("edit", CAT, DOG, "--seeds", "2", "--save-maps", "x.npz", "-o", "x.png"), "--save-maps is of one seed"),
+        (("edit", CAT, DOG, "--seeds", "2", "--gif", "x.gif", "-o", "x.png"), "--gif is for a single seed: leave out"),
+        (("edit", CAT, DOG, "--seeds", "2", "--save-maps", "x.npz", "-o", "x.png"), "--save-maps is for a single seed"),
         (("edit", CAT, DOG, "--save-maps", "x.npy", "-o", "x.png"), r"must be a \.npz file"),
         (("attention", CAT, "--save-maps", "nowhere/x.npz", "-o", "x.png"), "folder 'nowhere' does not exist"),
         (("edit", CAT, DOG, "--scale", "shared", "-o", "x.png"), "--compare draws: give both"),

@@ -50,7 +50,7 @@ def test_a_generated_picture_holds_the_full_call(p2p, folder):
 
 @pytest.mark.machine
 @pytest.mark.parametrize("kept", ["saved.json", "e.png"])
-def test_an_edit_replays_from_its_file_and_from_its_picture_to_the_bit(p2p, kept):
+def test_an_edit_replays_to_the_bit_from_its_file_and_image(p2p, kept):
     p2p("edit", *EDIT, *OPTIONS, "--steps", "3", "--seed", "5", "--save", "saved.json", "-o", "e.png")
     p2p("replay", kept, "-o", "again.png")
     assert (image("e.png") == image("again.png")).all()
@@ -154,7 +154,7 @@ def test_a_file_that_holds_no_edit_is_refused(p2p):
     Image.new("L", (8, 8)).save("plain.png")
     Path("junk.json").write_bytes(b"\xff\x00")
     for file, message in (
-        ("g.png", r"g\.png was made by `p2p generate`: only what `p2p edit` made can be replayed$"),
+        ("g.png", r"g\.png was made by `p2p generate`: only images made by `p2p edit` can be replayed$"),
         ("plain.png", "holds no edit to replay: `p2p edit` did not make it"),
         ("junk.json", "holds no edit"),
         ("none.json", "could not read"),
@@ -191,7 +191,7 @@ def test_a_picture_made_again_names_the_model_that_made_it(p2p, folder, tmp_path
 
 
 @pytest.mark.parametrize(("first", "then"), [((), ()), (("--no-ema",), ()), ((), ("--no-ema",))])
-def test_which_weights_made_a_picture_is_kept_and_they_make_it_again(p2p, monkeypatch, first, then):
+def test_a_call_keeps_whether_averaged_weights_made_the_image(p2p, monkeypatch, first, then):
     taken = []
     monkeypatch.setattr("p2p.cli.run.load", lambda *args, ema, **kw: taken.append(ema) or load(*args, ema=ema, **kw))
     p2p("edit", CAT, DOG, "--steps", "1", *first, "-o", "e.png")
@@ -217,11 +217,11 @@ def test_what_the_unet_predicts_is_kept_in_a_saved_call(p2p, monkeypatch, first,
 def test_a_file_names_no_path_of_a_model(p2p, monkeypatch):
     p2p("edit", CAT, DOG, "--steps", "1", "--save", "s.json", "-o", "e.png")
     monkeypatch.setattr(sys, "argv", ["p2p", "replay", "s.json", "-o", "x.png"])
-    with pytest.raises(SystemExit, match="has no name here: give --model"):
+    with pytest.raises(SystemExit, match="is no known name: give --model"):
         main()
 
 
-def test_the_model_that_a_file_asks_for_is_said_before_it_is_loaded(p2p, monkeypatch, capsys):
+def test_the_model_of_a_file_is_printed_before_it_is_loaded(p2p, monkeypatch, capsys):
     """It may be gigabytes to download."""
     p2p("edit", CAT, DOG, "--steps", "1", "--save", "s.json", "-o", "e.png")
     call = json.loads(Path("s.json").read_text()) | {"model": "sd15"}

@@ -66,7 +66,7 @@ def test_vocabulary_prints_all_words_and_the_grammar(capsys, monkeypatch):
 @pytest.mark.parametrize("model", ["sd15", None], ids=["by name", "a folder"])
 def test_vocabulary_of_a_model_without_a_list(p2p, folder, model):
     """The fixture blocks the network: nothing is downloaded to find out."""
-    with pytest.raises(SystemExit, match="does not list the words it was trained on"):
+    with pytest.raises(SystemExit, match="has no list of the words it was trained on"):
         p2p("vocabulary", model=model or str(folder))
 
 
