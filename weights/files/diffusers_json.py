@@ -7,12 +7,16 @@ model that would be computed wrongly is refused, never approximated.
 import logging
 import re
 from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import pydantic
+from pydantic import Field
 
 from ldm.config import AutoencoderConfig, BertConfig, CLIPConfig, ModelConfig, ScheduleConfig, TextConfig, UNetConfig
-from ldm.helpers.limits import DEEPEST, LONGEST
-from weights.files.json_settings import Settings, shown
+from ldm.helpers.limits import LONGEST
+from weights.files.json_settings import AllSettings, Depth, Settings, Size, named, shown, values
 from weights.files.tokenizers import pad_token
-from weights.not_models import WITHOUT, by_channels, by_class, wrong
+from weights.not_models import by_channels, by_class, wrong
 
 log = logging.getLogger(__name__)
 
@@ -28,45 +32,194 @@ COMPONENTS = {name for names in PARTS.values() for name in names} | {
     *("tokenizer", "scheduler", "safety_checker", "requires_safety_checker", "feature_extractor", "image_encoder"),
 }
 
-UNET_BLOCKS = {  # (down, up) -> (has attention, to a prompt)
+
+LEVELS = {  # the blocks of a level, down and up -> (has attention, to a prompt)
     ("DownBlock2D", "UpBlock2D"): (False, None),
     ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D"): (True, True),
     ("AttnDownBlock2D", "AttnUpBlock2D"): (True, False),
+    ("DownEncoderBlock2D", "UpDecoderBlock2D"): (False, None),
+    ("AttnDownEncoderBlock2D", "AttnUpDecoderBlock2D"): (True, False),
 }
+
+
+class Blocks(AllSettings):
+    """What the UNet and the autoencoder have in common."""
+
+    FIXED: ClassVar = {
+        "act_fn": "silu",
+        "norm_eps": 1e-5,
+        "norm_type": "group",
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+        "in_channels": 3,
+        "out_channels": 3,
+        "conv_in_kernel": 3,
+        "conv_out_kernel": 3,
+        "downsample_padding": 1,
+        "downsample_type": "conv",
+        "upsample_type": "conv",
+        "mid_block_scale_factor": 1,
+        "resnet_out_scale_factor": 1.0,
+        "time_embedding_type": "positional",
+        "transformer_layers_per_block": 1,
+        "add_attention": True,
+        "mid_block_add_attention": True,
+        "use_quant_conv": True,
+        "use_post_quant_conv": True,
+    }
+    widths: list[Size] = Field(alias="block_out_channels", min_length=1)
+    groups: Size = Field(32, alias="norm_num_groups")
+    down: list[str] = Field(alias="down_block_types")
+    up: list[str] = Field(alias="up_block_types")
+
+    def levels(self) -> list[tuple[bool, bool | None]]:
+        """Look up each level by the names of its down block and its up block (in reverse order)."""
+        if not len(self.down) == len(self.up) == len(self.widths):
+            raise ValueError(f"as many blocks down and up as levels are needed, {len(self.widths)}")
+        pairs = list(zip(self.down, reversed(self.up)))
+        if unknown := [pair for pair in pairs if pair not in LEVELS]:
+            raise ValueError(f"no level here has the blocks {shown(unknown[0])}")
+        return [LEVELS[pair] for pair in pairs]
+
+
+class UNetFile(Blocks):
+    """diffusers' UNet2DConditionModel, or the UNet2DModel of a model without prompts."""
+
+    layers: Depth = Field(2, alias="layers_per_block")
+    # named after the head size, but the number of heads in every UNet with prompts
+    heads: Size | list[Size] = Field(8, alias="attention_head_dim")
+    context_width: Size = Field(1280, alias="cross_attention_dim")
+    latent_channels: Size = Field(alias="in_channels")
+    out_channels: Size
+    linear_projection: bool = Field(False, alias="use_linear_projection")
+    middle: str | None = Field("", alias="mid_block_type")
+    sample_size: Size = 64
+    version: str = Field("", alias="_diffusers_version")
+
+
 UNET_MIDDLES = {True: "UNetMidBlock2DCrossAttn", False: "UNetMidBlock2D"}  # attends to a prompt or not
-AUTOENCODER_BLOCKS = {
-    ("DownEncoderBlock2D", "UpDecoderBlock2D"): False,
-    ("AttnDownEncoderBlock2D", "AttnUpDecoderBlock2D"): True,
-}
-FIXED_IN_UNET = {
-    "act_fn": "silu",
-    "norm_eps": 1e-5,
-    "flip_sin_to_cos": True,
-    "freq_shift": 0,
-    "downsample_padding": 1,
-    "mid_block_scale_factor": 1,
-    "conv_in_kernel": 3,
-    "conv_out_kernel": 3,
-    "resnet_out_scale_factor": 1.0,
-    "time_embedding_type": "positional",
-    "downsample_type": "conv",
-    "upsample_type": "conv",
-    "add_attention": True,
-    "transformer_layers_per_block": 1,
-}
-FIXED_IN_AUTOENCODER = {
-    "act_fn": "silu",
-    "in_channels": 3,
-    "out_channels": 3,
-    "norm_type": "group",
-    "use_quant_conv": True,
-    "use_post_quant_conv": True,
-    "mid_block_add_attention": True,
-}
+
+
+def unet_config(path: Path) -> UNetConfig:
+    with named(path):
+        file = UNetFile.read(path)
+        levels = file.levels()
+        prompted, *others = {to_prompt for has, to_prompt in levels if has} or {True}
+        if others:
+            raise ValueError("levels with and without attention to a prompt in one model")
+        if file.middle not in ("", None, UNET_MIDDLES[prompted]):
+            raise ValueError(f"'mid_block_type' is {shown(file.middle)}, which the classes here do not have")
+        per_level = isinstance(file.heads, list)
+        if per_level and not prompted:
+            raise ValueError(f"'attention_head_dim' is {shown(file.heads)}, not one size of heads")
+        if file.out_channels != file.latent_channels:
+            raise ValueError(f"it is {by_channels(file.latent_channels)}")
+        return UNetConfig(
+            **file.shared(UNetConfig, "heads", "context_width"),
+            attention=[has for has, _ in levels],
+            heads=(file.heads if per_level else [file.heads] * len(levels)) if prompted else None,
+            head_size=None if prompted else file.heads,
+            context_width=file.context_width if prompted else None,
+            mid=file.middle is not None,
+        )
+
 
 # diffusers' default for files without a scale, which it writes when it saves the model again. It is Stable Diffusion's;
 # the public models with a codebook, whose files have none, were trained without a scale.
 SD_SCALE = 0.18215
+
+
+class AutoencoderFile(Blocks):
+    """diffusers' AutoencoderKL or VQModel."""
+
+    kind: str = Field("AutoencoderKL", alias="_class_name")
+    layers: Depth = Field(1, alias="layers_per_block")
+    latent_channels: Size = 0  # by the class
+    vq_embed_dim: int | None = None
+    scale: float = Field(SD_SCALE, alias="scaling_factor")
+    codebook: Size = Field(256, alias="num_vq_embeddings")
+
+
+def autoencoder_config(path: Path) -> AutoencoderConfig:
+    with named(path):
+        file = AutoencoderFile.read(path)
+        vq = file.kind == "VQModel"
+        channels = file.latent_channels or (3 if vq else 4)
+        if vq and file.vq_embed_dim not in (None, channels):
+            raise ValueError(f"entries of the codebook have {channels} numbers here, not {file.vq_embed_dim}")
+        unscaled = vq and file.scale == SD_SCALE
+        if unscaled and "scale" in file.model_fields_set:
+            log.info("%s: with a codebook, a scaling_factor of %s is the library's default; 1 is taken", path, SD_SCALE)
+        return AutoencoderConfig(
+            **file.shared(AutoencoderConfig, "latent_channels", "codebook", "scale"),
+            latent_channels=channels,
+            scale=1.0 if unscaled else file.scale,
+            codebook=file.codebook if vq else None,
+            attention=[i for i, (has, _) in enumerate(file.levels()) if has],
+        )
+
+
+class CLIPTextFile(Settings):
+    """transformers' CLIPTextModel."""
+
+    model_type: Literal["clip_text_model"]
+    vocabulary: Size = Field(alias="vocab_size")
+    width: Size = Field(alias="hidden_size")
+    layers: Depth = Field(alias="num_hidden_layers")
+    heads: Size = Field(alias="num_attention_heads")
+    hidden: Size = Field(alias="intermediate_size")
+    length: Size = Field(alias="max_position_embeddings")
+    activation: Literal["quick_gelu", "gelu"] = Field(alias="hidden_act")
+    layer_norm_eps: float = Field(1e-5, ge=1e-5, le=1e-5)
+    use_attention_mask: Literal[False] | None = None  # padding is not masked here
+
+
+class BertFile(Settings):
+    """Latent diffusion's BERT."""
+
+    vocabulary: Size = Field(alias="vocab_size")
+    width: Size = Field(alias="d_model")
+    layers: Depth = Field(alias="encoder_layers")
+    heads: Size = Field(alias="encoder_attention_heads")
+    head_size: Size = Field(alias="head_dim")
+    hidden: Size = Field(alias="encoder_ffn_dim")
+    length: Size = Field(alias="max_position_embeddings")
+    activation_function: Literal["gelu"] = "gelu"
+
+
+def text_config(path: Path, tokenizer: Path) -> TextConfig | BertConfig:
+    """Read the config of a text encoder; the padding token is in the folder of its tokenizer."""
+    bert = values(path).get("model_type") == "ldmbert"
+    config, kind, pad = (BertConfig, BertFile, "[PAD]") if bert else (TextConfig, CLIPTextFile, "<|endoftext|>")
+    with named(path):
+        return config(**kind.read(path).shared(config), pad=pad_token(tokenizer, pad))
+
+
+def refuse_other_clip(path: Path, ours: CLIPConfig) -> None:
+    """Raises ValueError if the config.json of transformers' CLIPModel differs from ours in a setting that shapes do not
+    show.
+
+    Some files describe both towers twice, by `text_config` and by `text_config_dict`, and each may omit transformers'
+    defaults. Every stated setting must equal ours, and so must the default of one that is not stated at all.
+    """
+    file = values(path)
+    always = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}  # transformers' defaults, and ours
+    heads, patch = "num_attention_heads", "patch_size"
+    with named(path):
+        if file.get("model_type", "clip") != "clip":
+            raise ValueError(f"'model_type' is {shown(file['model_type'])}; here it can be 'clip'")
+        for tower, default, wanted in (
+            ("text_config", {heads: 8}, {heads: ours.text.heads}),
+            ("vision_config", {heads: 12, patch: 32}, {heads: ours.vision.heads, patch: ours.vision.patch}),
+        ):
+            first, second = (file.get(name) or {} for name in (tower, f"{tower}_dict"))
+            if not (isinstance(first, dict) and isinstance(second, dict)):
+                raise ValueError(f"{tower!r} or its copy is not an object")
+            for said in (always | default | second | first, second):
+                for key, value in (always | wanted).items():
+                    if said.get(key, value) != value:
+                        raise ValueError(f"{key!r} of {tower} is {shown(said[key])}; the CLIP here has {value!r}")
+
 
 # schedulers whose default spacing is leading; that of the others here, and of unknown ones, is linspace
 LEADING = ("DDIM", "DDPM", "LCM", "PNDM", "TCD")
@@ -86,191 +239,77 @@ SAMPLERS_OWN = {
 }
 
 
-def unet_config(path: Path) -> UNetConfig:
-    """Read the config of diffusers' UNet2DConditionModel, or of the UNet2DModel of a model without prompts."""
-    ask = Settings(path)
-    widths = ask.sizes("block_out_channels")
-    levels = ask.blocks(UNET_BLOCKS, len(widths))
-    prompted = {to_prompt for has, to_prompt in levels if has} or {True}
-    if len(prompted) > 1:
-        raise ValueError(f"{path}: levels with and without attention to a prompt in one model")
-    prompted = prompted.pop()
-    channels = ask.size("in_channels")
-    if ask.size("out_channels") != channels:
-        raise ValueError(wrong(path, by_channels(channels)))
-    # the key is named after the head size, but is the number of heads in every UNet with prompts
-    heads = None
-    if prompted:
-        per_level = isinstance(ask("attention_head_dim", (int, list), 8), list)
-        heads = ask.sizes("attention_head_dim") if per_level else (ask.size("attention_head_dim", 8),) * len(widths)
-    middle = ask.one_of("mid_block_type", (None, UNET_MIDDLES[prompted]), UNET_MIDDLES[prompted])
-    config = ask.make(
-        UNetConfig,
-        widths=widths,
-        layers=ask.size("layers_per_block", 2, DEEPEST),
-        attention=tuple(has for has, _ in levels),
-        heads=heads,
-        head_size=None if prompted else ask.size("attention_head_dim", 8),
-        context_width=ask.size("cross_attention_dim", 1280) if prompted else None,
-        latent_channels=channels,
-        linear_projection=ask("use_linear_projection", bool, False),
-        groups=ask.size("norm_num_groups", 32),
-        mid=middle is not None,
-    )
-    ask.finish(FIXED_IN_UNET)
-    return config
+class SchedulerFile(AllSettings):
+    """Any diffusers scheduler. The caller chooses the sampler, so settings of the file's own sampler are ignored."""
 
+    IGNORED: ClassVar = SAMPLERS_OWN | SAMPLERS_OWN_SPACING
+    sampler: str = Field(alias="_class_name")
+    T: Annotated[int, Field(ge=1, le=LONGEST)] = Field(1000, alias="num_train_timesteps")
+    beta_start: float
+    beta_end: float
+    betas: Literal["scaled_linear", "linear"] = Field(alias="beta_schedule")
+    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
+    spacing: Literal["leading", "trailing", "linspace"] = Field(alias="timestep_spacing")
+    offset: int = Field(0, alias="steps_offset")
+    clips: bool | None = Field(alias="clip_sample")
+    to_one: bool = Field(alias="set_alpha_to_one")
 
-def autoencoder_config(path: Path) -> AutoencoderConfig:
-    """Read the config of diffusers' AutoencoderKL or VQModel."""
-    ask = Settings(path)
-    widths = ask.sizes("block_out_channels")
-    levels = ask.blocks(AUTOENCODER_BLOCKS, len(widths))
-    vq = ask("_class_name", str, "AutoencoderKL") == "VQModel"
-    channels = ask.size("latent_channels", 3 if vq else 4)
-    if vq and ask("vq_embed_dim", int, None) not in (None, channels):
-        raise ValueError(
-            f"{path}: entries of the codebook have {channels} numbers here, not {ask('vq_embed_dim', int)}"
-        )
-    scale = ask.number("scaling_factor", 1.0 if vq else SD_SCALE)
-    if vq and scale == SD_SCALE:
-        log.info("%s: with a codebook, a scaling_factor of %s is the library's default; 1 is taken", path, SD_SCALE)
-        scale = 1.0
-    config = ask.make(
-        AutoencoderConfig,
-        widths=widths,
-        layers=ask.size("layers_per_block", 1, DEEPEST),
-        latent_channels=channels,
-        groups=ask.size("norm_num_groups", 32),
-        scale=scale,
-        codebook=ask.size("num_vq_embeddings", 256) if vq else None,
-        attention=tuple(i for i, has in enumerate(levels) if has),
-    )
-    ask.finish(FIXED_IN_AUTOENCODER)
-    return config
-
-
-def text_config(path: Path, pad: str) -> TextConfig | BertConfig:
-    """Read the config of transformers' CLIPTextModel, or of latent diffusion's BERT. `pad` comes from the tokenizer."""
-    ask = Settings(path)
-    if ask("model_type", str) == "ldmbert":
-        ask.one_of("activation_function", ("gelu",), "gelu")
-        return ask.make(
-            BertConfig,
-            vocabulary=ask.size("vocab_size"),
-            width=ask.size("d_model"),
-            layers=ask.size("encoder_layers", most=DEEPEST),
-            heads=ask.size("encoder_attention_heads"),
-            head_size=ask.size("head_dim"),
-            hidden=ask.size("encoder_ffn_dim"),
-            length=ask.size("max_position_embeddings"),
-            pad=pad,
-        )
-    ask.one_of("model_type", ("clip_text_model", "ldmbert"))
-    ask.one_of("use_attention_mask", (None, False), None)  # padding is not masked here
-    ask.one_of("layer_norm_eps", (1e-5,), 1e-5)
-    return ask.make(
-        TextConfig,
-        vocabulary=ask.size("vocab_size"),
-        width=ask.size("hidden_size"),
-        layers=ask.size("num_hidden_layers", most=DEEPEST),
-        heads=ask.size("num_attention_heads"),
-        hidden=ask.size("intermediate_size"),
-        length=ask.size("max_position_embeddings"),
-        activation=ask.one_of("hidden_act", ("quick_gelu", "gelu")),
-        pad=pad,
-    )
-
-
-def refuse_other_clip(path: Path, ours: CLIPConfig) -> None:
-    """Raises ValueError if the config.json of transformers' CLIPModel differs from ours in a setting that shapes do not
-    show.
-
-    Some files describe both towers twice, by `text_config` and by `text_config_dict`, and each may omit transformers'
-    defaults. Every stated setting must equal ours, and so must the default of one that is not stated at all.
-    """
-    ask = Settings(path)
-    ask.one_of("model_type", ("clip",), "clip")
-    always = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}  # transformers' defaults, and ours
-    for tower, silent, wanted in (
-        ("text_config", {"num_attention_heads": 8}, {"num_attention_heads": ours.text.heads}),
-        (
-            "vision_config",
-            {"num_attention_heads": 12, "patch_size": 32},
-            {"num_attention_heads": ours.vision.heads, "patch_size": ours.vision.patch},
-        ),
-    ):
-        copies = [ask(name, (dict, type(None)), None) or {} for name in (tower, f"{tower}_dict")]
-        for key, value in (always | wanted).items():
-            said = [copy[key] for copy in copies if key in copy] or [(always | silent)[key]]
-            if wrong := [other for other in said if other != value]:
-                raise ValueError(f"{path}: {key!r} of {tower} is {shown(wrong[0])}; the CLIP here has {value!r}")
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def defaults_of_its_class(cls, file: Any) -> Any:
+        if not isinstance(file, dict):
+            return file
+        sampler = str(file.get("_class_name", "DDIMScheduler"))
+        return {
+            "_class_name": sampler,
+            "timestep_spacing": "leading" if sampler.startswith(LEADING) else "linspace",
+            "clip_sample": sampler.startswith(CLIPPING),
+            "set_alpha_to_one": not sampler.startswith("PNDM"),
+            **file,
+        }
 
 
 def schedule_config(path: Path, repaired: bool = True) -> ScheduleConfig:
-    """Read the noise schedule and the visited timesteps of any diffusers scheduler.
-
-    The caller chooses the sampler, so settings of the file's own sampler are ignored, and a spacing that no sampler
-    here has is not an error.
+    """Read the noise schedule and the visited timesteps. A spacing that no sampler here has is not an error.
 
     Args:
         path: of scheduler_config.json.
         repaired: replace outdated values as Stable Diffusion's pipelines do when they load the file: steps_offset
             becomes 1 and clip_sample false. The pipelines of latent diffusion keep both.
     """
-    ask = Settings(path)
-    sampler = ask("_class_name", str, "DDIMScheduler")
-    clips = ask("clip_sample", (bool, type(None)), sampler.startswith(CLIPPING))
-    predicted = {"epsilon": "eps", "v_prediction": "v"}
-    prediction = ask.one_of("prediction_type", tuple(predicted), "epsilon")
-    usual_spacing = "leading" if sampler.startswith(LEADING) else "linspace"
-    spacing = ask.one_of("timestep_spacing", ("leading", "trailing", "linspace"), usual_spacing)
-    betas = ask.one_of("beta_schedule", ("scaled_linear", "linear"))
-    if clips and not repaired:
-        raise ValueError(f"{path}: 'clip_sample' is true, which the samplers here do not have")
-    if ask.values.get("clip_sample"):
-        log.info("%s: clip_sample true is outdated; false is taken, as by diffusers' StableDiffusionPipeline", path)
-    if spacing == "linspace":
-        log.info("%s: %s spaces its time steps by linspace; here they are trailing", path, shown(sampler))
-        spacing = "trailing"
-    if own := [key for key in SAMPLERS_OWN_SPACING if ask.values.get(key)]:
-        log.info("%s: %s has %s; here time steps are %s", path, shown(sampler), ", ".join(own), spacing)
-    to_one = ask("set_alpha_to_one", bool, not sampler.startswith("PNDM")) or sampler.startswith(SIGMAS)
-    offset = ask("steps_offset", int, 0)
-    if repaired and spacing == "leading" and offset != 1:
-        log.info("%s: steps_offset %d is outdated; 1 is taken, as by diffusers' StableDiffusionPipeline", path, offset)
-        offset = 1
-    config = ask.make(
-        ScheduleConfig,
-        T=ask.size("num_train_timesteps", 1000, LONGEST),
-        beta_start=ask.number("beta_start"),
-        beta_end=ask.number("beta_end"),
-        betas=betas,
-        parameterisation=predicted[prediction],
-        spacing=spacing,
-        offset=offset if spacing == "leading" else 0,
-        last=0 if to_one else 1,
-    )
-    ask.read |= SAMPLERS_OWN | SAMPLERS_OWN_SPACING
-    ask.finish({}, "the samplers here")
-    return config
-
-
-def refuse_components(folder: Path, index: Settings) -> None:
-    """Raises ValueError if a pipeline is of another kind, or has an unsupported part that changes its images."""
-    if kind := by_class(str(index.values.get("_class_name"))):
-        raise ValueError(wrong(folder, kind))
-    for key, value in index.values.items():
-        part = value[-1] if isinstance(value, list) and value else value
-        if key.startswith("_") or key in COMPONENTS or part in (None, False):
-            continue
-        kind = by_class(str(part))
-        what = kind.what if kind and kind.advice == WITHOUT else "a part that changes its images"
-        raise ValueError(
-            f"{folder} has {what} (model_index.json: {shown(key)} is {shown(part)}), not read here: {WITHOUT}"
+    with named(path):
+        file = SchedulerFile.read(path)
+        spacing, offset = file.spacing, file.offset
+        if file.clips and not repaired:
+            raise ValueError("'clip_sample' is true, which the samplers here do not have")
+        if spacing == "linspace":
+            log.info("%s: %s spaces its time steps by linspace; here they are trailing", path, shown(file.sampler))
+            spacing = "trailing"
+        if own := [key for key in SAMPLERS_OWN_SPACING if file.model_extra.get(key)]:
+            log.info("%s: %s has %s; here time steps are %s", path, shown(file.sampler), ", ".join(own), spacing)
+        if repaired and spacing == "leading" and offset != 1:
+            log.info("%s: steps_offset %d is outdated; 1 is taken, as by diffusers", path, offset)
+            offset = 1
+        return ScheduleConfig(
+            **file.shared(ScheduleConfig, "spacing", "offset"),
+            parameterisation={"epsilon": "eps", "v_prediction": "v"}[file.prediction_type],
+            spacing=spacing,
+            offset=offset if spacing == "leading" else 0,
+            last=0 if file.to_one or file.sampler.startswith(SIGMAS) else 1,
         )
-    if (index.values.get("image_encoder") or [None])[-1]:
-        log.info("%s: the image encoder is not read; it serves an IP-adapter alone, which is not here", folder)
+
+
+def refuse_components(folder: Path, index: dict[str, Any]) -> None:
+    """Raises ValueError if a pipeline is of another kind, or has an unsupported part that changes its images."""
+    if kind := by_class(str(index.get("_class_name"))):
+        raise ValueError(wrong(folder, kind))
+    for key, value in index.items():
+        part = value[-1] if isinstance(value, list) and value else value
+        if not (key.startswith("_") or key in COMPONENTS or part in (None, False)):
+            raise ValueError(
+                f"{folder} has a part that changes its images (model_index.json: {shown(key)} is {shown(part)}), which "
+                "is not supported: give the model itself, without it"
+            )
 
 
 def component(folder: Path, part: str) -> Path | None:
@@ -284,21 +323,20 @@ def model_config(folder: Path, name: str) -> ModelConfig:
     Raises:
         ValueError: a file is missing or unreadable, or requires what these classes do not support.
     """
-    index = Settings(folder / "model_index.json")
+    index = values(folder / "model_index.json")
     refuse_components(folder, index)
-    unet, autoencoder, text = (component(folder, part) for part in PARTS)
-    missing = [" or ".join(PARTS[part]) for part, at in (("unet", unet), ("autoencoder", autoencoder)) if at is None]
+    paths = {part: component(folder, part) for part in PARTS}
+    missing = [" or ".join(PARTS[part]) for part in ("unet", "autoencoder") if paths[part] is None]
+    if not missing:
+        unet = unet_config(paths["unet"] / "config.json")
+        if unet.context_width is not None and paths["text_encoder"] is None:
+            missing = [" or ".join(PARTS["text_encoder"])]
     if missing:
         raise ValueError(f"the model folder {folder} lacks {', '.join(missing)}")
-    unet, autoencoder = unet_config(unet / "config.json"), autoencoder_config(autoencoder / "config.json")
-    if unet.context_width is not None and text is None:
-        raise ValueError(f"the model folder {folder} lacks {' or '.join(PARTS['text_encoder'])}")
-    if text is not None:
-        bert = Settings(text / "config.json")("model_type", str, "") == "ldmbert"
-        pad = pad_token(folder / "tokenizer", "[PAD]" if bert else "<|endoftext|>")
-        text = text_config(text / "config.json", pad)
-    repaired = not str(index.values.get("_class_name")).startswith("LDM")
-    side = latent_side(folder / "unet" / "config.json", repaired)
+    autoencoder = autoencoder_config(paths["autoencoder"] / "config.json")
+    text = paths["text_encoder"] and text_config(paths["text_encoder"] / "config.json", folder / "tokenizer")
+    repaired = not str(index.get("_class_name")).startswith("LDM")
+    side = latent_side(paths["unet"] / "config.json", repaired)
     schedule = schedule_config(folder / "scheduler" / "scheduler_config.json", repaired)
     return ModelConfig(name, side * autoencoder.factor, schedule, autoencoder, unet, text)
 
@@ -306,10 +344,10 @@ def model_config(folder: Path, name: str) -> ModelConfig:
 def latent_side(path: Path, repaired: bool) -> int:
     """Positions a side of the latents that a UNet was trained on. diffusers before 0.9 wrote 32 instead of Stable
     Diffusion's 64, which its pipelines repair."""
-    ask = Settings(path)
-    side, version = ask.size("sample_size", 64), ask("_diffusers_version", str, "")
-    numbers = re.match(r"(\d+)\.(\d+)", version)
-    if repaired and side < 64 and numbers and tuple(map(int, numbers.groups())) < (0, 9):
-        log.info("%s: sample_size %d of diffusers %s is outdated; 64 is taken", path, side, shown(version))
+    with named(path):
+        file = UNetFile.read(path)
+    numbers = re.match(r"(\d+)\.(\d+)", file.version)
+    if repaired and file.sample_size < 64 and numbers and tuple(map(int, numbers.groups())) < (0, 9):
+        log.info("%s: sample_size %d of diffusers %s is outdated; 64 is taken", path, file.sample_size, file.version)
         return 64
-    return side
+    return file.sample_size

@@ -32,8 +32,8 @@ def test_another_config_is_another_json():
 
 
 def test_a_name_in_a_config_is_escaped(change_config):
-    message = refused("not a model configuration", change_config(lambda fields: fields.update({"\x1b[2J": 1})))
-    assert "\x1b" not in message and r"\x1b[2J': Unexpected" in message
+    message = refused("config.json", change_config(lambda fields: fields.update({"\x1b[2J": 1})))
+    assert "\x1b" not in message and r"'\x1b[2J' is 1: Unexpected" in message
 
     def edit(fields):
         del fields["\x1b[2J"]
@@ -53,12 +53,12 @@ def test_a_model_without_prompts_is_none_of_ours(change_config, nothing_is_read)
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"stickers"', "{}", HTML.decode()])
 def test_a_config_that_is_not_one_is_refused(folder, text):
     (folder / "config.json").write_text(text, encoding="utf-8")
-    refused("not a model configuration", folder)
+    refused("config.json", folder)
 
 
 def test_a_config_that_is_not_text_is_refused(folder):
     (folder / "config.json").write_bytes(b"\xff\xfe\x00")
-    refused("not a model configuration", folder)
+    refused("config.json", folder)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_config_that_is_not_text_is_refused(folder):
         (lambda fields: fields["unet"].update(heads=[2, 2]), "exactly one of heads .* and head_size"),
         (lambda fields: fields.pop("name"), "name"),
         (lambda fields: fields.pop("text"), "text"),
-        (lambda fields: fields.update(text=None), "not a model configuration"),
+        (lambda fields: fields.update(text=None), "config.json"),
         (lambda fields: fields["schedule"].update(parameterisation="V"), "'eps' or 'v'"),
         (lambda fields: fields["text"].update(activation="relu"), "quick_gelu"),
         (lambda fields: fields["text"].update(heads=3), "width 32 cannot have 3 heads"),
@@ -95,7 +95,7 @@ def test_a_config_that_is_not_text_is_refused(folder):
                 ("autoencoder", dict(layers=0), "layers must lie in 1..64, got 0"),
                 ("autoencoder", dict(latent_channels=10**30), "latent_channels must lie in 1..1048576"),
                 ("autoencoder", dict(scale=0.0), "latents cannot be scaled by 0.0"),
-                ("autoencoder", dict(scale=10**400), "autoencoder"),
+                ("autoencoder", dict(scale=10**400), "scaled by inf"),
                 ("text", dict(heads=0), "heads must lie in 1..1048576, got 0"),
                 ("text", dict(vocabulary=10**30), "vocabulary must lie in 1..1048576"),
                 ("text", dict(layers=10**9), "layers must lie in 1..64"),
