@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from weights.files.json_settings import shown, values
+from weights.files.json_settings import settings, shown
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -129,10 +129,11 @@ def refuse_folder(folder: Path, but: Collection[Kind] = ()) -> None:
     """Raises ValueError, with the remedy, for a folder without a model_index.json whose config.json has a class of
     another kind."""
     try:
-        file = values(folder / "config.json")
+        with settings(folder / "config.json") as file:
+            names = file.get("_class_name"), file.get("model_type")
     except ValueError:
         return  # the file's reader reports what is wrong with it
-    for name in (file.get("_class_name"), file.get("model_type")):
+    for name in names:
         kind = by_class(name) if isinstance(name, str) else None
         if kind and kind not in but:
             raise ValueError(wrong(folder, kind))

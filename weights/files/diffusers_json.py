@@ -7,14 +7,10 @@ model that would be computed wrongly is refused, never approximated.
 import logging
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
-
-import pydantic
-from pydantic import Field
+from typing import Any
 
 from ldm.config import AutoencoderConfig, BertConfig, CLIPConfig, ModelConfig, ScheduleConfig, TextConfig, UNetConfig
-from ldm.helpers.limits import LONGEST
-from weights.files.json_settings import AllSettings, Depth, Settings, Size, named, shown, values
+from weights.files.json_settings import Settings, Size, settings, shown
 from weights.files.tokenizers import pad_token
 from weights.not_models import by_channels, by_class, wrong
 
@@ -42,86 +38,71 @@ LEVELS = {  # the blocks of a level, down and up -> (has attention, to a prompt)
 }
 
 
-class Blocks(AllSettings):
-    """What the UNet and the autoencoder have in common."""
-
-    FIXED: ClassVar = {
-        "act_fn": "silu",
-        "norm_eps": 1e-5,
-        "norm_type": "group",
-        "flip_sin_to_cos": True,
-        "freq_shift": 0,
-        "in_channels": 3,
-        "out_channels": 3,
-        "conv_in_kernel": 3,
-        "conv_out_kernel": 3,
-        "downsample_padding": 1,
-        "downsample_type": "conv",
-        "upsample_type": "conv",
-        "mid_block_scale_factor": 1,
-        "resnet_out_scale_factor": 1.0,
-        "time_embedding_type": "positional",
-        "transformer_layers_per_block": 1,
-        "add_attention": True,
-        "mid_block_add_attention": True,
-        "use_quant_conv": True,
-        "use_post_quant_conv": True,
-    }
-    widths: list[Size] = Field(alias="block_out_channels", min_length=1)
-    groups: Size = Field(32, alias="norm_num_groups")
-    down: list[str] = Field(alias="down_block_types")
-    up: list[str] = Field(alias="up_block_types")
-
-    def levels(self) -> list[tuple[bool, bool | None]]:
-        """Look up each level by the names of its down block and its up block (in reverse order)."""
-        if not len(self.down) == len(self.up) == len(self.widths):
-            raise ValueError(f"as many blocks down and up as levels are needed, {len(self.widths)}")
-        pairs = list(zip(self.down, reversed(self.up)))
-        if unknown := [pair for pair in pairs if pair not in LEVELS]:
-            raise ValueError(f"no level here has the blocks {shown(unknown[0])}")
-        return [LEVELS[pair] for pair in pairs]
-
-
-class UNetFile(Blocks):
-    """diffusers' UNet2DConditionModel, or the UNet2DModel of a model without prompts."""
-
-    layers: Depth = Field(2, alias="layers_per_block")
-    # named after the head size, but the number of heads in every UNet with prompts
-    heads: Size | list[Size] = Field(8, alias="attention_head_dim")
-    context_width: Size = Field(1280, alias="cross_attention_dim")
-    latent_channels: Size = Field(alias="in_channels")
-    out_channels: Size
-    linear_projection: bool = Field(False, alias="use_linear_projection")
-    middle: str | None = Field("", alias="mid_block_type")
-    sample_size: Size = 64
-    version: str = Field("", alias="_diffusers_version")
-
-
+FIXED = {  # in UNets and autoencoders
+    "act_fn": "silu",
+    "norm_eps": 1e-5,
+    "norm_type": "group",
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "in_channels": 3,
+    "out_channels": 3,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "downsample_padding": 1,
+    "downsample_type": "conv",
+    "upsample_type": "conv",
+    "mid_block_scale_factor": 1,
+    "resnet_out_scale_factor": 1.0,
+    "time_embedding_type": "positional",
+    "transformer_layers_per_block": 1,
+    "add_attention": True,
+    "mid_block_add_attention": True,
+    "use_quant_conv": True,
+    "use_post_quant_conv": True,
+}
 UNET_MIDDLES = {True: "UNetMidBlock2DCrossAttn", False: "UNetMidBlock2D"}  # attends to a prompt or not
 
 
+def levels_of(file: Settings) -> list[tuple[bool, bool | None]]:
+    """Look up each level by the names of its down block and its up block (in reverse order)."""
+    down, up = file["down_block_types"], file["up_block_types"]
+    if not (
+        isinstance(down, list) and isinstance(up, list) and len(down) == len(up) == len(file["block_out_channels"])
+    ):
+        raise ValueError("as many blocks down and up as levels are needed")
+    pairs = list(zip(map(str, down), map(str, reversed(up))))
+    if unknown := [pair for pair in pairs if pair not in LEVELS]:
+        raise ValueError(f"no level here has the blocks {shown(unknown[0])}")
+    return [LEVELS[pair] for pair in pairs]
+
+
 def unet_config(path: Path) -> UNetConfig:
-    with named(path):
-        file = UNetFile.read(path)
-        levels = file.levels()
+    """Read the config of diffusers' UNet2DConditionModel, or of the UNet2DModel of a model without prompts."""
+    with settings(path) as file:
+        levels = levels_of(file)
         prompted, *others = {to_prompt for has, to_prompt in levels if has} or {True}
         if others:
             raise ValueError("levels with and without attention to a prompt in one model")
-        if file.middle not in ("", None, UNET_MIDDLES[prompted]):
-            raise ValueError(f"'mid_block_type' is {shown(file.middle)}, which the classes here do not have")
-        per_level = isinstance(file.heads, list)
-        if per_level and not prompted:
-            raise ValueError(f"'attention_head_dim' is {shown(file.heads)}, not one size of heads")
-        if file.out_channels != file.latent_channels:
-            raise ValueError(f"it is {by_channels(file.latent_channels)}")
-        return UNetConfig(
-            **file.shared(UNetConfig, "heads", "context_width"),
-            attention=[has for has, _ in levels],
-            heads=(file.heads if per_level else [file.heads] * len(levels)) if prompted else None,
-            head_size=None if prompted else file.heads,
-            context_width=file.context_width if prompted else None,
-            mid=file.middle is not None,
+        if file.get("mid_block_type") not in (None, UNET_MIDDLES[prompted]):
+            raise ValueError(f"'mid_block_type' is {shown(file['mid_block_type'])}, which the classes here do not have")
+        if file["out_channels"] != file["in_channels"]:
+            raise ValueError(f"it is {by_channels(file['in_channels'])}")
+        # named after the head size, but the number of heads in every UNet with prompts
+        heads = file.get("attention_head_dim", 8)
+        config = UNetConfig(
+            widths=file["block_out_channels"],
+            layers=file.get("layers_per_block", 2),
+            attention=tuple(has for has, _ in levels),
+            heads=(heads if isinstance(heads, tuple) else (heads,) * len(levels)) if prompted else None,
+            head_size=None if prompted else heads,
+            context_width=file.get("cross_attention_dim", 1280, Size) if prompted else None,
+            latent_channels=file["in_channels"],
+            linear_projection=file.get("use_linear_projection", False),
+            groups=file.get("norm_num_groups", 32),
+            mid=file.get("mid_block_type", "") is not None,
         )
+        file.refuse_others(FIXED)
+        return config
 
 
 # diffusers' default for files without a scale, which it writes when it saves the model again. It is Stable Diffusion's;
@@ -129,70 +110,63 @@ def unet_config(path: Path) -> UNetConfig:
 SD_SCALE = 0.18215
 
 
-class AutoencoderFile(Blocks):
-    """diffusers' AutoencoderKL or VQModel."""
-
-    kind: str = Field("AutoencoderKL", alias="_class_name")
-    layers: Depth = Field(1, alias="layers_per_block")
-    latent_channels: Size = 0  # by the class
-    vq_embed_dim: int | None = None
-    scale: float = Field(SD_SCALE, alias="scaling_factor")
-    codebook: Size = Field(256, alias="num_vq_embeddings")
-
-
 def autoencoder_config(path: Path) -> AutoencoderConfig:
-    with named(path):
-        file = AutoencoderFile.read(path)
-        vq = file.kind == "VQModel"
-        channels = file.latent_channels or (3 if vq else 4)
-        if vq and file.vq_embed_dim not in (None, channels):
-            raise ValueError(f"entries of the codebook have {channels} numbers here, not {file.vq_embed_dim}")
-        unscaled = vq and file.scale == SD_SCALE
-        if unscaled and "scale" in file.model_fields_set:
+    """Read the config of diffusers' AutoencoderKL or VQModel."""
+    with settings(path) as file:
+        vq = file.get("_class_name", "AutoencoderKL", str) == "VQModel"
+        channels = file.get("latent_channels", 3 if vq else 4, Size)
+        if vq and file.get("vq_embed_dim") not in (None, channels):
+            raise ValueError(f"entries of the codebook have {channels} numbers here, not {shown(file['vq_embed_dim'])}")
+        scale = float(file.get("scaling_factor", 1.0 if vq else SD_SCALE, float))
+        if vq and scale == SD_SCALE:
             log.info("%s: with a codebook, a scaling_factor of %s is the library's default; 1 is taken", path, SD_SCALE)
-        return AutoencoderConfig(
-            **file.shared(AutoencoderConfig, "latent_channels", "codebook", "scale"),
+            scale = 1.0
+        config = AutoencoderConfig(
+            widths=file["block_out_channels"],
+            layers=file.get("layers_per_block", 1),
             latent_channels=channels,
-            scale=1.0 if unscaled else file.scale,
-            codebook=file.codebook if vq else None,
-            attention=[i for i, (has, _) in enumerate(file.levels()) if has],
+            groups=file.get("norm_num_groups", 32),
+            scale=scale,
+            codebook=file.get("num_vq_embeddings", 256, Size) if vq else None,
+            attention=tuple(i for i, (has, _) in enumerate(levels_of(file)) if has),
         )
+        file.refuse_others(FIXED)
+        return config
 
 
-class CLIPTextFile(Settings):
-    """transformers' CLIPTextModel."""
-
-    model_type: Literal["clip_text_model"]
-    vocabulary: Size = Field(alias="vocab_size")
-    width: Size = Field(alias="hidden_size")
-    layers: Depth = Field(alias="num_hidden_layers")
-    heads: Size = Field(alias="num_attention_heads")
-    hidden: Size = Field(alias="intermediate_size")
-    length: Size = Field(alias="max_position_embeddings")
-    activation: Literal["quick_gelu", "gelu"] = Field(alias="hidden_act")
-    layer_norm_eps: float = Field(1e-5, ge=1e-5, le=1e-5)
-    use_attention_mask: Literal[False] | None = None  # padding is not masked here
-
-
-class BertFile(Settings):
-    """Latent diffusion's BERT."""
-
-    vocabulary: Size = Field(alias="vocab_size")
-    width: Size = Field(alias="d_model")
-    layers: Depth = Field(alias="encoder_layers")
-    heads: Size = Field(alias="encoder_attention_heads")
-    head_size: Size = Field(alias="head_dim")
-    hidden: Size = Field(alias="encoder_ffn_dim")
-    length: Size = Field(alias="max_position_embeddings")
-    activation_function: Literal["gelu"] = "gelu"
+TEXT = {
+    "vocabulary": "vocab_size",
+    "width": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "hidden": "intermediate_size",
+    "length": "max_position_embeddings",
+    "activation": "hidden_act",
+}
+BERT = {
+    "vocabulary": "vocab_size",
+    "width": "d_model",
+    "layers": "encoder_layers",
+    "heads": "encoder_attention_heads",
+    "head_size": "head_dim",
+    "hidden": "encoder_ffn_dim",
+    "length": "max_position_embeddings",
+}
+FIXED_IN_TEXT = {"layer_norm_eps": (1e-5,), "use_attention_mask": (None, False), "activation_function": ("gelu",)}
 
 
 def text_config(path: Path, tokenizer: Path) -> TextConfig | BertConfig:
-    """Read the config of a text encoder; the padding token is in the folder of its tokenizer."""
-    bert = values(path).get("model_type") == "ldmbert"
-    config, kind, pad = (BertConfig, BertFile, "[PAD]") if bert else (TextConfig, CLIPTextFile, "<|endoftext|>")
-    with named(path):
-        return config(**kind.read(path).shared(config), pad=pad_token(tokenizer, pad))
+    """Read the config of transformers' CLIPTextModel, or of latent diffusion's BERT. The padding token is in the folder
+    of its tokenizer."""
+    with settings(path) as file:
+        kinds = {"clip_text_model": (TextConfig, TEXT, "<|endoftext|>"), "ldmbert": (BertConfig, BERT, "[PAD]")}
+        if (model_type := str(file["model_type"])) not in kinds:
+            raise ValueError(f"'model_type' is {shown(model_type)}; here it can be {' or '.join(kinds)}")
+        for key, known in FIXED_IN_TEXT.items():
+            if file.get(key, known[0]) not in known:
+                raise ValueError(f"{key!r} is {shown(file[key])}, which the classes here do not have")
+        config, names, pad = kinds[model_type]
+        return config(**{ours: file[theirs] for ours, theirs in names.items()}, pad=pad_token(tokenizer, pad))
 
 
 def refuse_other_clip(path: Path, ours: CLIPConfig) -> None:
@@ -202,10 +176,9 @@ def refuse_other_clip(path: Path, ours: CLIPConfig) -> None:
     Some files describe both towers twice, by `text_config` and by `text_config_dict`, and each may omit transformers'
     defaults. Every stated setting must equal ours, and so must the default of one that is not stated at all.
     """
-    file = values(path)
     always = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}  # transformers' defaults, and ours
     heads, patch = "num_attention_heads", "patch_size"
-    with named(path):
+    with settings(path) as file:
         if file.get("model_type", "clip") != "clip":
             raise ValueError(f"'model_type' is {shown(file['model_type'])}; here it can be 'clip'")
         for tower, default, wanted in (
@@ -239,64 +212,46 @@ SAMPLERS_OWN = {
 }
 
 
-class SchedulerFile(AllSettings):
-    """Any diffusers scheduler. The caller chooses the sampler, so settings of the file's own sampler are ignored."""
-
-    IGNORED: ClassVar = SAMPLERS_OWN | SAMPLERS_OWN_SPACING
-    sampler: str = Field(alias="_class_name")
-    T: Annotated[int, Field(ge=1, le=LONGEST)] = Field(1000, alias="num_train_timesteps")
-    beta_start: float
-    beta_end: float
-    betas: Literal["scaled_linear", "linear"] = Field(alias="beta_schedule")
-    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
-    spacing: Literal["leading", "trailing", "linspace"] = Field(alias="timestep_spacing")
-    offset: int = Field(0, alias="steps_offset")
-    clips: bool | None = Field(alias="clip_sample")
-    to_one: bool = Field(alias="set_alpha_to_one")
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def defaults_of_its_class(cls, file: Any) -> Any:
-        if not isinstance(file, dict):
-            return file
-        sampler = str(file.get("_class_name", "DDIMScheduler"))
-        return {
-            "_class_name": sampler,
-            "timestep_spacing": "leading" if sampler.startswith(LEADING) else "linspace",
-            "clip_sample": sampler.startswith(CLIPPING),
-            "set_alpha_to_one": not sampler.startswith("PNDM"),
-            **file,
-        }
-
-
 def schedule_config(path: Path, repaired: bool = True) -> ScheduleConfig:
-    """Read the noise schedule and the visited timesteps. A spacing that no sampler here has is not an error.
+    """Read the noise schedule and the visited timesteps of any diffusers scheduler.
+
+    The caller chooses the sampler, so settings of the file's own sampler are ignored, and a spacing that no sampler
+    here has is not an error.
 
     Args:
         path: of scheduler_config.json.
         repaired: replace outdated values as Stable Diffusion's pipelines do when they load the file: steps_offset
             becomes 1 and clip_sample false. The pipelines of latent diffusion keep both.
     """
-    with named(path):
-        file = SchedulerFile.read(path)
-        spacing, offset = file.spacing, file.offset
-        if file.clips and not repaired:
+    with settings(path) as file:
+        sampler = file.get("_class_name", "DDIMScheduler", str)
+        spacing = file.get("timestep_spacing", "leading" if sampler.startswith(LEADING) else "linspace")
+        prediction = file.get("prediction_type", "epsilon")
+        to_one = file.get("set_alpha_to_one", not sampler.startswith("PNDM"), bool)
+        offset = file.get("steps_offset", 0, int)
+        if file.get("clip_sample", sampler.startswith(CLIPPING), bool | None) and not repaired:
             raise ValueError("'clip_sample' is true, which the samplers here do not have")
         if spacing == "linspace":
-            log.info("%s: %s spaces its time steps by linspace; here they are trailing", path, shown(file.sampler))
+            log.info("%s: %s spaces its time steps by linspace; here they are trailing", path, shown(sampler))
             spacing = "trailing"
-        if own := [key for key in SAMPLERS_OWN_SPACING if file.model_extra.get(key)]:
-            log.info("%s: %s has %s; here time steps are %s", path, shown(file.sampler), ", ".join(own), spacing)
+        if own := [key for key in SAMPLERS_OWN_SPACING if file.get(key)]:
+            log.info("%s: %s has %s; here time steps are %s", path, shown(sampler), ", ".join(own), spacing)
         if repaired and spacing == "leading" and offset != 1:
             log.info("%s: steps_offset %d is outdated; 1 is taken, as by diffusers", path, offset)
             offset = 1
-        return ScheduleConfig(
-            **file.shared(ScheduleConfig, "spacing", "offset"),
-            parameterisation={"epsilon": "eps", "v_prediction": "v"}[file.prediction_type],
+        config = ScheduleConfig(
+            T=file.get("num_train_timesteps", 1000),
+            beta_start=file["beta_start"],
+            beta_end=file["beta_end"],
+            betas=file["beta_schedule"],
+            parameterisation={"epsilon": "eps", "v_prediction": "v"}.get(str(prediction), prediction),
             spacing=spacing,
             offset=offset if spacing == "leading" else 0,
-            last=0 if file.to_one or file.sampler.startswith(SIGMAS) else 1,
+            last=0 if to_one or sampler.startswith(SIGMAS) else 1,
         )
+        file.read |= SAMPLERS_OWN | SAMPLERS_OWN_SPACING
+        file.refuse_others({})
+        return config
 
 
 def refuse_components(folder: Path, index: dict[str, Any]) -> None:
@@ -323,8 +278,8 @@ def model_config(folder: Path, name: str) -> ModelConfig:
     Raises:
         ValueError: a file is missing or unreadable, or requires what these classes do not support.
     """
-    index = values(folder / "model_index.json")
-    refuse_components(folder, index)
+    with settings(folder / "model_index.json") as index:
+        refuse_components(folder, index)
     paths = {part: component(folder, part) for part in PARTS}
     missing = [" or ".join(PARTS[part]) for part in ("unet", "autoencoder") if paths[part] is None]
     if not missing:
@@ -344,10 +299,13 @@ def model_config(folder: Path, name: str) -> ModelConfig:
 def latent_side(path: Path, repaired: bool) -> int:
     """Positions a side of the latents that a UNet was trained on. diffusers before 0.9 wrote 32 instead of Stable
     Diffusion's 64, which its pipelines repair."""
-    with named(path):
-        file = UNetFile.read(path)
-    numbers = re.match(r"(\d+)\.(\d+)", file.version)
-    if repaired and file.sample_size < 64 and numbers and tuple(map(int, numbers.groups())) < (0, 9):
-        log.info("%s: sample_size %d of diffusers %s is outdated; 64 is taken", path, file.sample_size, file.version)
+    with settings(path) as file:
+        side, version = (
+            file.get("sample_size", 64, Size),
+            file.get("_diffusers_version", "", str),
+        )
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if repaired and side < 64 and numbers and tuple(map(int, numbers.groups())) < (0, 9):
+        log.info("%s: sample_size %d of diffusers %s is outdated; 64 is taken", path, side, shown(version))
         return 64
-    return file.sample_size
+    return side

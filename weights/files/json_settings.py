@@ -1,85 +1,67 @@
-"""JSON files of settings, validated by declarative models: no setting is overlooked."""
+"""A JSON file of settings, of which none is overlooked."""
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import pydantic
-from pydantic import Field
 
-from ldm.helpers.limits import DEEPEST, LARGEST
+from ldm.helpers.checks import checked
+from ldm.helpers.limits import LARGEST
 
-Size = Annotated[int, Field(ge=1, le=LARGEST)]
-Depth = Annotated[int, Field(ge=1, le=DEEPEST)]
-
+Size = Annotated[int, pydantic.Field(ge=1, le=LARGEST)]
 OFF = (None, False, 0, "", "default", [])
 # settings that do not change the result, or describe a feature that is off
 IRRELEVANT = {"sample_size", "upcast_attention", "force_upcast", "dropout", "addition_embed_type_num_heads"}
 
 
-class Settings(pydantic.BaseModel):
-    """The settings that are read from a kind of file."""
+class Settings(dict):
+    """The content of a JSON file; `refuse_others` refuses settings that were not read."""
 
-    model_config = pydantic.ConfigDict(strict=True, extra="allow", frozen=True)
+    def __init__(self, path: Path):
+        super().__init__(pydantic.TypeAdapter(dict[str, Any]).validate_json(path.read_bytes()))
+        self.read = set()
 
-    @classmethod
-    def read(cls, path: Path) -> "Settings":
-        """Raises the errors that `named` turns into one."""
-        return cls.model_validate_json(path.read_bytes())
+    def __getitem__(self, key: str) -> Any:
+        self.read.add(key)
+        return super().__getitem__(key)
 
-    def shared(self, config: type, *but: str) -> dict[str, Any]:
-        """The settings that a config has under the same name, except those named."""
-        names = {field.name for field in dataclasses.fields(config)} & type(self).model_fields.keys()
-        return {name: getattr(self, name) for name in names.difference(but)}
+    def get(self, key: str, default: Any = None, kind: Any = Any) -> Any:
+        """The value of a key, or the default. Raises ValueError if it is not of this type."""
+        return checked(key, self[key], kind) if key in self else default
 
-
-class AllSettings(Settings):
-    """Settings of which none is overlooked: others must have their value in `FIXED`, be in `IGNORED`, or be off."""
-
-    FIXED: ClassVar[dict[str, Any]] = {}
-    IGNORED: ClassVar[set[str]] = IRRELEVANT
-
-    @pydantic.model_validator(mode="after")
-    def refuse_others(self) -> "Settings":
-        for key, value in self.model_extra.items():
+    def refuse_others(self, fixed: dict[str, Any]) -> None:
+        """Raises ValueError for a setting that is neither as `fixed` nor off."""
+        for key, value in self.items():
             per_level = value if isinstance(value, list) and value else [value]
-            known = (self.FIXED[key],) if key in self.FIXED else OFF
-            if not (key in self.IGNORED or key.startswith("_") or all(each in known for each in per_level)):
+            known = (fixed[key],) if key in fixed else OFF
+            harmless = key in self.read | IRRELEVANT or key.startswith("_")
+            if not harmless and any(each not in known for each in per_level):
                 raise ValueError(f"{shown(key)} is {shown(value)}, which the classes here do not have")
-        return self
 
 
-def values(path: Path) -> dict[str, Any]:
-    """The content of a JSON file, which must be an object."""
+@contextmanager
+def settings(path: Path) -> Iterator[Settings]:
+    """Read a JSON file, and turn all that can be wrong with it into one ValueError with its path."""
     with named(path):
-        return pydantic.TypeAdapter(dict[str, Any]).validate_json(path.read_bytes())
+        yield Settings(path)
 
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Turn all that can be wrong with a file of settings into one ValueError with its path."""
     try:
         yield
     except OSError as e:
         raise ValueError(f"the model folder lacks {path.name}: could not read {path}: {e.strerror}") from e
+    except KeyError as e:
+        raise ValueError(f"{path} lacks {e}") from e
     except pydantic.ValidationError as e:
         first, *_ = e.errors()
-        # the rest are numbers in lists and types in unions
-        names = [part for part in first["loc"] if str(part).isidentifier()] or first["loc"]
-        match first["type"], shown(".".join(map(str, names))):
-            case "value_error", _:
-                said = f": {first['ctx']['error']}"
-            case "missing", key:
-                said = f" lacks {key}"
-            case _, "''":
-                said = f" is not a configuration: {first['msg']}"
-            case _, key:
-                said = f": {key} is {shown(first['input'])}: {first['msg']}"
-        raise ValueError(f"{path}{said}") from e
-    except ValueError as e:
-        raise ValueError(f"{path}: {e}") from e
+        where = shown(".".join(map(str, first["loc"]))) if first["loc"] else "it"
+        raise ValueError(f"{path}: {where} is no valid configuration: {first['msg']}") from e
+    except (ValueError, ArithmeticError, TypeError) as e:
+        raise ValueError(f"{path}: {str(e)[:500]}") from e
 
 
 def shown(value: object) -> str:

@@ -17,7 +17,7 @@ from ldm.config import BertConfig, TextConfig
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from ldm.zoo.wordpiece import BertTokenizer
 from weights.checkpoints import fetched, files_of
-from weights.files.json_settings import named, shown, values
+from weights.files.json_settings import named, settings, shown
 
 NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")  # for one token the last one counts
 FIXED = {"padding_side": "right", "split_special_tokens": False}
@@ -63,7 +63,10 @@ class Files:
         return (self.among is None or self.folder / name in self.among) and (self.folder / name).is_file()
 
     def values(self, name: str) -> dict:
-        return values(self.folder / name) if name in self else {}
+        if name not in self:
+            return {}
+        with settings(self.folder / name) as file:
+            return dict(file)
 
     def parsed(self, name: str, kind: Any, value: object) -> Any:
         """Validate a part of a file against a type. Raises ValueError if it has another."""
