@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ldm.config import AutoencoderConfig, BertConfig, CLIPConfig, ModelConfig, ScheduleConfig, TextConfig, UNetConfig
-from weights.files.json_settings import Settings, Size, settings, shown
+from weights.files.json_settings import Settings, Size, made, settings, shown
 from weights.files.tokenizers import pad_token
 from weights.not_models import by_channels, by_class, wrong
 
@@ -89,7 +89,8 @@ def unet_config(path: Path) -> UNetConfig:
             raise ValueError(f"it is {by_channels(file['in_channels'])}")
         # named after the head size, but the number of heads in every UNet with prompts
         heads = file.get("attention_head_dim", 8)
-        config = UNetConfig(
+        config = made(
+            UNetConfig,
             widths=file["block_out_channels"],
             layers=file.get("layers_per_block", 2),
             attention=tuple(has for has, _ in levels),
@@ -117,11 +118,12 @@ def autoencoder_config(path: Path) -> AutoencoderConfig:
         channels = file.get("latent_channels", 3 if vq else 4, Size)
         if vq and file.get("vq_embed_dim") not in (None, channels):
             raise ValueError(f"entries of the codebook have {channels} numbers here, not {shown(file['vq_embed_dim'])}")
-        scale = float(file.get("scaling_factor", 1.0 if vq else SD_SCALE, float))
+        scale = file.get("scaling_factor", 1.0 if vq else SD_SCALE)
         if vq and scale == SD_SCALE:
             log.info("%s: with a codebook, a scaling_factor of %s is the library's default; 1 is taken", path, SD_SCALE)
             scale = 1.0
-        config = AutoencoderConfig(
+        config = made(
+            AutoencoderConfig,
             widths=file["block_out_channels"],
             layers=file.get("layers_per_block", 1),
             latent_channels=channels,
@@ -152,21 +154,27 @@ BERT = {
     "hidden": "encoder_ffn_dim",
     "length": "max_position_embeddings",
 }
-FIXED_IN_TEXT = {"layer_norm_eps": (1e-5,), "use_attention_mask": (None, False), "activation_function": ("gelu",)}
+FIXED_IN_TEXT = {"layer_norm_eps": (1e-5,), "use_attention_mask": (None, False)}
+FIXED_IN_BERT = {"activation_function": ("gelu",)}
 
 
 def text_config(path: Path, tokenizer: Path) -> TextConfig | BertConfig:
     """Read the config of transformers' CLIPTextModel, or of latent diffusion's BERT. The padding token is in the folder
     of its tokenizer."""
+    pad = pad_token(tokenizer)
     with settings(path) as file:
-        kinds = {"clip_text_model": (TextConfig, TEXT, "<|endoftext|>"), "ldmbert": (BertConfig, BERT, "[PAD]")}
+        kinds = {
+            "clip_text_model": (TextConfig, TEXT, FIXED_IN_TEXT),
+            "ldmbert": (BertConfig, BERT, FIXED_IN_BERT),
+        }
         if (model_type := str(file["model_type"])) not in kinds:
             raise ValueError(f"'model_type' is {shown(model_type)}; here it can be {' or '.join(kinds)}")
-        for key, known in FIXED_IN_TEXT.items():
+        config, names, fixed = kinds[model_type]
+        for key, known in fixed.items():
             if file.get(key, known[0]) not in known:
                 raise ValueError(f"{key!r} is {shown(file[key])}, which the classes here do not have")
-        config, names, pad = kinds[model_type]
-        return config(**{ours: file[theirs] for ours, theirs in names.items()}, pad=pad_token(tokenizer, pad))
+        fields = {ours: file[theirs] for ours, theirs in names.items()}
+        return made(config, **fields | ({"pad": pad} if pad else {}))
 
 
 def refuse_other_clip(path: Path, ours: CLIPConfig) -> None:
@@ -239,7 +247,8 @@ def schedule_config(path: Path, repaired: bool = True) -> ScheduleConfig:
         if repaired and spacing == "leading" and offset != 1:
             log.info("%s: steps_offset %d is outdated; 1 is taken, as by diffusers", path, offset)
             offset = 1
-        config = ScheduleConfig(
+        config = made(
+            ScheduleConfig,
             T=file.get("num_train_timesteps", 1000),
             beta_start=file["beta_start"],
             beta_end=file["beta_end"],

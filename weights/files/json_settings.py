@@ -1,15 +1,17 @@
 """A JSON file of settings, of which none is overlooked."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 
 from ldm.helpers.checks import checked
 from ldm.helpers.limits import LARGEST
 
+Config = TypeVar("Config")
 Size = Annotated[int, pydantic.Field(ge=1, le=LARGEST)]
 OFF = (None, False, 0, "", "default", [])
 # settings that do not change the result, or describe a feature that is off
@@ -41,6 +43,11 @@ class Settings(dict):
                 raise ValueError(f"{shown(key)} is {shown(value)}, which the classes here do not have")
 
 
+def made(config: type[Config], **fields: Any) -> Config:
+    """Create a config, strictly, except that a list makes a tuple. Raises ValueError if it is invalid."""
+    return pydantic.TypeAdapter(config).validate_json(json.dumps(fields))
+
+
 @contextmanager
 def settings(path: Path) -> Iterator[Settings]:
     """Read a JSON file, and turn all that can be wrong with it into one ValueError with its path."""
@@ -58,8 +65,17 @@ def named(path: Path) -> Iterator[None]:
         raise ValueError(f"{path} lacks {e}") from e
     except pydantic.ValidationError as e:
         first, *_ = e.errors()
-        where = shown(".".join(map(str, first["loc"]))) if first["loc"] else "it"
-        raise ValueError(f"{path}: {where} is no valid configuration: {first['msg']}") from e
+        where = shown(".".join(map(str, first["loc"])))
+        match first["type"]:
+            case "value_error":
+                said = f": {first['ctx']['error']}"
+            case "missing":
+                said = f" lacks {where}"
+            case _ if first["loc"]:
+                said = f": {where} is {shown(first['input'])}: {first['msg']}"
+            case _:
+                said = f" is not a configuration: {first['msg']}"
+        raise ValueError(f"{path}{said}") from e
     except (ValueError, ArithmeticError, TypeError) as e:
         raise ValueError(f"{path}: {str(e)[:500]}") from e
 

@@ -101,9 +101,9 @@ def content(token: object) -> str | None:
     return token if isinstance(token, str) else None
 
 
-def pad_token(folder: Path, default: str) -> str:
-    """The padding token. Stable Diffusion 2's two files differ in it."""
-    return content(Files(folder).settings.get("pad_token")) or default
+def pad_token(folder: Path) -> str | None:
+    """The padding token, if the files name it. Stable Diffusion 2's two files differ in it."""
+    return content(Files(folder).settings.get("pad_token"))
 
 
 def tokenizer(folder: Path, config: TextConfig | BertConfig, among: Collection[Path] | None = None) -> PromptTokenizer:
