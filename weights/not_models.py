@@ -66,13 +66,13 @@ KINDS = (  # the first match counts
         r"^conditioner\.embedders\.1\.|^conditioner\..*\.label_emb\.|^add_embedding\.",
         "XL",
     ),
+    Kind("FLUX", ANOTHER, r"\b(double_blocks|single_transformer_blocks)\.", "^Flux"),
     Kind(
         "Stable Diffusion 3",
         ANOTHER,
         r"\bjoint_blocks\.|^transformer_blocks\.\d+\.attn\.add_q_proj\.",
         "Diffusion3|SD3",
     ),
-    Kind("FLUX", ANOTHER, r"\b(double_blocks|single_transformer_blocks)\.", "^Flux"),
     Kind("a latent consistency model", ANOTHER, r"^time_embedding\.cond_proj\.", "LatentConsistency"),
     Kind("an ONNX export", "give the model as .safetensors", classes="^Onnx"),
     Kind(
@@ -134,9 +134,10 @@ def refuse_folder(folder: Path, but: Collection[Kind] = ()) -> None:
     except ValueError:
         return  # the file's reader reports what is wrong with it
     for name in names:
-        kind = by_class(name) if isinstance(name, str) else None
-        if kind and kind not in but:
-            raise ValueError(wrong(folder, kind))
+        if isinstance(name, str):
+            kind = by_class(name) or Kind(f"a {shown(name)}, which is no model supported here", ANOTHER)
+            if kind not in but:
+                raise ValueError(wrong(folder, kind))
 
 
 def refuse_file(path: Path, shapes: Shapes, but: Collection[Kind] = ()) -> None:

@@ -46,7 +46,7 @@ def test_the_names_make_a_file_of_the_size_that_the_hub_records():
 def test_it_is_told_by_its_names_from_the_models_of_the_same_shapes(monkeypatch):
     path = Path("sd_turbo.safetensors")
     monkeypatch.setattr(detect, "open_tensors", lambda path: as_file(public_shapes()))
-    opened, config = detect.compvis_file(path, None, ema=True)
+    opened, config, _ = detect.compvis_file(path, None, ema=True)
     assert (opened.what, config) == ("sd-turbo, a CompVis file", PRESETS["sd-turbo"])
     assert not opened.misfit(), str(opened.misfit())
 

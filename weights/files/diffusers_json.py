@@ -85,8 +85,9 @@ def unet_config(path: Path) -> UNetConfig:
             raise ValueError("levels with and without attention to a prompt in one model")
         if file.get("mid_block_type") not in (None, UNET_MIDDLES[prompted]):
             raise ValueError(f"'mid_block_type' is {shown(file['mid_block_type'])}, which the classes here do not have")
-        if file["out_channels"] != file["in_channels"]:
-            raise ValueError(f"it is {by_channels(file['in_channels'])}")
+        channels = file.get("in_channels", ..., Size)
+        if file.get("out_channels", ..., Size) != channels:
+            raise ValueError("it is {0.what}: {0.advice}".format(by_channels(channels)))
         # named after the head size, but the number of heads in every UNet with prompts
         heads = file.get("attention_head_dim", 8)
         config = made(
@@ -97,7 +98,7 @@ def unet_config(path: Path) -> UNetConfig:
             heads=(heads if isinstance(heads, tuple) else (heads,) * len(levels)) if prompted else None,
             head_size=None if prompted else heads,
             context_width=file.get("cross_attention_dim", 1280, Size) if prompted else None,
-            latent_channels=file["in_channels"],
+            latent_channels=channels,
             linear_projection=file.get("use_linear_projection", False),
             groups=file.get("norm_num_groups", 32),
             mid=file.get("mid_block_type", "") is not None,
@@ -274,6 +275,8 @@ def refuse_components(folder: Path, index: dict[str, Any]) -> None:
                 f"{folder} has a part that changes its images (model_index.json: {shown(key)} is {shown(part)}), which "
                 "is not supported: give the model itself, without it"
             )
+    if (index.get("image_encoder") or [None])[-1]:
+        log.info("%s: the image encoder is not read; it serves an IP-adapter alone, which is not here", folder)
 
 
 def component(folder: Path, part: str) -> Path | None:
@@ -288,7 +291,8 @@ def model_config(folder: Path, name: str) -> ModelConfig:
         ValueError: a file is missing or unreadable, or requires what these classes do not support.
     """
     with settings(folder / "model_index.json") as index:
-        refuse_components(folder, index)
+        index = dict(index)
+    refuse_components(folder, index)
     paths = {part: component(folder, part) for part in PARTS}
     missing = [" or ".join(PARTS[part]) for part in ("unet", "autoencoder") if paths[part] is None]
     if not missing:

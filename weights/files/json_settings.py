@@ -30,8 +30,8 @@ class Settings(dict):
         return super().__getitem__(key)
 
     def get(self, key: str, default: Any = None, kind: Any = Any) -> Any:
-        """The value of a key, or the default. Raises ValueError if it is not of this type."""
-        return checked(key, self[key], kind) if key in self else default
+        """The value of a key, or the default; ... is none. Raises ValueError if it is not of this type."""
+        return checked(key, self[key], kind) if key in self or default is ... else default
 
     def refuse_others(self, fixed: dict[str, Any]) -> None:
         """Raises ValueError for a setting that is neither as `fixed` nor off."""

@@ -14,11 +14,6 @@ def refused(match: str, folder: Path) -> str:
         model_config(folder, "it")
     assert error.type is ValueError
     message = str(error.value)
-    assert (
-        message.startswith(str(folder))
-        or f"the model folder {folder}" in message
-        or "the model folder lacks" in message
-    )
     assert "\n" not in message and "\x1b" not in message and len(message) < 1000
     return message
 
