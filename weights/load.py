@@ -32,17 +32,11 @@ from weights.files.tokenizers import tokenizer
 
 SHIPPED = {"stickers": Path(__file__).parent / "stickers"}
 SHIPPED_AUTOENCODERS = {"stickers-vq": Path(__file__).parent / "stickers" / "vq.safetensors"}
-KINDS = {  # a description of each kind, and what can be given besides a name
-    "model": (
-        "a model, which `weights.load.load` loads",
-        "a diffusers folder; a CompVis file; or PRESET=FILE, where a file may be of several models",
-    ),
-    "autoencoder": (
-        "an autoencoder alone, which `weights.load.load_autoencoder` loads",
-        "or the path of a diffusers folder or of a file",
-    ),
-    "clip": ("a CLIP, which `weights.load.load_clip` loads", "or the path of a folder"),
-    "tokenizer": ("a tokenizer alone", ""),
+KINDS = {  # descriptions, for errors
+    "model": "a model, which `weights.load.load` loads",
+    "autoencoder": "an autoencoder alone, which `weights.load.load_autoencoder` loads",
+    "clip": "a CLIP, which `weights.load.load_clip` loads",
+    "tokenizer": "a tokenizer alone",
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -150,7 +144,7 @@ def find(name: str | Path, kind: str) -> Found:
         kinds = {known: checkpoint.kind for known, checkpoint in CHECKPOINTS.items()}
         kinds |= {known: of for of, names in shipped.items() for known in names}
         if kinds.get(name, kind) != kind:
-            raise ValueError(f"{name} is {KINDS[kinds[name]][0]}: give {' or '.join(names_of(kind))}, or a path")
+            raise ValueError(f"{name} is {KINDS[kinds[name]]}: give {' or '.join(names_of(kind))}, or a path")
         if name in shipped.get(kind, ()):
             return Found(shipped[kind][name])
         if name in CHECKPOINTS:
@@ -166,8 +160,8 @@ def find(name: str | Path, kind: str) -> Found:
             raise ValueError(f"{rest!r} is a folder, which says itself what it is: give it without {preset}=")
         return Found(Path(rest), preset)
     ships = f"{', '.join(shipped[kind])}, which ships; " if kind in shipped else ""
-    names = ", ".join(names_of(kind))
-    raise ValueError(f"no {kind} {str(name)!r}: give {ships}one to download ({names}); {KINDS[kind][1]}")
+    paths = "a folder, a file, or PRESET=FILE for a file that may be of several models" if kind == "model" else "a path"
+    raise ValueError(f"no {kind} {str(name)!r}: give {ships}one to download ({', '.join(names_of(kind))}); or {paths}")
 
 
 def exists(path: Path) -> bool:

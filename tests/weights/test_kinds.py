@@ -62,8 +62,6 @@ MODULES: dict[str, tuple[str, Callable[[], nn.Module]]] = {
     "lcm": ("a latent consistency model", lambda: UNet2DConditionModel(**UNET_2D, time_cond_proj_dim=16)),
     "inpainting": ("an inpainting model", lambda: UNet2DConditionModel(**UNET_2D, in_channels=9)),
     "ip2p": ("a model with 8 input", lambda: UNet2DConditionModel(**UNET_2D, in_channels=8)),
-    "upscaler": ("a model with 7 input", lambda: UNet2DConditionModel(**UNET_2D, in_channels=7)),
-    "depth": ("a model with 5 input", lambda: UNet2DConditionModel(**UNET_2D, in_channels=5)),
     "clip": ("a CLIP", lambda: CLIPModel(CLIPConfig(vision_config=VISION | {"patch_size": 14}))),
 }
 

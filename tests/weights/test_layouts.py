@@ -12,8 +12,6 @@ from weights import detect
 from weights.build import parts_of
 from weights.key_names import is_dropped
 
-OPEN_CLIP = PRESETS["sd21"].text
-
 # ---------------------------------------------------------------------------------------------------------------------
 # files are recognised, and fit
 
@@ -75,50 +73,32 @@ def test_a_first_stage_is_recognised_by_its_shapes(name, compvis, opens):
     assert f"{name}, an autoencoder in a {'CompVis' if compvis else 'diffusers'} file" == opened.what
 
 
-# ---------------------------------------------------------------------------------------------------------------------
 # names
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *SCHEDULE_BUFFERS,
-        "lvlb_weights",
-        "logvar",
-        "scale_factor",
-        "first_stage_model.loss.perceptual_loss.net.slice1.0.weight",
-        "loss.discriminator.main.0.weight",
-        "model_ema.decay",
-        "model_ema.diffusion_modelout2bias",
-        "text_model.embeddings.position_ids",
-        "cond_stage_model.transformer.embeddings.position_ids",
-        "cond_stage_model.transformer.to_logits.weight",
-        "cond_stage_model.model.logit_scale",
-        "cond_stage_model.model.transformer.resblocks.23.ln_1.weight",
-    ],
-)
-def test_what_is_no_part_of_the_model_is_dropped(name):
-    assert is_dropped(name, OPEN_CLIP)
+CLIP = ("cond_stage_model.model.", "conditioner.embedders.0.model.")
+DROPPED = [
+    *SCHEDULE_BUFFERS,
+    *("lvlb_weights", "logvar", "scale_factor", "denoiser.sigmas"),
+    *("first_stage_model.loss.perceptual_loss.net.slice1.0.weight", "loss.discriminator.main.0.weight"),
+    *("model_ema.decay", "model_ema.diffusion_modelout2bias"),
+    *("text_model.embeddings.position_ids", "cond_stage_model.transformer.embeddings.position_ids"),
+    "cond_stage_model.transformer.to_logits.weight",
+    *(f"{clip}{name}" for clip in CLIP for name in ("text_projection", "logit_scale")),
+    *(f"{clip}transformer.resblocks.23.ln_1.weight" for clip in CLIP),
+]
+KEPT = [
+    *("model.diffusion_model.betas", "model.diffusion_model.out.2.bias", "denoiser.weight", "glossary.weight"),
+    *("control_model.zero_convs.0.0.weight", "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha"),
+    *("text_projection.weight", "embeddings.position_ids_of_another.weight"),
+    *(f"{clip}transformer.resblocks.{i}.ln_1.weight" for clip in CLIP for i in (22, 24, 230)),
+    "conditioner.embedders.0.model.ln_final.weight",
+    "conditioner.embedders.1.model.text_projection",  # SDXL's second prompt model
+]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "model.diffusion_model.betas",
-        "model.diffusion_model.out.2.bias",
-        "control_model.zero_convs.0.0.weight",
-        "text_projection.weight",
-        "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha",
-        "cond_stage_model.model.transformer.resblocks.22.ln_1.weight",
-        "cond_stage_model.model.transformer.resblocks.24.ln_1.weight",
-        "cond_stage_model.model.transformer.resblocks.230.ln_1.weight",
-        "embeddings.position_ids_of_another.weight",
-        "glossary.weight",
-    ],
-)
-def test_nothing_else_is_dropped(name):
-    assert not is_dropped(name, OPEN_CLIP)
-
-
-def test_without_a_prompt_model_no_layer_of_one_is_dropped():
-    assert not is_dropped("cond_stage_model.model.transformer.resblocks.23.ln_1.weight", None)
+@pytest.mark.parametrize("name, dropped", [*((name, True) for name in DROPPED), *((name, False) for name in KEPT)])
+def test_what_is_no_part_of_the_model_is_dropped_and_nothing_else(name, dropped):
+    assert is_dropped(name, PRESETS["sd21"].text) is dropped
+    if "resblocks" in name:  # without a prompt model no layer of one is unused
+        assert not is_dropped(name, None)

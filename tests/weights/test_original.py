@@ -113,7 +113,7 @@ def test_of_models_with_the_same_tensors_the_yaml_tells_which(file):
         (
             "FrozenCLIPEmbedder",
             "FrozenCLIPEmbedder\n      params: {layer: hidden}",
-            "the text encoder's 'layer' is 'hid",
+            "'layer' is 'hidden'; sd1 has 'last'",
         ),
         ("model:", "models:", "has no settings under model.params: move it away"),
         ("model:", "model: [", "has no settings under model.params"),

@@ -16,7 +16,6 @@ from tests.support.public_files import write_tokenizer
 from tests.support.public_models import public
 from tests.support.public_shapes import Shapes, as_file, compvis_file
 from weights import detect
-from weights.key_names import is_dropped
 from weights.load import load
 
 
@@ -71,20 +70,3 @@ def test_the_same_tensors_load_as_from_a_compvis_file(small_models_are_known, tm
         part, _, rest = name.partition(".")
         for loaded in (model, other):
             assert torch.equal(getattr(loaded, part).state_dict()[rest], expected), name
-
-
-@pytest.mark.parametrize(
-    "name, dropped",
-    [
-        ("denoiser.sigmas", True),
-        ("denoiser.weight", False),
-        ("conditioner.embedders.0.model.text_projection", True),
-        ("conditioner.embedders.0.model.logit_scale", True),
-        ("conditioner.embedders.0.model.transformer.resblocks.23.ln_1.weight", True),
-        ("conditioner.embedders.0.model.transformer.resblocks.22.ln_1.weight", False),
-        ("conditioner.embedders.0.model.ln_final.weight", False),
-        ("conditioner.embedders.1.model.text_projection", False),  # SDXL's second prompt model
-    ],
-)
-def test_what_is_no_part_of_the_model_is_dropped_and_nothing_else(name, dropped):
-    assert is_dropped(name, PRESETS["sd-turbo"].text) is dropped
