@@ -76,7 +76,7 @@ def named(path: Path) -> Iterator[None]:
             case _:
                 said = f" is not a configuration: {first['msg']}"
         raise ValueError(f"{path}{said}") from e
-    except (ValueError, ArithmeticError, TypeError) as e:
+    except (ValueError, ArithmeticError, TypeError, AttributeError) as e:
         raise ValueError(f"{path}: {str(e)[:500]}") from e
 
 

@@ -6,7 +6,7 @@ something else.
 """
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,10 @@ from ldm.zoo.wordpiece import BertTokenizer
 from weights.checkpoints import fetched, files_of
 from weights.files.json_settings import named, settings, shown
 
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")  # for one token the last one counts
 FIXED = {"padding_side": "right", "split_special_tokens": False}
 FIXED_IN_BERT = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True, **FIXED}
-
-
-@dataclass(frozen=True)
-class Added:
-    """A token in transformers' format; None for absent fields."""
-
-    content: str
-    id: int | None = None
-    single_word: bool | None = None
-    lstrip: bool | None = None
-    rstrip: bool | None = None
-    normalized: bool | None = None
-    special: bool | None = None
-
-    def token(self, **more: bool) -> AddedToken:
-        given = {key: value for key, value in asdict(self).items() if key != "id" and value is not None}
-        return AddedToken(**given | more)
 
 
 @dataclass(frozen=True)
@@ -76,29 +60,37 @@ class Files:
     def added(self) -> dict[int, AddedToken]:
         """The added tokens by id, possibly including special ones, with their matching rules."""
         if "added_tokens_decoder" in self.settings:
-            found = self.parsed("tokenizer_config.json", dict[int, Added], self.settings["added_tokens_decoder"])
-            return {id: token.token() for id, token in found.items()}
+            with named(self.folder / "tokenizer_config.json"):
+                return {int(id): token(fields) for id, fields in dict(self.settings["added_tokens_decoder"]).items()}
         special = {content(self.settings.get(key)) for key in NAMED}
         special |= set(map(content, self.settings.get("extra_special_tokens") or ()))
         listed = self.parsed("added_tokens.json", dict[str, int], self.values("added_tokens.json"))
         found = {
             id: AddedToken(text, special=text in special, normalized=text not in special) for text, id in listed.items()
         }
-        tokens = self.parsed("tokenizer.json", list[Added], self.values("tokenizer.json").get("added_tokens") or [])
-        return found | {-1 if token.id is None else token.id: token.token() for token in tokens}  # -1 is refused
+        tokens = self.values("tokenizer.json").get("added_tokens") or []
+        with named(self.folder / "tokenizer.json"):
+            return found | {int(fields.get("id", -1)): token(fields) for fields in tokens}  # -1 is refused
 
     def special(self) -> list[AddedToken]:
         """The special tokens, with their matching rules: literally, or ignoring case."""
-        tokens = [token for token in map(self.settings.get, NAMED) if content(token)]
-        plain = lambda token: AddedToken(token, special=True, normalized=False)
-        full = lambda token: self.parsed("special_tokens_map.json", Added, token).token(special=True)
-        return [full(token) if isinstance(token, dict) else plain(token) for token in tokens]
+        tokens = [self.settings.get(key) for key in NAMED if content(self.settings.get(key))]
+        with named(self.folder / "special_tokens_map.json"):
+            return [
+                token(its if isinstance(its, dict) else {"content": its, "normalized": False}, True) for its in tokens
+            ]
+
+
+def token(fields: dict, special: bool = False) -> AddedToken:
+    """A token in transformers' format."""
+    flags = {key: fields[key] for key in FLAGS if fields.get(key) is not None}
+    return AddedToken(fields["content"], **flags | ({"special": True} if special else {}))
 
 
 def content(token: object) -> str | None:
     """A token's text, given alone or among the token's settings."""
-    token = token.get("content") if isinstance(token, dict) else token
-    return token if isinstance(token, str) else None
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
 
 
 def pad_token(folder: Path) -> str | None:

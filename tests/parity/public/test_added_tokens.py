@@ -159,11 +159,11 @@ def test_an_added_token_has_the_next_id(id, tmp_path):
     "file, values, said",
     [
         ("added_tokens.json", {"<a>": "b"}, "added_tokens.json: '<a>' is 'b'"),
-        ("tokenizer_config.json", {"added_tokens_decoder": {"x": {}}}, "tokenizer_config.json: .* is 'x'"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"x": {}}}, "tokenizer_config.json: invalid literal"),
         (
             "tokenizer_config.json",
             {"added_tokens_decoder": {"9": {}}},
-            "tokenizer_config.json lacks '9.content'",
+            "tokenizer_config.json lacks 'content'",
         ),
         ("tokenizer.json", {"model": {}}, "tokenizer.json lacks 'vocab'"),
         ("tokenizer.json", {"model": {"vocab": {}, "merges": ["a"]}}, "tokenizer.json: the merge .'a'"),

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from ldm.config import PRESETS
-from tests.support.equal import assert_equal
-from tests.support.model_files import refused, tensors_of
+from tests.support.model_files import assert_equal, refused, tensors_of
 from tests.support.public_files import names_of_today, public_names, save, stem, write_folder
 from tests.support.public_models import MAKERS, our_tensors, public
 from weights import load as loading

@@ -11,7 +11,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from tests.support.compvis_files import compvis_autoencoder, save_checkpoint, training_losses
-from tests.support.equal import assert_equal
+from tests.support.model_files import assert_equal
 from tests.support.public_files import names_of_today, public_names, save, stem, write_clip_tokenizer
 from tests.support.public_models import clip, our_tensors, public, vq_with_attention
 from weights.load import load_autoencoder, load_clip
