@@ -65,10 +65,8 @@ UNET_MIDDLES = {True: "UNetMidBlock2DCrossAttn", False: "UNetMidBlock2D"}  # att
 
 def levels_of(file: Settings) -> list[tuple[bool, bool | None]]:
     """Look up each level by the names of its down block and its up block (in reverse order)."""
-    down, up = file["down_block_types"], file["up_block_types"]
-    if not (
-        isinstance(down, list) and isinstance(up, list) and len(down) == len(up) == len(file["block_out_channels"])
-    ):
+    down, up = (file.get(f"{way}_block_types", ..., tuple) for way in ("down", "up"))
+    if not len(down) == len(up) == len(file.get("block_out_channels", ..., tuple)):
         raise ValueError("as many blocks down and up as levels are needed")
     pairs = list(zip(map(str, down), map(str, reversed(up))))
     if unknown := [pair for pair in pairs if pair not in LEVELS]:

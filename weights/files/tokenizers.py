@@ -74,17 +74,15 @@ class Files:
 
     def special(self) -> list[AddedToken]:
         """The special tokens, with their matching rules: literally, or ignoring case."""
-        tokens = [self.settings.get(key) for key in NAMED if content(self.settings.get(key))]
+        given = [self.settings.get(key) for key in NAMED if content(self.settings.get(key))]
+        fields = [its if isinstance(its, dict) else {"content": its, "normalized": False} for its in given]
         with named(self.folder / "special_tokens_map.json"):
-            return [
-                token(its if isinstance(its, dict) else {"content": its, "normalized": False}, True) for its in tokens
-            ]
+            return [token(its | {"special": True}) for its in fields]
 
 
-def token(fields: dict, special: bool = False) -> AddedToken:
+def token(fields: dict) -> AddedToken:
     """A token in transformers' format."""
-    flags = {key: fields[key] for key in FLAGS if fields.get(key) is not None}
-    return AddedToken(fields["content"], **flags | ({"special": True} if special else {}))
+    return AddedToken(fields["content"], **{key: fields[key] for key in FLAGS if fields.get(key) is not None})
 
 
 def content(token: object) -> str | None:
