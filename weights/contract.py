@@ -32,8 +32,7 @@ class Opened:
     def misfit(self) -> Misfit:
         """Compare the shapes of the model with those of the files, without reading any tensor; integer tensors never
         fit. Missing and misshapen tensors have our names, unexpected ones those of the file."""
-        missing = dict.fromkeys(self.parts.keys() - {part for part, *_ in self.pieces}, "")
-        misshapen, used = {}, set()
+        missing, misshapen, used = {}, {}, set()
         for part, file, layout in self.pieces:
             used |= {(id(file), name) for source in layout.values() for name in (source.name, source.instead_of)}
             for ours, shape in shapes(self.parts[part]).items():

@@ -77,7 +77,7 @@ def named(path: Path) -> Iterator[None]:
                 said = f" is not a configuration: {first['msg']}"
         raise ValueError(f"{path}{said}") from e
     except (ValueError, ArithmeticError, TypeError, AttributeError) as e:
-        raise ValueError(f"{path}: {str(e)[:500]}") from e
+        raise ValueError(f"{path}: {str(e)[:500].partition(chr(10))[0]}") from e
 
 
 def shown(value: object) -> str:

@@ -167,6 +167,7 @@ def test_an_added_token_has_the_next_id(id, tmp_path):
         ),
         ("tokenizer.json", {"model": {}}, "tokenizer.json lacks 'vocab'"),
         ("tokenizer.json", {"model": {"vocab": {}, "merges": ["a"]}}, "tokenizer.json: the merge .'a'"),
+        ("tokenizer.json", {"model": {"vocab": {}, "merges": []}, "added_tokens": [5]}, "tokenizer.json: 'int' object"),
         ("tokenizer_config.json", {"padding_side": "left"}, "'padding_side' is 'left'"),
         ("tokenizer_config.json", {"split_special_tokens": True}, "'split_special_tokens' is True"),
         ("tokenizer_config.json", {"eos_token": "!"}, "'eos_token' is '!'"),
