@@ -50,13 +50,14 @@ def made(config: type[Config], **fields: Any) -> Config:
 
 @contextmanager
 def settings(path: Path) -> Iterator[Settings]:
-    """Read a JSON file, and turn all that can be wrong with it into one ValueError with its path."""
+    """Read a JSON file; whatever is wrong with it, also in the body of the `with`, becomes one ValueError."""
     with named(path):
         yield Settings(path)
 
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
+    """Turn any error about a file of settings into a ValueError with its path."""
     try:
         yield
     except OSError as e:
@@ -68,7 +69,7 @@ def named(path: Path) -> Iterator[None]:
         where = shown(".".join(map(str, first["loc"])))
         match first["type"]:
             case "value_error":
-                said = f": {first['ctx']['error']}"
+                said = f": {str(first['ctx']['error'])[:500]}"
             case "missing":
                 said = f" lacks {where}"
             case _ if first["loc"]:
