@@ -1,4 +1,4 @@
-"""What the JSON files of public repositories say, with small vocabularies behind them."""
+"""The JSON files of public repositories, with small vocabularies."""
 
 from functools import cache
 

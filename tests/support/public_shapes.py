@@ -1,7 +1,7 @@
-"""What the files of the public models hold at full size: names, kinds and shapes, without any numbers.
+"""The tensors of the public models at full size: names, dtypes and shapes, without any numbers.
 
 The modules are diffusers' and transformers' own, made from the numbers of the public JSON files; of CompVis' files the
-names are those that tests/compvis_files.py gives. Nothing here is by the rules of weights/key_names.py.
+names are those that tests/support/compvis_files.py gives. Nothing here is by the rules of weights/key_names.py.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What people take for a model and is none is named, with what to do, in the same words for a file and for a folder."""
+"""Files and folders mistaken for a model are named, with the remedy, in the same words for a file and for a folder."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What a UNet predicts, which its tensors do not show: asked for, or read from the .yaml beside a CompVis file."""
+"""The UNet's prediction type, which tensors do not show: as requested, or from the .yaml beside a CompVis file."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What does not fit, or is a part alone, is refused with what is wrong, in our names and in the file's."""
+"""Tensors that do not fit, and parts alone, are refused by name: ours if missing, the file's if left over."""
 
 import json
 import shutil

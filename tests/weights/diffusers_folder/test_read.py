@@ -1,4 +1,4 @@
-"""What the JSON files of a diffusers folder say, as our config."""
+"""The JSON files of diffusers folders, read as our config."""
 
 import inspect
 import json

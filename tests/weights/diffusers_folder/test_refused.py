@@ -1,4 +1,4 @@
-"""What our classes would compute wrongly, and what is no configuration at all, is refused."""
+"""Settings that our classes would compute wrongly, and files that are no configuration, are refused."""
 
 import re
 from pathlib import Path

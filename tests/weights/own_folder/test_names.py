@@ -1,4 +1,4 @@
-"""What a name or a path stands for; every other is refused before anything is fetched or read."""
+"""Names and paths of models; any other is refused before anything is downloaded or read."""
 
 import re
 from pathlib import Path
