@@ -1,71 +1,92 @@
 """The contract of loading: every tensor of the files is used, every parameter filled, every shape equal; otherwise
 nothing is loaded, and one error lists what does not fit."""
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
-from typing import NamedTuple
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from weights.build import PartConfig, empty, shapes
 from weights.files.json_settings import shown
 from weights.files.tensors import TensorFile
-from weights.key_names import Layout, Source
+from weights.key_names import Layout, Source, is_dropped
 
-Shapes = Mapping[str, tuple[int, ...]]
+log = logging.getLogger(__name__)
+
 SHOWN = 3  # names, in an error
+Misfit = dict[str, dict[str, str]]  # what is wrong -> the tensors, each with a note
 
 
 @dataclass(frozen=True)
-class Misfit:
-    """The tensors that do not fit. Missing and misshapen ones have our names, unexpected ones those of the file."""
+class Opened:
+    """A checkpoint whose headers have been read, but not its tensors."""
 
-    missing: list[str]
-    left_over: list[str]
-    misshapen: dict[str, str]  # name -> its shapes
+    what: str  # a description, for messages
+    parts: dict[str, PartConfig]
+    pieces: list[tuple[str, TensorFile, Layout]]  # a part's name, its file, and where its parameters are in it
+    otherwise: Callable[[], dict[str, "Opened"]] = dict  # the same files, read as other models
 
-    def __len__(self) -> int:
-        return len(self.missing) + len(self.left_over) + len(self.misshapen)
+    def misfit(self) -> Misfit:
+        """Compare the shapes of the model with those of the files, without reading any tensor; integer tensors never
+        fit. Missing and misshapen tensors have our names, unexpected ones those of the file."""
+        missing, misshapen, used = {}, {}, set()
+        for part, file, layout in self.pieces:
+            used |= {(id(file), name) for source in layout.values() for name in (source.name, source.instead_of)}
+            for ours, shape in shapes(self.parts[part]).items():
+                source, name = layout[ours], f"{part}.{ours}"
+                if source.name not in file.tensors:
+                    missing[name] = ""
+                elif (found := picked_shape(source, file.shapes[source.name])) != shape:
+                    misshapen[name] = f"{found} instead of {shape}"
+                elif not file.tensors[source.name].is_floating_point():
+                    kind = str(file.tensors[source.name].dtype).removeprefix("torch.")
+                    misshapen[name] = f"{kind} instead of floating-point numbers"
+        text = self.parts.get("text_encoder")
+        names = sorted({(id(file), name) for _, file, _ in self.pieces for name in file.tensors} - used)
+        left_over = {name: "" for _, name in names if not is_dropped(name, text)}
+        found = {"missing": missing, "left over": left_over, "of the wrong shape": misshapen}
+        return {what: dict(sorted(names.items())) for what, names in found.items() if names}
 
-    def __str__(self) -> str:
-        """The number of tensors of each kind, and the first few names."""
-        said = {
-            "missing": dict.fromkeys(self.missing, ""),
-            "left over": dict.fromkeys(self.left_over, ""),
-            "of the wrong shape": self.misshapen,
-        }
-        return "; ".join(f"{len(names)} {what} ({_few(names)})" for what, names in said.items() if names)
+    def refuse_misfit(self, path: Path) -> None:
+        """Raises ValueError, with a list of all misfits, unless the tensors are exactly those of the model."""
+        if not (found := self.misfit()):
+            return
+        said = []
+        for what, names in found.items():
+            first = [f"{shown(name)} {note}".strip() for name, note in names.items()][:SHOWN]
+            said.append(f"{len(names)} {what} ({', '.join(first)}{', ...' if len(names) > SHOWN else ''})")
+        others = [name for name, other in self.otherwise().items() if not other.misfit()]
+        advice = f"; they would fit {' or '.join(others)}" if others else ""
+        raise ValueError(f"the tensors of {path} do not fit {self.what}: {'; '.join(said)}{advice}")
+
+    def filled(self, device: torch.device, dtype: torch.dtype) -> nn.ModuleDict:
+        """Create the modules, with the tensors of files that `refuse_misfit` has accepted.
+
+        Tensors are copied one by one to the device and dtype, so that there is never a second copy of the model in
+        memory.
+        """
+        model = empty(self.parts)
+        millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+        kind = str(dtype).removeprefix("torch.")
+        log.info("%s: %.0f million parameters, %s, on %s", self.what, millions, kind, device)
+        as_wanted = dict(device=device, dtype=dtype, copy=True, memory_format=torch.contiguous_format)
+        try:
+            tensors = {
+                f"{part}.{name}": source.pick(file.tensors[source.name]).to(**as_wanted)
+                for part, file, layout in self.pieces
+                for name, source in layout.items()
+            }
+        except RuntimeError as e:
+            raise ValueError(f"no memory for the model's parameters: {e}") from e
+        model.load_state_dict(tensors, assign=True)
+        return model.eval().requires_grad_(False)
 
 
-def _few(names: Mapping[str, str]) -> str:
-    first = [f"{shown(name)} {note}".strip() for name, note in islice(names.items(), SHOWN)]
-    return ", ".join([*first, *["..."] * (len(names) > SHOWN)])
-
-
-class Piece(NamedTuple):
-    """A file, and the mapping from our parameters' full names to its names."""
-
-    file: TensorFile
-    layout: Layout
-
-
-def misfit(wanted: Shapes, pieces: Iterable[Piece], is_dropped: Callable[[str], bool]) -> Misfit:
-    """Compare the shapes of a model with those of files, without reading any tensor; integer tensors never fit."""
-    missing, left_over, misshapen, covered = [], [], {}, set()
-    for file, layout in pieces:
-        covered |= layout.keys()
-        used = {name for source in layout.values() for name in (source.name, source.instead_of)}
-        left_over += sorted(name for name in file.shapes.keys() - used if not is_dropped(name))
-        for name, source in layout.items():
-            if source.name not in file.shapes:
-                missing.append(name)
-            elif (found := picked_shape(source, file.shapes[source.name])) != wanted[name]:
-                misshapen[name] = f"{found} instead of {wanted[name]}"
-            elif not file.tensors[source.name].is_floating_point():
-                kind = str(file.tensors[source.name].dtype).removeprefix("torch.")
-                misshapen[name] = f"{kind} instead of floating-point numbers"
-    return Misfit(sorted(missing + list(wanted.keys() - covered)), left_over, misshapen)
+def size(misfit: Misfit) -> int:
+    return sum(map(len, misfit.values()))
 
 
 def picked_shape(source: Source, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -74,20 +95,3 @@ def picked_shape(source: Source, shape: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(source.pick(torch.empty(shape, device="meta")).shape)
     except (RuntimeError, IndexError, ValueError):  # einops' own error is a RuntimeError
         return shape
-
-
-def fill(model: nn.Module, pieces: Iterable[Piece], device: torch.device, dtype: torch.dtype) -> None:
-    """Fill the parameters of a model from files that `misfit` has accepted.
-
-    Tensors are copied one by one to the device and dtype, so that there is never a second copy of the model in memory.
-    """
-    as_wanted = dict(device=device, dtype=dtype, copy=True, memory_format=torch.contiguous_format)
-    try:
-        tensors = {
-            name: source.pick(file.tensors[source.name]).to(**as_wanted)
-            for file, layout in pieces
-            for name, source in layout.items()
-        }
-    except RuntimeError as e:
-        raise ValueError(f"no memory for the model's parameters: {e}") from e
-    model.load_state_dict(tensors, assign=True)

@@ -2,36 +2,25 @@
 
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
-from ldm.config import ModelConfig
-from ldm.presets import PRESETS
-from weights.build import PartConfig, all_shapes, parts_of, shapes
-from weights.contract import Misfit, Piece, misfit
-from weights.files import diffusers_json
-from weights.files.compvis_yaml import OriginalSettings
-from weights.files.json_settings import shown
+from ldm.config import ModelConfig, TextConfig
+from ldm.presets import AUTOENCODERS, CLIP_PRESETS, PRESETS
+from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
+from weights.build import PartConfig, parts_of, shapes
+from weights.contract import Opened, size
+from weights.files import compvis_yaml, diffusers_json
+from weights.files.json_settings import named, shown
 from weights.files.tensors import TensorFile, open_tensors
-from weights.key_names import TURBO, Layout, Source, in_compvis, in_diffusers, is_dropped
-from weights.not_models import refuse_file
+from weights.files.tokenizers import tokenizer, tokenizer_beside
+from weights.key_names import TURBO, Source, in_compvis, in_diffusers
+from weights.not_models import AUTOENCODER, OURS, by_tensors, refuse_file, refuse_folder, wrong
 
-HALF = (torch.float16, torch.bfloat16)
+Files = Collection[Path] | None  # the only ones that may be read, if any are given
+Model = tuple[Opened, ModelConfig, Callable[[], PromptTokenizer | None]]  # and how to read its tokenizer
+
 PART_NAMES = {"unet": "UNet", "vae": "autoencoder (VAE)", "text_encoder": "text encoder"}
-
-
-class Opened(NamedTuple):
-    """A checkpoint whose headers have been read, but not its tensors."""
-
-    what: str  # a description, for messages
-    parts: dict[str, PartConfig]
-    pieces: list[Piece]
-    otherwise: Callable[[], dict[str, "Opened"]] = dict  # the same files, read as other models
-
-    def misfit(self) -> Misfit:
-        text = self.parts.get("text_encoder")
-        return misfit(all_shapes(self.parts), self.pieces, lambda name: is_dropped(name, text))
 
 
 def same(a: ModelConfig, b: ModelConfig) -> bool:
@@ -39,31 +28,36 @@ def same(a: ModelConfig, b: ModelConfig) -> bool:
     return (a.image_size, a.schedule, parts_of(a)) == (b.image_size, b.schedule, parts_of(b))
 
 
-def named(part: str, layout: Layout) -> Layout:
-    """Prefix the names of a part's parameters with the part, as in the whole model."""
-    return {f"{part}.{name}": source for name, source in layout.items()}
-
-
 # ----------------------------------------------------------------------------------------------------------------------
-# ours
+# folders
 
 
-def own_folder(folder: Path, config: ModelConfig) -> Opened:
-    """Open a folder written by the training here: every tensor under its own name."""
-    parts = parts_of(config)
-    layout = {name: Source(name) for name in all_shapes(parts)}
-    file = open_tensors(folder / "model.safetensors")
-    return Opened(f"{shown(config.name)}, a model of ours", parts, [Piece(file, layout)])
+def own_folder(folder: Path) -> Model:
+    """Open a folder written by the training here: every tensor under its own name. Raises ValueError for any other
+    folder."""
+    refuse_folder(folder)
+    weights = sorted(file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin", ".pt", ".ckpt"))
+    if weights and not (folder / "config.json").is_file():
+        kind = by_tensors(open_tensors(weights[0]).shapes)
+        if kind and kind is not OURS:
+            raise ValueError(wrong(weights[0], kind))
+    missing = [f for f in ("config.json", "tokenizer.json", "model.safetensors") if not (folder / f).is_file()]
+    if missing:
+        whose = "" if (folder / "config.json").is_file() else " (a diffusers folder has a model_index.json)"
+        raise ValueError(f"the model folder {folder} lacks {', '.join(missing)}{whose}")
+    with named(folder / "config.json"):
+        config = ModelConfig.from_json((folder / "config.json").read_bytes())
+    if not isinstance(config.text, TextConfig):
+        raise ValueError(f"{folder / 'config.json'} is no model of ours: they all read prompts by CLIP's text encoder")
+    file, parts = open_tensors(folder / "model.safetensors"), parts_of(config)
+    pieces = [(part, file, {name: Source(f"{part}.{name}") for name in shapes(parts[part])}) for part in parts]
+    opened = Opened(f"{shown(config.name)}, a model of ours", parts, pieces)
+    return opened, config, lambda: CLIPTokenizer.from_file(folder / "tokenizer.json", config.text)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# diffusers
-
-
-def diffusers_folder(
-    folder: Path, config: ModelConfig, dtype: torch.dtype, ema: bool, among: Collection[Path] | None = None
-) -> Opened:
-    """Open a diffusers folder: a file, or several shards, for each part; only files `among` the given ones, if any."""
+def diffusers_folder(folder: Path, name: str, dtype: torch.dtype, ema: bool, among: Files) -> Model:
+    """Open a diffusers folder: a file, or several shards, for each part."""
+    config = diffusers_json.model_config(folder, name)
     paths = {part: tensor_file(diffusers_json.component(folder, part), dtype, ema, among) for part in parts_of(config)}
     files = {part: open_tensors(path) for part, path in paths.items()}
 
@@ -72,49 +66,58 @@ def diffusers_folder(
         pieces = [diffusers_piece(part, parts[part], file) for part, file in files.items() if part in parts]
         return Opened(f"{name}, a diffusers folder ({', '.join(p.name for p in paths.values())})", parts, pieces)
 
-    name, presets = config.name, [name for name, preset in PRESETS.items() if same(preset, config)]
+    presets = [preset for preset, its in PRESETS.items() if same(its, config)]
     if presets and name not in presets:
         name = f"{name}, which is {' or '.join(presets)} by its configuration"
-    opened = taken_for(name, config)
-    return opened._replace(otherwise=lambda: {name: taken_for(name, other) for name, other in PRESETS.items()})
+    others = lambda: {name: taken_for(name, other) for name, other in PRESETS.items()}
+    opened = Opened(**vars(taken_for(name, config)) | {"otherwise": others})
+    return opened, config, lambda: config.text and tokenizer(folder / "tokenizer", config.text, among)
 
 
-def diffusers_piece(part: str, config: PartConfig, file: TensorFile) -> Piece:
-    return Piece(file, named(part, in_diffusers(shapes(config), file.shapes)))
+def autoencoder_folder(folder: Path, dtype: torch.dtype, among: Files) -> Opened:
+    refuse_folder(folder, but=(AUTOENCODER,))
+    config = diffusers_json.autoencoder_config(folder / "config.json")
+    return component("an autoencoder in a diffusers folder", "autoencoder", config, folder, dtype, among)
 
 
-def tensor_file(folder: Path, dtype: torch.dtype, ema: bool = True, among: Collection[Path] | None = None) -> Path:
+def clip_folder(folder: Path, dtype: torch.dtype, among: Files) -> Opened:
+    config = CLIP_PRESETS["clip-vit-l"]
+    diffusers_json.refuse_other_clip(folder / "config.json", config)
+    return component("CLIP", "clip", config, folder, dtype, among)
+
+
+def component(what: str, part: str, config: PartConfig, folder: Path, dtype: torch.dtype, among: Files) -> Opened:
+    file = open_tensors(tensor_file(folder, dtype, among=among))
+    return Opened(what, {part: config}, [diffusers_piece(part, config, file)])
+
+
+def diffusers_piece(part: str, config: PartConfig, file: TensorFile) -> tuple:
+    return part, file, in_diffusers(shapes(config), file.shapes)
+
+
+def tensor_file(folder: Path, dtype: torch.dtype, ema: bool = True, among: Files = None) -> Path:
     """The file of a component: safetensors before pickles, in half precision if wanted and available, without averaging
-    if wanted; only files `among` the given ones, if any.
-
-    Raises:
-        ValueError: there is no such file.
-    """
-    variants = [".fp16", ""] if dtype in HALF else ["", ".fp16"]
+    if wanted. Raises ValueError if there is none."""
+    variants = [".fp16", ""] if dtype in (torch.float16, torch.bfloat16) else ["", ".fp16"]
     if not ema:
         variants = [".non_ema", *variants]
-    stems = ("diffusion_pytorch_model", "model", "pytorch_model")
     for kind in ("{}{}.safetensors", "{}.safetensors.index{}.json", "{}{}.bin"):
         for variant in variants:
-            for stem in stems:
+            for stem in ("diffusion_pytorch_model", "model", "pytorch_model"):
                 path = folder / kind.format(stem, variant)
                 if (among is None or path in among) and path.is_file():
                     return path
-    if shards := sorted(folder.glob("*.bin.index*.json")):
-        raise ValueError(
-            f"{shards[0]} is an index of pickled shards, which is not supported: save the model again as safetensors, "
-            "with `save_pretrained` of diffusers or transformers"
-        )
-    raise ValueError(f"the model folder lacks weights: {folder} holds no .safetensors or .bin file of them")
+    raise ValueError(
+        f"the model folder lacks weights: {folder} holds no .safetensors or .bin file of them. Pickled shards are not "
+        "supported: save such a model again, with `save_pretrained` of diffusers or transformers"
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# CompVis
+# CompVis files
 
 
-def compvis_file(
-    path: Path, preset: str | None, ema: bool, parameterisation: str | None = None
-) -> tuple[Opened, ModelConfig]:
+def compvis_file(path: Path, preset: str | None, ema: bool, parameterisation: str | None = None) -> Model:
     """Open a whole model in one file. The shapes identify the model, unless different models share them; if none fits,
     the nearest is taken. Among those with SD 2's shapes, sd-turbo's own file is identified by its names.
 
@@ -130,50 +133,59 @@ def compvis_file(
     file = open_tensors(path)
     refuse_file(path, file.shapes)
     refuse_incomplete(path, file)
-    original = OriginalSettings.beside(path)
+    settings = compvis_yaml.training_settings(path.with_suffix(".yaml"))
     known = {name: config for name, config in PRESETS.items() if name != "stickers"}
     found = {name: as_compvis(file, name, config, ema) for name, config in known.items()}
     if preset is None and any(name.startswith(TURBO) for name in file.shapes):
         preset = "sd-turbo"
-    if preset:
-        opened, config = found[preset]._replace(otherwise=lambda: found), known[preset]
-    else:
-        misfits = {name: len(opened.misfit()) for name, opened in found.items()}
-        nearest = min(misfits, key=misfits.get)
-        fitting = [name for name, wrong in misfits.items() if not wrong]
-        predicts = parameterisation or original.parameterisation
+    name = nearest = preset or min(found, key=lambda name: size(found[name].misfit()))
+    if not preset and not found[nearest].misfit():
+        fitting = [name for name in known if not found[name].misfit()]
+        predicts = parameterisation or compvis_yaml.predicted(settings)
         fitting = [name for name in fitting if known[name].schedule.parameterisation == predicts] or fitting
-        nearest = fitting[0] if fitting else nearest
-        if any(not same(known[name], known[nearest]) for name in fitting):
+        nearest, *others = fitting
+        if not all(same(known[other], known[nearest]) for other in others):
             choices = ", ".join(f"{name}={path}" for name in fitting)
             raise ValueError(f"{path} may be any of several models with the same tensors; say which: {choices}")
-        opened, config = found[nearest], known[nearest]
-        if len(fitting) > 1:
-            opened = as_compvis(file, f"{' or '.join(fitting)} (the same model)", config, ema)
-    return opened, original.checked(config, parameterisation)
+        name = f"{' or '.join(fitting)} (the same model)" if others else nearest
+    config = compvis_yaml.checked(known[nearest], path.with_suffix(".yaml"), settings, parameterisation)
+    opened = as_compvis(file, name, config, ema, otherwise=lambda: found)
+    return opened, config, lambda: config.text and tokenizer_beside(path, config.text)
 
 
-def as_compvis(file: TensorFile, name: str, config: ModelConfig, ema: bool) -> Opened:
-    layout, parts = {}, parts_of(config)
-    for part, part_config in parts.items():
-        layout |= named(part, in_compvis(part, part_config, shapes(part_config), file.shapes, ema))
-    averaged = any(source.name.startswith("model_ema.") for source in layout.values())
-    what = f"{name}, a CompVis file{', averaged weights' if averaged else ''}"
-    return Opened(what, parts, [Piece(file, layout)])
+def as_compvis(file: TensorFile, name: str, config: ModelConfig, ema: bool, otherwise: Callable = dict) -> Opened:
+    parts = parts_of(config)
+    pieces = [(part, file, in_compvis(part, its, file.shapes, ema)) for part, its in parts.items()]
+    averaged = any(source.instead_of for _, _, layout in pieces for source in layout.values())
+    return Opened(f"{name}, a CompVis file{', averaged weights' if averaged else ''}", parts, pieces, otherwise)
 
 
 def refuse_incomplete(path: Path, file: TensorFile) -> None:
     """Raises ValueError, with the remedy, if a file has a UNet but not all other parts of its model."""
     parts = {"model.diffusion_model.": "unet", "first_stage_model.": "vae", "cond_stage_model.": "text_encoder"}
     there = {part for prefix, part in parts.items() if any(name.startswith(prefix) for name in file.shapes)}
-    if any(name.startswith(TURBO) for name in file.shapes):
+    if any(name.startswith(TURBO) for name in file.shapes) or not any(".attn2." in name for name in file.shapes):
         there.add("text_encoder")
-    prompted = any(".attn2." in name for name in file.shapes)
-    missing = [part for part in parts.values() if part not in there and (part != "text_encoder" or prompted)]
-    if missing:
+    if missing := [part for part in parts.values() if part not in there]:
         given = ", ".join(f"{part}=..." for part in missing)
         raise ValueError(
             f"{path} lacks the {' and the '.join(map(PART_NAMES.get, missing))}: take a file of the whole model, or "
             f"complete it in diffusers by `StableDiffusionPipeline.from_single_file(file, {given})`, and give the "
             "folder that `save_pretrained` writes"
         )
+
+
+def autoencoder_file(path: Path) -> Opened:
+    """Identify a first stage's file, in either layout, among the known ones. Raises ValueError if it is none."""
+    file = open_tensors(path)
+    refuse_file(path, file.shapes, but=(AUTOENCODER,))
+    compvis = any(name.startswith(("encoder.down.", "first_stage_model.")) for name in file.shapes)
+
+    def taken_for(name: str, config: PartConfig) -> Opened:
+        what = f"{name}, an autoencoder in a {'CompVis' if compvis else 'diffusers'} file"
+        layout = (
+            in_compvis("autoencoder", config, file.shapes) if compvis else in_diffusers(shapes(config), file.shapes)
+        )
+        return Opened(what, {"autoencoder": config}, [("autoencoder", file, layout)])
+
+    return min((taken_for(*known) for known in AUTOENCODERS.items()), key=lambda opened: size(opened.misfit()))

@@ -2,23 +2,40 @@
 
 Our names are those of current diffusers, so a diffusers folder needs little: a prefix, and older names of attention. A
 CompVis file numbers its blocks consecutively, stores the first stage's attention as convolutions, and some queries,
-keys and values as one matrix. Both layouts are computed from the config; there is no list of keys.
+keys and values as one matrix. Its names follow from ours by rules, applied in order; there is no list of keys.
 """
 
 import re
 from collections.abc import Callable, Collection
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 from einops import rearrange
 from torch import Tensor
 
 from ldm.config import AutoencoderConfig, BertConfig, TextConfig, UNetConfig
-from weights.build import PartConfig
+from weights.build import PartConfig, shapes
+
+Rules = dict[str, str | Callable[[re.Match], str]]  # pattern -> replacement
 
 
 def whole(tensor: Tensor) -> Tensor:
     return tensor
+
+
+def as_matrix(tensor: Tensor) -> Tensor:
+    """Convert a 1x1 convolution to a matrix, which some files already have."""
+    return tensor.flatten(1)
+
+
+def per_head(tensor: Tensor, which: int, heads: int) -> Tensor:
+    """Queries (0), keys (1) or values (2) of a joint matrix, whose rows hold all three of one head before the next."""
+    rows = rearrange(tensor, "(h three d) ... -> three (h d) ...", three=3, h=heads)[which]
+    return rows if rows.dim() == 1 else as_matrix(rows)
+
+
+def third(tensor: Tensor, which: int) -> Tensor:
+    return tensor.chunk(3)[which]
 
 
 class Source(NamedTuple):
@@ -42,8 +59,7 @@ DROPPED = {
     r"^(scale_factor|logvar)$": "the training's",
     r"(^|\.)loss\.": "the first stage's training losses",
     r"^model_ema\.": "the averaged UNet, where it was not asked for, and its counters",
-    r"^cond_stage_model\.model\.(text_projection|logit_scale|attn_mask)$": "for comparing with pictures",
-    r"^conditioner\.embedders\.0\.model\.(text_projection|logit_scale|attn_mask)$": "the same, in the file of sd-turbo",
+    r"^(cond_stage_model|conditioner\.embedders\.0)\.model\.(text_projection|logit_scale|attn_mask)$": "for comparing",
     r"(^|\.)to_logits\.": "the prompt model's training head",
 }
 
@@ -55,46 +71,25 @@ def is_dropped(name: str, text: TextConfig | BertConfig | None = None) -> bool:
     return name.startswith(unused) or any(re.search(pattern, name) for pattern in DROPPED)
 
 
+def renamed(name: str, rules: Rules) -> str:
+    for pattern, new in rules.items():
+        name = re.sub(pattern, new, name)
+    return name
+
+
+OLD_ATTENTION = {  # until diffusers 0.15, outside a transformer
+    rf"(attentions\.\d+)\.{today}\.": rf"\1.{old}."
+    for today, old in {"to_q": "query", "to_k": "key", "to_v": "value", r"to_out\.0": "proj_attn"}.items()
+}
+
+
 def in_diffusers(names: Collection[str], file: Collection[str]) -> Layout:
     """Map a part's `names` to a diffusers file: with a prefix and older names of attention if the file has them."""
     begins = lambda prefix, those: any(name.startswith(prefix) for name in those)
     wrappers = ("text_model.", "model.")
     prefix = next((p for p in wrappers if begins(p, file) and not begins(p, names)), "")
-    old = any(re.search(r"attentions\.\d+\.query\.", name) for name in file)
-    return {name: Source(prefix + (old_attention(name) if old else name)) for name in names}
-
-
-def old_attention(name: str) -> str:
-    """The name until diffusers 0.15 of attention outside a transformer."""
-    for ours, old in {"to_q": "query", "to_k": "key", "to_v": "value", r"to_out\.0": "proj_attn"}.items():
-        name = re.sub(rf"(attentions\.\d+)\.{ours}\.", rf"\1.{old}.", name)
-    return name
-
-
-def in_compvis(
-    part: str, config: PartConfig, names: Collection[str], file: Collection[str], ema: bool = True
-) -> Layout:
-    """Map a part's names to a CompVis file.
-
-    Args:
-        part: "unet", "autoencoder" or "text_encoder".
-        config, names: of the part.
-        file: the names in the file.
-        ema: take the UNet's averaged weights if the file has them.
-    """
-    source = partial(SOURCES[type(config)], config=config)
-    averages = part == "unet" and ema and any(name.startswith("model_ema.diffusion_model") for name in file)
-    layout = {}
-    for name in names:
-        found = source(name)
-        prefixes = PREFIXES[part]
-        prefix = next((p for p in prefixes if p + found.name in file), prefixes[0])
-        found = found._replace(name=prefix + found.name)
-        if averages:  # all or none: a mixture would be neither model
-            averaged = "model_ema." + found.name.removeprefix("model.").replace(".", "")
-            found = found._replace(name=averaged, instead_of=found.name)
-        layout[name] = found
-    return layout
+    rules = OLD_ATTENTION if any(re.search(r"attentions\.\d+\.query\.", name) for name in file) else {}
+    return {name: Source(prefix + renamed(name, rules)) for name in names}
 
 
 PREFIXES = {
@@ -108,140 +103,129 @@ PREFIXES = {
 }
 
 
-def renamed(name: str, modules: dict[str, str]) -> str:
-    """Replace the module that the name begins with, by this table."""
-    begins = next((module for module in modules if name.startswith(f"{module}.")), None)
-    return modules[begins] + name.removeprefix(begins) if begins else name
+def in_compvis(part: str, config: PartConfig, file: Collection[str], ema: bool = True) -> Layout:
+    """Map a part's names to a CompVis file.
+
+    Args:
+        part: "unet", "autoencoder" or "text_encoder".
+        config: of the part.
+        file: the names in the file.
+        ema: take the UNet's averaged weights if the file has them.
+    """
+    averages = part == "unet" and ema and any(name.startswith("model_ema.diffusion_model") for name in file)
+    layout = {}
+    for ours, (name, pick, _) in compvis_sources(config).items():
+        theirs = next((p + name for p in PREFIXES[part] if p + name in file), PREFIXES[part][0] + name)
+        # all or none: a mixture would be neither model
+        averaged = "model_ema." + theirs.removeprefix("model.").replace(".", "")
+        layout[ours] = Source(averaged, pick, instead_of=theirs) if averages else Source(theirs, pick)
+    return layout
 
 
-UNET = {
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-    "conv_in": "input_blocks.0.0",
-    "conv_norm_out": "out.0",
-    "conv_out": "out.2",
-}
-RESIDUAL = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-QKV = ["to_q", "to_k", "to_v"]
-ATTENTION = {"group_norm": "norm", "to_out.0": "proj_out"} | dict.fromkeys(
-    QKV, "qkv"
-)  # without a transformer around it
+@cache
+def compvis_sources(config: PartConfig) -> Layout:
+    """The sources of a part's parameters, without their prefix."""
+    rules = RULES[type(config)](config)
+    return {name: Source(renamed(name, rules), compvis_pick(name, config)) for name in shapes(config)}
 
 
-def unet_source(name: str, config: UNetConfig) -> Source:
-    """The source of a UNet parameter. A block is a residual block, its attention and a change of resolution, as far as
-    it has them, numbered 0, 1, 2; blocks are numbered consecutively across levels."""
-    found = re.fullmatch(r"(down|mid|up)_blocks?(?:\.(\d+))?\.(\w+)\.(\d+)\.(.+)", name)
-    if not found:
-        return Source(renamed(name, UNET))
-    way, what, rest = found[1], found[3], found[5]
-    i, j, n = int(found[2] or 0), int(found[4]), config.layers + 1  # blocks of a level, with the downsampling
-    if what == "downsamplers":
-        return Source(f"input_blocks.{n * (i + 1)}.0.{renamed(rest, {'conv': 'op'})}")
-    if what == "upsamplers":
-        return Source(f"output_blocks.{n * (i + 1) - 1}.{1 + config.attention[-1 - i]}.{rest}")
-    block = {"down": f"input_blocks.{n * i + j + 1}", "mid": "middle_block", "up": f"output_blocks.{n * i + j}"}[way]
-    if what == "resnets":
-        return Source(f"{block}.{2 * j if way == 'mid' else 0}.{renamed(rest, RESIDUAL)}")
-    theirs = f"{block}.1.{renamed(rest, ATTENTION)}"
-    if ".qkv." in theirs:
+def compvis_pick(name: str, config: PartConfig) -> Callable[[Tensor], Tensor]:
+    """How to pick a parameter out of its tensor in a CompVis file."""
+    if is_open_clip(config) and (found := re.search(r"\.([qkv])_proj\.", name)):
+        return partial(third, which="qkv".index(found[1]))
+    if not (found := re.search(r"(down|mid|up)_blocks?\.(\d*)\.?attentions\.\d+\.to_(q|k|v|out)\b", name)):
+        return whole
+    way, i, layer = found.groups()
+    if isinstance(config, UNetConfig) and layer != "out":
         last = len(config.channels) - 1
-        heads = config.heads_at({"down": i, "mid": last, "up": last - i}[way])
-        return Source(theirs, partial(per_head, which=QKV.index(rest.split(".")[0]), heads=heads))
-    if config.context_width is None and theirs.endswith(".proj_out.weight"):
-        return Source(theirs, as_matrix)
-    return Source(theirs)
+        level = {"down": int(i or 0), "mid": last, "up": last - int(i or 0)}[way]
+        return partial(per_head, which="qkv".index(layer), heads=config.heads_at(level))
+    return as_matrix if name.endswith(".weight") else whole
 
 
-def per_head(tensor: Tensor, which: int, heads: int) -> Tensor:
-    """Queries (0), keys (1) or values (2) of a joint matrix, whose rows hold all three of one head before the next."""
-    rows = rearrange(tensor, "(h three d) ... -> three (h d) ...", three=3, h=heads)[which]
-    return rows if rows.dim() == 1 else as_matrix(rows)
+def is_open_clip(config: PartConfig) -> bool:
+    """True for SD 2's text encoder, which has the exact GELU; SD 1's is OpenAI's, with our names."""
+    return isinstance(config, TextConfig) and config.activation == "gelu"
 
 
-def as_matrix(tensor: Tensor) -> Tensor:
-    """Convert a 1x1 convolution to a matrix, which some files already have."""
-    return tensor.flatten(1)
+def unet_rules(config: UNetConfig) -> Rules:
+    """A block is a residual block, its attention and a change of resolution, as far as it has them, numbered 0, 1, 2;
+    blocks are numbered consecutively across levels."""
+    n = config.layers + 1  # blocks of a level, with the downsampling
+    kinds = {"resnets": 0, "attentions": 1}
+    return {
+        r"^time_embedding\.linear_1\.": "time_embed.0.",
+        r"^time_embedding\.linear_2\.": "time_embed.2.",
+        r"^conv_in\.": "input_blocks.0.0.",
+        r"^conv_norm_out\.": "out.0.",
+        r"^conv_out\.": "out.2.",
+        r"(resnets\.\d+)\.norm1\.": r"\1.in_layers.0.",
+        r"(resnets\.\d+)\.conv1\.": r"\1.in_layers.2.",
+        r"(resnets\.\d+)\.time_emb_proj\.": r"\1.emb_layers.1.",
+        r"(resnets\.\d+)\.norm2\.": r"\1.out_layers.0.",
+        r"(resnets\.\d+)\.conv2\.": r"\1.out_layers.3.",
+        r"(resnets\.\d+)\.conv_shortcut\.": r"\1.skip_connection.",
+        # attention without a transformer around it
+        r"(attentions\.\d+)\.group_norm\.": r"\1.norm.",
+        r"(attentions\.\d+)\.to_[qkv]\.": r"\1.qkv.",
+        r"(attentions\.\d+)\.to_out\.0\.": r"\1.proj_out.",
+        r"^mid_block\.attentions\.0\.": "middle_block.1.",
+        r"^mid_block\.resnets\.(\d)\.": lambda m: f"middle_block.{2 * int(m[1])}.",
+        r"^down_blocks\.(\d+)\.downsamplers\.0\.conv\.": lambda m: f"input_blocks.{n * (int(m[1]) + 1)}.0.op.",
+        r"^down_blocks\.(\d+)\.(\w+)\.(\d+)\.": lambda m: (
+            f"input_blocks.{n * int(m[1]) + int(m[3]) + 1}.{kinds[m[2]]}."
+        ),
+        r"^up_blocks\.(\d+)\.upsamplers\.0\.": lambda m: (
+            f"output_blocks.{n * int(m[1]) + n - 1}.{1 + config.attention[-1 - int(m[1])]}."
+        ),
+        r"^up_blocks\.(\d+)\.(\w+)\.(\d+)\.": lambda m: f"output_blocks.{n * int(m[1]) + int(m[3])}.{kinds[m[2]]}.",
+    }
 
 
-def autoencoder_source(name: str, config: AutoencoderConfig) -> Source:
-    """The source of a first-stage parameter. The decoder's levels are numbered in reverse: the last to run is 0."""
-    found = re.fullmatch(r"(encoder|decoder)\.(down|mid|up)_blocks?(?:\.(\d+))?\.(\w+)\.(\d+)\.(.+)", name)
-    if not found:
-        return Source(name.replace("conv_norm_out", "norm_out"))
-    side, way, level, what, j, rest = found.groups()
-    i = int(level or 0) if way != "up" else len(config.channels) - 1 - int(level)
-    place, number = (f"{side}.mid", f"_{int(j) + 1}") if way == "mid" else (f"{side}.{way}.{i}", f".{j}")
-    if what.endswith("samplers"):
-        return Source(f"{place}.{way}sample.{rest}")
-    if what == "resnets":
-        return Source(f"{place}.block{number}.{rest.replace('conv_shortcut', 'nin_shortcut')}")
-    names = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
-    is_matrix = rest.startswith("to_") and rest.endswith(".weight")
-    return Source(f"{place}.attn{number}.{renamed(rest, names)}", as_matrix if is_matrix else whole)
+def autoencoder_rules(config: AutoencoderConfig) -> Rules:
+    """The decoder's levels are numbered in reverse: the last to run is 0."""
+    last = len(config.channels) - 1
+    return {
+        r"\.conv_norm_out\.": ".norm_out.",
+        r"\.down_blocks\.": ".down.",
+        r"\.up_blocks\.(\d+)\.": lambda m: f".up.{last - int(m[1])}.",
+        r"\.mid_block\.(\w+)\.(\d)\.": lambda m: f".mid.{m[1]}_{int(m[2]) + 1}.",
+        r"\.(down|up)samplers\.0\.": r".\1sample.",
+        r"\.resnets": ".block",
+        r"\.attentions": ".attn",
+        r"\.conv_shortcut\.": ".nin_shortcut.",
+        r"\.group_norm\.": ".norm.",
+        r"\.to_([qkv])\.": r".\1.",
+        r"\.to_out\.0\.": ".proj_out.",
+    }
 
 
-OPEN_CLIP_NAMES = {
-    "embeddings.token_embedding": "token_embedding",
-    "final_layer_norm": "ln_final",
-    "layer_norm1": "ln_1",
-    "layer_norm2": "ln_2",
-    "mlp.fc1": "mlp.c_fc",
-    "mlp.fc2": "mlp.c_proj",
-    "self_attn.out_proj": "attn.out_proj",
+OPEN_CLIP_RULES = {
+    r"^embeddings\.token_embedding\.": "token_embedding.",
+    r"^embeddings\.position_embedding\.weight": "positional_embedding",
+    r"^final_layer_norm\.": "ln_final.",
+    r"^encoder\.layers\.": "transformer.resblocks.",
+    r"\.layer_norm([12])\.": r".ln_\1.",
+    r"\.mlp\.fc1\.": ".mlp.c_fc.",
+    r"\.mlp\.fc2\.": ".mlp.c_proj.",
+    r"\.self_attn\.out_proj\.": ".attn.out_proj.",
+    r"\.self_attn\.[qkv]_proj\.": ".attn.in_proj_",
 }
-
-
-def clip_source(name: str, config: TextConfig) -> Source:
-    """The source of a CLIP parameter. SD 1's text encoder is OpenAI's, with our names; SD 2's is OpenCLIP's, which has
-    the exact GELU."""
-    if config.activation == "quick_gelu":
-        return Source(name)
-    if name == "embeddings.position_embedding.weight":
-        return Source("positional_embedding")
-    if not (found := re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)", name)):
-        return Source(renamed(name, OPEN_CLIP_NAMES))
-    layer, rest = found.groups()
-    if in_attention := re.fullmatch(r"self_attn\.([qkv])_proj\.(weight|bias)", rest):
-        which, leaf = in_attention.groups()
-        return Source(f"transformer.resblocks.{layer}.attn.in_proj_{leaf}", partial(third, which="qkv".index(which)))
-    return Source(f"transformer.resblocks.{layer}.{renamed(rest, OPEN_CLIP_NAMES)}")
-
-
-def third(tensor: Tensor, which: int) -> Tensor:
-    return tensor.chunk(3)[which]
-
-
-BERT = {"embed_tokens": "token_emb", "embed_positions": "pos_emb.emb", "layer_norm": "norm"}
-BERT_LAYER = {  # attention and feed-forward are numbered as separate layers, each with its norm
-    "self_attn_layer_norm": "{first}.0",
-    "self_attn.q_proj": "{first}.1.to_q",
-    "self_attn.k_proj": "{first}.1.to_k",
-    "self_attn.v_proj": "{first}.1.to_v",
-    "self_attn.out_proj": "{first}.1.to_out",
-    "final_layer_norm": "{second}.0",
-    "fc1": "{second}.1.net.0.0",
-    "fc2": "{second}.1.net.2",
+BERT_RULES = {  # attention and feed-forward are numbered as separate layers, each with its norm
+    r"^embed_tokens\.": "token_emb.",
+    r"^embed_positions\.": "pos_emb.emb.",
+    r"^layer_norm\.": "norm.",
+    r"\.self_attn_layer_norm\.": ".0.0.",
+    r"\.self_attn\.([qkv])_proj\.": r".0.1.to_\1.",
+    r"\.self_attn\.out_proj\.": ".0.1.to_out.",
+    r"\.final_layer_norm\.": ".1.0.",
+    r"\.fc1\.": ".1.1.net.0.0.",
+    r"\.fc2\.": ".1.1.net.2.",
+    r"^layers\.(\d+)\.(\d)\.": lambda m: f"attn_layers.layers.{2 * int(m[1]) + int(m[2])}.",
 }
-
-
-def bert_source(name: str, config: BertConfig) -> Source:
-    if not (found := re.fullmatch(r"layers\.(\d+)\.(.+)", name)):
-        return Source(renamed(name, BERT))
-    first, theirs = 2 * int(found[1]), renamed(found[2], BERT_LAYER)
-    return Source("attn_layers.layers." + theirs.format(first=first, second=first + 1))
-
-
-SOURCES: dict[type, Callable[..., Source]] = {
-    UNetConfig: unet_source,
-    AutoencoderConfig: autoencoder_source,
-    TextConfig: clip_source,
-    BertConfig: bert_source,
+RULES: dict[type, Callable[..., Rules]] = {
+    UNetConfig: unet_rules,
+    AutoencoderConfig: autoencoder_rules,
+    TextConfig: lambda config: OPEN_CLIP_RULES if is_open_clip(config) else {},
+    BertConfig: lambda config: BERT_RULES,
 }

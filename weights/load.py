@@ -3,7 +3,6 @@
 The format is detected from the contents and logged, at level INFO.
 """
 
-import logging
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -11,45 +10,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import pydantic
 import torch
-from torch import nn
 
 from ldm.autoencoder import Autoencoder
-from ldm.config import ModelConfig, TextConfig
 from ldm.helpers.vocabulary import Vocabulary
 from ldm.pipeline import LatentDiffusion
-from ldm.presets import AUTOENCODERS, CLIP_PRESETS, PRESETS
-from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
+from ldm.presets import PRESETS
+from ldm.tokenizer import PromptTokenizer
 from ldm.zoo.clip import CLIP
-from weights.build import empty, shapes
 from weights.checkpoints import CHECKPOINTS, fetched, files_of, names_of
-from weights.contract import Piece, fill
 from weights.detect import (
-    Opened,
+    autoencoder_file,
+    autoencoder_folder,
+    clip_folder,
     compvis_file,
     diffusers_folder,
-    diffusers_piece,
-    named,
     own_folder,
-    tensor_file,
 )
-from weights.files import diffusers_json
 from weights.files.json_settings import shown
-from weights.files.tensors import open_tensors
-from weights.files.tokenizers import tokenizer, tokenizer_beside
-from weights.key_names import in_compvis, in_diffusers
-from weights.not_models import AUTOENCODER, OURS, by_tensors, refuse_file, refuse_folder, wrong
-
-log = logging.getLogger(__name__)
+from weights.files.tokenizers import tokenizer
 
 SHIPPED = {"stickers": Path(__file__).parent / "stickers"}
 SHIPPED_AUTOENCODERS = {"stickers-vq": Path(__file__).parent / "stickers" / "vq.safetensors"}
-KINDS = {  # a description of each kind, and the function that loads it
-    "model": ("a model", "weights.load.load"),
-    "autoencoder": ("an autoencoder alone", "weights.load.load_autoencoder"),
-    "clip": ("a CLIP", "weights.load.load_clip"),
-    "tokenizer": ("a tokenizer alone", ""),
+KINDS = {  # descriptions, for errors
+    "model": "a model, which `weights.load.load` loads",
+    "autoencoder": "an autoencoder alone, which `weights.load.load_autoencoder` loads",
+    "clip": "a CLIP, which `weights.load.load_clip` loads",
+    "tokenizer": "a tokenizer alone",
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -81,25 +68,50 @@ def load(
     with looking(name):
         path, preset, files = find(name, "model")
         if path.is_file():
-            opened, config = compvis_file(path, preset, ema, parameterisation)
-            reader = lambda: config.text and tokenizer_beside(path, config.text)
+            opened, config, read_tokenizer = compvis_file(path, preset, ema, parameterisation)
         elif (path / "model_index.json").is_file():
-            config = diffusers_json.model_config(path, str(name))
-            opened = diffusers_folder(path, config, precision, ema, files)
-            reader = lambda: config.text and tokenizer(path / "tokenizer", config.text, files)
+            opened, config, read_tokenizer = diffusers_folder(path, str(name), precision, ema, files)
         else:
-            refuse_other_folder(path)
-            config = own_config(path)
-            opened = own_folder(path, config)
-            reader = lambda: CLIPTokenizer.from_file(path / "tokenizer.json", config.text)
-        refuse_misfit(opened, path)  # before a tokenizer is downloaded
-        words: PromptTokenizer | None = reader()
-        vocabulary = own_vocabulary(path)
+            opened, config, read_tokenizer = own_folder(path)
+        opened.refuse_misfit(path)  # before a tokenizer is downloaded
+        words, vocabulary = read_tokenizer(), own_vocabulary(path)
     if parameterisation:
         config = replace(config, schedule=replace(config.schedule, parameterisation=parameterisation))
-    parts = filled(opened, place, precision)
+    parts = opened.filled(place, precision)
     text_encoder = parts["text_encoder"] if config.text else None
     return LatentDiffusion(config, words, text_encoder, parts["unet"], parts["autoencoder"], vocabulary)
+
+
+def load_autoencoder(name: str | Path, device: str = "cpu", dtype: str = "float32") -> Autoencoder:
+    """Load a first stage on its own: by name (stickers-vq, which is included; sd-vae-ft-mse), from a diffusers folder,
+    or from a file.
+
+    Raises:
+        ValueError: as for `load`.
+    """
+    place, precision = pick_device(device), pick_dtype(dtype)
+    with looking(name):
+        path, _, files = find(name, "autoencoder")
+        opened = autoencoder_folder(path, precision, files) if path.is_dir() else autoencoder_file(path)
+        opened.refuse_misfit(path)
+    return opened.filled(place, precision)["autoencoder"]
+
+
+def load_clip(
+    name: str | Path = "clip-vit-l", device: str = "cpu", dtype: str = "float32"
+) -> tuple[CLIP, PromptTokenizer]:
+    """Load CLIP with both towers, and its tokenizer: by name, or from a folder in transformers' format.
+
+    Raises:
+        ValueError: as for `load`.
+    """
+    place, precision = pick_device(device), pick_dtype(dtype)
+    with looking(name):
+        path, _, files = find(name, "clip")
+        opened = clip_folder(path, precision, files)
+        opened.refuse_misfit(path)
+        words = tokenizer(path, opened.parts["clip"].text, files)
+    return opened.filled(place, precision)["clip"], words
 
 
 @contextmanager
@@ -127,13 +139,15 @@ def find(name: str | Path, kind: str) -> Found:
         ValueError: it does not exist, or is of another kind.
         OSError: the file system can't be read.
     """
+    shipped = {"model": SHIPPED, "autoencoder": SHIPPED_AUTOENCODERS}
     if isinstance(name, str):
-        for ships, its_kind in ((SHIPPED, "model"), (SHIPPED_AUTOENCODERS, "autoencoder")):
-            if name in ships:
-                refuse_other_kind(name, its_kind, kind)
-                return Found(ships[name])
+        kinds = {known: checkpoint.kind for known, checkpoint in CHECKPOINTS.items()}
+        kinds |= {known: of for of, names in shipped.items() for known in names}
+        if kinds.get(name, kind) != kind:
+            raise ValueError(f"{name} is {KINDS[kinds[name]]}: give {' or '.join(names_of(kind))}, or a path")
+        if name in shipped.get(kind, ()):
+            return Found(shipped[kind][name])
         if name in CHECKPOINTS:
-            refuse_other_kind(name, CHECKPOINTS[name].kind, kind)
             folder = fetched(name)
             return Found(folder, files=files_of(name, folder))
     if exists(Path(name)):
@@ -145,24 +159,9 @@ def find(name: str | Path, kind: str) -> Found:
         if Path(rest).is_dir():
             raise ValueError(f"{rest!r} is a folder, which says itself what it is: give it without {preset}=")
         return Found(Path(rest), preset)
-    ours = {"model": SHIPPED, "autoencoder": SHIPPED_AUTOENCODERS}.get(kind, ())
-    ships = f"{' or '.join(ours)}, which ships; " if ours else ""
-    paths = {
-        "model": "a diffusers folder; a CompVis file; or PRESET=FILE, where a file may be of several models",
-        "autoencoder": "or the path of a diffusers folder or of a file",
-        "clip": "or the path of a folder",
-    }
-    raise ValueError(
-        f"no {kind} {str(name)!r}: give {ships}one to download ({', '.join(names_of(kind))}); {paths[kind]}"
-    )
-
-
-def refuse_other_kind(name: str, is_kind: str, kind: str) -> None:
-    """Raises ValueError if the named checkpoint is of another kind than wanted."""
-    if is_kind != kind:
-        (is_what, loader), (what, _) = KINDS[is_kind], KINDS[kind]
-        elsewhere = f", which `{loader}` loads" if loader else ""
-        raise ValueError(f"{name} is {is_what}{elsewhere}, not {what}: give {' or '.join(names_of(kind))}, or a path")
+    ships = f"{', '.join(shipped[kind])}, which ships; " if kind in shipped else ""
+    paths = "a folder, a file, or PRESET=FILE for a file that may be of several models" if kind == "model" else "a path"
+    raise ValueError(f"no {kind} {str(name)!r}: give {ships}one to download ({', '.join(names_of(kind))}); or {paths}")
 
 
 def exists(path: Path) -> bool:
@@ -174,24 +173,6 @@ def exists(path: Path) -> bool:
     except ValueError as e:
         raise ValueError(f"{str(path)!r} cannot be a path: {e}") from e
     return True
-
-
-def own_config(folder: Path) -> ModelConfig:
-    """The config of a folder written by the training here. Raises ValueError for any other folder."""
-    missing = [f for f in ("config.json", "tokenizer.json", "model.safetensors") if not (folder / f).is_file()]
-    if missing:
-        whose = "" if (folder / "config.json").is_file() else " (a diffusers folder has a model_index.json)"
-        raise ValueError(f"the model folder {folder} lacks {', '.join(missing)}{whose}")
-    try:
-        config = ModelConfig.from_json((folder / "config.json").read_bytes())
-    except pydantic.ValidationError as e:
-        wrong = [
-            f"{shown('.'.join(map(str, error['loc'])) or 'all of it')}: {error['msg']}" for error in e.errors()[:5]
-        ]
-        raise ValueError(f"{folder / 'config.json'} is not a model configuration: {'; '.join(wrong)}") from e
-    if not isinstance(config.text, TextConfig):
-        raise ValueError(f"{folder / 'config.json'} is no model of ours: they all read prompts by CLIP's text encoder")
-    return config
 
 
 def load_vocabulary(name: str | Path = "stickers") -> Vocabulary | None:
@@ -215,88 +196,6 @@ def own_vocabulary(path: Path) -> Vocabulary | None:
         return Vocabulary.from_json(file.read_bytes())
     except ValueError as e:
         raise ValueError(f"{file} is not a list of words: {e}") from e
-
-
-def refuse_other_folder(folder: Path) -> None:
-    """Raises ValueError, with the remedy, if a folder without a model_index.json holds something other than a model."""
-    refuse_folder(folder)
-    files = sorted(file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin", ".pt", ".ckpt"))
-    if files and not (folder / "config.json").is_file():
-        kind = by_tensors(open_tensors(files[0]).shapes)
-        if kind and kind is not OURS:
-            raise ValueError(wrong(files[0], kind))
-
-
-def load_autoencoder(name: str | Path, device: str = "auto", dtype: str = "float32") -> Autoencoder:
-    """Load a first stage on its own: by name (stickers-vq, which is included; sd-vae-ft-mse), from a diffusers folder,
-    or from a file.
-
-    Raises:
-        ValueError: as for `load`.
-    """
-    place, precision = pick_device(device), pick_dtype(dtype)
-    with looking(name):
-        path, _, files = find(name, "autoencoder")
-        if path.is_dir():
-            refuse_folder(path, but=(AUTOENCODER,))
-            config = diffusers_json.autoencoder_config(path / "config.json")
-            piece = diffusers_piece("autoencoder", config, open_tensors(tensor_file(path, precision, among=files)))
-            opened = Opened("an autoencoder in a diffusers folder", {"autoencoder": config}, [piece])
-        else:
-            opened = autoencoder_file(path)
-        refuse_misfit(opened, path)
-    return filled(opened, place, precision)["autoencoder"].eval().requires_grad_(False)
-
-
-def autoencoder_file(path: Path) -> Opened:
-    """Identify a first stage's file, in either layout, among the known ones. Raises ValueError if it is none."""
-    file, found = open_tensors(path), {}
-    refuse_file(path, file.shapes, but=(AUTOENCODER,))
-    compvis = any(name.startswith(("encoder.down.", "first_stage_model.")) for name in file.shapes)
-    for name, config in AUTOENCODERS.items():
-        ours = shapes(config)
-        layout = in_compvis("autoencoder", config, ours, file.shapes) if compvis else in_diffusers(ours, file.shapes)
-        what = f"{name}, an autoencoder in a {'CompVis' if compvis else 'diffusers'} file"
-        found[name] = Opened(what, {"autoencoder": config}, [Piece(file, named("autoencoder", layout))])
-    return min(found.values(), key=lambda opened: len(opened.misfit()))
-
-
-def load_clip(
-    name: str | Path = "clip-vit-l", device: str = "auto", dtype: str = "float32"
-) -> tuple[CLIP, PromptTokenizer]:
-    """Load CLIP with both towers, and its tokenizer: by name, or from a folder in transformers' format.
-
-    Raises:
-        ValueError: as for `load`.
-    """
-    place, precision = pick_device(device), pick_dtype(dtype)
-    config = CLIP_PRESETS["clip-vit-l"]
-    with looking(name):
-        path, _, files = find(name, "clip")
-        diffusers_json.refuse_other_clip(path / "config.json", config)
-        file = open_tensors(tensor_file(path, precision, among=files))
-        opened = Opened("CLIP", {"clip": config}, [diffusers_piece("clip", config, file)])
-        refuse_misfit(opened, path)
-        words = tokenizer(path, config.text, files)
-    return filled(opened, place, precision)["clip"].eval().requires_grad_(False), words
-
-
-def refuse_misfit(opened: Opened, path: Path) -> None:
-    """Raises ValueError, with a list of all misfits, unless a checkpoint's tensors are exactly those of its model. No
-    tensor has been read by then."""
-    if found := opened.misfit():
-        others = [name for name, other in opened.otherwise().items() if not other.misfit()]
-        advice = f"; they would fit {' or '.join(others)}" if others else ""
-        raise ValueError(f"the tensors of {path} do not fit {opened.what}: {found}{advice}")
-
-
-def filled(opened: Opened, device: torch.device, dtype: torch.dtype) -> nn.ModuleDict:
-    """Create the modules of a checkpoint that `refuse_misfit` has accepted, with its tensors."""
-    parts = empty(opened.parts)
-    millions = sum(parameter.numel() for parameter in parts.parameters()) / 1e6
-    log.info("%s: %.0f million parameters, %s, on %s", opened.what, millions, str(dtype).removeprefix("torch."), device)
-    fill(parts, opened.pieces, device, dtype)
-    return parts
 
 
 def pick_dtype(name: str) -> torch.dtype:

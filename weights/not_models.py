@@ -1,11 +1,12 @@
-"""Files and folders that are not models supported here, recognised by tensor names or by the class in their JSON."""
+"""Files and folders that are mistaken for a model supported here, recognised by tensor names or by the class in their
+JSON. Rarer ones are refused without their name, since they do not fit."""
 
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from weights.files.json_settings import Settings, shown
+from weights.files.json_settings import settings, shown
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -15,9 +16,8 @@ class Kind(NamedTuple):
 
     what: str
     advice: str
-    keys: tuple[str, ...] = ()  # patterns, each of which matches the name of a tensor
+    tensors: str | None = None  # a pattern that matches the sorted names of the tensors, one a line
     classes: str | None = None  # a pattern that matches the name of a class or a `model_type`
-    channels: int | None = None  # input channels of its UNet, if it has another number of output channels
 
 
 ANOTHER = "give a Stable Diffusion 1 or 2, as sd15 or sd21"
@@ -26,110 +26,93 @@ MERGE = "in diffusers, and give the folder that `save_pretrained` writes"
 
 EMBEDDING = Kind(
     "a textual-inversion embedding",
-    "add it to its model by `load_textual_inversion` " + MERGE,
-    (r"^(emb_params|string_to_param\..*|clip_[lg]|<.*>)$",),
+    f"add it to its model by `load_textual_inversion` {MERGE}",
+    r"\A(emb_params|string_to_param\..*|clip_[lg](\nclip_[lg])?|<.*>)\Z",
 )
+AUTOENCODER = Kind(
+    "an autoencoder alone",
+    "`weights.load.load_autoencoder` loads it",
+    r"^decoder\..*^encoder\.",
+    "^(AutoencoderKL|VQModel)$",
+)
+OURS = Kind("the weights of a model of ours, without its configuration", "give its folder", r"^autoencoder\..*^unet\.")
 KINDS = (  # the first match counts
     Kind(
         "a model with a LoRA in it that is not merged",
-        "merge it by `fuse_lora` and `unload_lora_weights` " + MERGE,
-        (r"\.base_layer\.",),
+        f"merge it by `fuse_lora` and `unload_lora_weights` {MERGE}",
+        r"\.base_layer\.",
     ),
-    Kind("a ControlNet", WITHOUT, (r"^(control_model|input_hint_block|zero_convs|lora_controlnet)\b",), "ControlNet"),
-    Kind("a ControlNet", WITHOUT, (r"^controlnet_(cond_embedding|down_blocks|mid_block)\.",)),
-    Kind("an IP-adapter", WITHOUT, (r"^(image_proj|ip_adapter)\.",)),
+    Kind(
+        "a ControlNet",
+        WITHOUT,
+        r"^(control_model|input_hint_block|zero_convs|lora_controlnet|controlnet_\w+)\.",
+        "ControlNet",
+    ),
     Kind(
         "a LoRA, which changes a model and is none",
-        "add it to its model by `load_lora_weights`, `fuse_lora` and `unload_lora_weights` " + MERGE,
-        (r"^lora_(unet|te\d?|transformer)_|[._]lora(\.|_[AB]\.|_linear_layer\.)|\.(hada|lokr)_w\d|\.oft_blocks",),
+        f"add it to its model by `load_lora_weights`, `fuse_lora` and `unload_lora_weights` {MERGE}",
+        r"^lora_(unet|te\d?|transformer)_|[._]lora(\.|_[AB]\.|_linear_layer\.)|\.(hada|lokr)_w\d|\.oft_blocks",
     ),
-    Kind(
-        "a motion module, which makes videos with a model",
-        WITHOUT,
-        (r"\bmotion_modules\.|\btemporal_transformer\.",),
-        "Animate|Motion",
-    ),
-    Kind("a T2I adapter", WITHOUT, (r"^(adapter\.)?body\.\d+\.",), "Adapter"),
-    Kind("a video model", ANOTHER, (r"\.(temp_convs|temp_attentions|time_stack|time_mixer)\b",), "Video|3D|Temporal"),
     EMBEDDING,
-    Kind("Stable Diffusion XL", ANOTHER, (r"^conditioner\.embedders\.1\.",), "XL"),
-    Kind("the refiner of Stable Diffusion XL", ANOTHER, (r"^conditioner\.embedders\.0\.model\.", r"\.label_emb\.")),
-    Kind("the UNet of Stable Diffusion XL", ANOTHER, (r"^add_embedding\.",)),
-    Kind("Stable Diffusion 3", ANOTHER, (r"\bjoint_blocks\.",), "StableDiffusion3|SD3"),
-    Kind("FLUX", ANOTHER, (r"\b(double_blocks|single_transformer_blocks)\.",), "^Flux"),
-    Kind("Stable Diffusion 3", ANOTHER, (r"^transformer_blocks\.\d+\.attn\.add_q_proj\.",)),
-    Kind("a diffusion transformer", ANOTHER, (r"^transformer_blocks\.",), "Transformer"),
-    Kind("a latent consistency model", ANOTHER, (r"^time_embedding\.cond_proj\.",), "LatentConsistency"),
+    Kind(
+        "an adapter, which changes a model and is none",
+        WITHOUT,
+        r"^(image_proj|ip_adapter|(adapter\.)?body\.\d+)\.|\bmotion_modules\.",
+        "Adapter|Animate|Motion",
+    ),
+    Kind(
+        "Stable Diffusion XL",
+        ANOTHER,
+        r"^conditioner\.embedders\.1\.|^conditioner\..*\.label_emb\.|^add_embedding\.",
+        "XL",
+    ),
+    Kind("FLUX", ANOTHER, r"\b(double_blocks|single_transformer_blocks)\.", "^Flux"),
+    Kind(
+        "Stable Diffusion 3",
+        ANOTHER,
+        r"\bjoint_blocks\.|^transformer_blocks\.\d+\.attn\.add_q_proj\.",
+        "Diffusion3|SD3",
+    ),
+    Kind("a latent consistency model", ANOTHER, r"^time_embedding\.cond_proj\.", "LatentConsistency"),
     Kind("an ONNX export", "give the model as .safetensors", classes="^Onnx"),
-    Kind("an inpainting model", "give the model that it was made from, and confine edits by `--mask`", channels=9),
-    Kind("an InstructPix2Pix model, or another that is shown an image", ANOTHER, channels=8),
-    Kind("an upscaler", ANOTHER, channels=7),
-    Kind("a depth model", ANOTHER, channels=5),
     Kind(
-        "TAESD, a small approximation of an autoencoder",
-        "give the autoencoder itself, sd-vae-ft-mse or the model's own",
-        (r"^((encoder|decoder)\.layers\.)?\d+\.(weight|conv\.\d+\.weight)$",),
-        "AutoencoderTiny",
+        "a CLIP", "`weights.load.load_clip` loads its folder", r"^text_model\..*^vision_model\.", "^(CLIPModel|clip)$"
     ),
-    Kind(
-        "a CLIP",
-        "`weights.load.load_clip` loads its folder",
-        (r"^text_model\.", r"^vision_model\."),
-        "^(CLIPModel|clip)$",
-    ),
-    Kind("the image encoder of a CLIP", ANOTHER, (r"^(vision_model|visual)\.",), "^(CLIPVision|clip_vision_model)"),
     Kind(
         "a text encoder alone",
         "give the folder of the whole model",
-        (r"^(text_model\.)?encoder\.layers\.\d+\.self_attn\.|^(model\.)?embed_tokens\.",),
+        r"^(text_model\.)?encoder\.layers\.\d+\.self_attn\.|^(model\.)?embed_tokens\.",
         "^(CLIPTextModel|clip_text_model|ldmbert)",
     ),
     Kind(
         "the UNet alone of a diffusers folder",
         "give the folder with its model_index.json",
-        (r"^down_blocks\.",),
+        r"^down_blocks\.",
         "^UNet2D",
     ),
-    Kind(
-        "an autoencoder alone",
-        "`weights.load.load_autoencoder` loads it",
-        (r"^encoder\.", r"^decoder\."),
-        "^(AutoencoderKL|VQModel)$",
-    ),
-    Kind(
-        "the weights of a model of ours, without its configuration", "give its folder", (r"^unet\.", r"^autoencoder\.")
-    ),
+    AUTOENCODER,
+    OURS,
 )
-AUTOENCODER, OURS = KINDS[-2:]
 
 
 def by_tensors(shapes: Shapes) -> Kind | None:
     """The kind of a file with these tensors."""
     if [shape[-1:] for shape in shapes.values()] in ([(768,)], [(1024,)]):
         return EMBEDDING  # one or a few vectors, under a word chosen by the author
-    channels = _channels(shapes)
-    for kind in KINDS:
-        if kind.keys and all(any(re.search(key, name) for name in shapes) for key in kind.keys):
-            return kind
-        if kind.channels and channels:
-            return by_channels(channels)
-    return None
-
-
-def _channels(shapes: Shapes) -> int | None:
-    """The input channels of a file's UNet, in either layout, if it has another number of output channels."""
     for first, last in (("input_blocks.0.0", "out.2"), ("conv_in", "conv_out")):
         for prefix in ("model.diffusion_model.", ""):
             into, out = (shapes.get(f"{prefix}{layer}.weight", ()) for layer in (first, last))
             if len(into) == len(out) == 4 and into[1] != out[0]:
-                return into[1]
-    return None
+                return by_channels(into[1])
+    names = "\n".join(sorted(shapes))
+    return next((kind for kind in KINDS if kind.tensors and re.search(kind.tensors, names, re.M | re.S)), None)
 
 
 def by_channels(channels: int) -> Kind:
     """The kind of a UNet with this number of input channels, and another of output channels."""
-    other = Kind(f"a model with {channels} input channels and others to come out", ANOTHER)
-    return next((kind for kind in KINDS if kind.channels == channels), other)
+    if channels == 9:
+        return Kind("an inpainting model", "give the model that it was made from, and confine edits by `--mask`")
+    return Kind(f"a model with {channels} input channels and others to come out", ANOTHER)
 
 
 def by_class(name: str) -> Kind | None:
@@ -146,13 +129,15 @@ def refuse_folder(folder: Path, but: Collection[Kind] = ()) -> None:
     """Raises ValueError, with the remedy, for a folder without a model_index.json whose config.json has a class of
     another kind."""
     try:
-        values = Settings(folder / "config.json").values
+        with settings(folder / "config.json") as file:
+            names = file.get("_class_name"), file.get("model_type")
     except ValueError:
         return  # the file's reader reports what is wrong with it
-    for key in ("_class_name", "model_type"):
-        kind = by_class(value) if isinstance(value := values.get(key), str) else None
-        if kind and kind not in but:
-            raise ValueError(wrong(folder, kind))
+    for name in names:
+        if isinstance(name, str):
+            kind = by_class(name) or Kind(f"a {shown(name)}, which is no model supported here", ANOTHER)
+            if kind not in but:
+                raise ValueError(wrong(folder, kind))
 
 
 def refuse_file(path: Path, shapes: Shapes, but: Collection[Kind] = ()) -> None:

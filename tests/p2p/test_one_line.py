@@ -247,7 +247,7 @@ def test_a_drawing_has_the_data_that_it_shows(tiny):
     names, shares = p2p.show("schedule", CAT, DOG, model=tiny, tau=0.5, steps=2).data
     assert names[5] == "dog" and shares[5].tolist() == [1, 1] and shares.shape == (12, 2)
     (swept,) = p2p.sweep("tau", CAT, DOG, model=tiny, steps=1).data
-    assert swept.pictures.shape == (1, 6, 32, 32, 3) and swept.target == DOG
+    assert swept.images.shape == (1, 6, 32, 32, 3) and swept.target == DOG
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,13 @@ def in_dtype(model: LatentDiffusion, dtype: torch.dtype) -> LatentDiffusion:
     return LatentDiffusion(model.config, model.tokenizer, *(deepcopy(getattr(model, part)).to(dtype) for part in PARTS))
 
 
+def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """To the bit."""
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+
+
 def refused(match: str, *args, **kwargs) -> str:
     """The message of the one ValueError that loading raises: a plain one, and not a subclass that slipped through."""
     with pytest.raises(ValueError, match=match) as error:

@@ -25,7 +25,6 @@ from ldm.config import CLIPConfig as OurCLIPConfig
 from tests.support.public_json import (
     DDIM_V,
     FIRST_DDIM,
-    LATER,
     NO_CHECKER,
     PNDM,
     SD_INDEX,
@@ -110,7 +109,7 @@ def sd2(seed: int = 0) -> Public:
             cross_attention_dim=64,
             use_linear_projection=True,
             sample_size=12,
-            **LATER | {"upcast_attention": True},
+            upcast_attention=True,
         ),
         "vae/config.json": autoencoder_json([32, 64], norm_num_groups=32, sample_size=768, scaling_factor=0.2),
         "text_encoder/config.json": text_json(
@@ -149,7 +148,6 @@ def bk_sdm(seed: int = 0) -> Public:
             layers_per_block=1,
             mid_block_type=None,
             use_linear_projection=False,
-            **LATER,
         ),
         "vae/config.json": autoencoder_json([32, 64], scaling_factor=0.18215),
         "text_encoder/config.json": text_json(),

@@ -1,7 +1,7 @@
-"""What the files of the public models hold at full size: names, kinds and shapes, without any numbers.
+"""The tensors of the public models at full size: names, dtypes and shapes, without any numbers.
 
 The modules are diffusers' and transformers' own, made from the numbers of the public JSON files; of CompVis' files the
-names are those that tests/compvis_files.py gives. Nothing here is by the rules of weights/key_names.py.
+names are those that tests/support/compvis_files.py gives. Nothing here is by the rules of weights/key_names.py.
 """
 
 import json
@@ -109,19 +109,24 @@ def compvis_file(preset: str, averaged: bool = False) -> Shapes:
 KIND = {torch.int64: "I64", torch.float32: "F32", torch.int32: "I32", torch.float16: "F16"}  # as they are sorted
 
 
+def header(tensors: Shapes, **metadata: dict) -> tuple[bytes, int]:
+    """The header of a .safetensors file, and how many bytes of numbers follow it."""
+    entries, end = dict(metadata), 0
+    for name, (dtype, shape) in tensors.items():
+        start, end = end, end + prod(shape) * dtype.itemsize
+        entries[name] = {"dtype": KIND[dtype], "shape": shape, "data_offsets": [start, end]}
+    return json.dumps(entries, separators=(",", ":")).encode(), end
+
+
 def size(tensors: Shapes, first_version: bool) -> int:
     """Bytes of a .safetensors file: the header's length in 8 bytes, the header, the numbers.
 
     Tensors lie by kind, then by name, and spaces fill the header up to a multiple of 8 bytes. The library's first
     versions, which wrote many of the public files, sorted by name alone and filled nothing up.
     """
-    header, end = {"__metadata__": {"format": "pt"}}, 0
-    for name in sorted(tensors, key=lambda name: (0 if first_version else list(KIND).index(tensors[name][0]), name)):
-        dtype, shape = tensors[name]
-        start, end = end, end + prod(shape) * dtype.itemsize
-        header[name] = {"dtype": KIND[dtype], "shape": shape, "data_offsets": [start, end]}
-    length = len(json.dumps(header, separators=(",", ":")))
-    return 8 + (length if first_version else -(-length // 8) * 8) + end
+    order = lambda name: (0 if first_version else list(KIND).index(tensors[name][0]), name)
+    text, end = header({name: tensors[name] for name in sorted(tensors, key=order)}, __metadata__={"format": "pt"})
+    return 8 + (len(text) if first_version else -(-len(text) // 8) * 8) + end
 
 
 def as_file(tensors: Shapes) -> TensorFile:

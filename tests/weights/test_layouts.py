@@ -8,11 +8,9 @@ from ldm.presets import AUTOENCODERS, PRESETS
 from tests.support.compvis_files import SCHEDULE_BUFFERS, compvis_autoencoder
 from tests.support.public_files import public_names
 from tests.support.public_shapes import FIRST_STAGES, PATH, Shapes, as_file, compvis_file, first_stage, shapes_of
-from weights import detect, load
+from weights import detect
 from weights.build import parts_of
 from weights.key_names import is_dropped
-
-OPEN_CLIP = PRESETS["sd21"].text
 
 # ---------------------------------------------------------------------------------------------------------------------
 # files are recognised, and fit
@@ -21,8 +19,7 @@ OPEN_CLIP = PRESETS["sd21"].text
 @pytest.fixture
 def opens(monkeypatch):
     def opens(tensors: Shapes) -> None:
-        for module in (load, detect):
-            monkeypatch.setattr(module, "open_tensors", lambda path: as_file(tensors))
+        monkeypatch.setattr(detect, "open_tensors", lambda path: as_file(tensors))
 
     return opens
 
@@ -30,7 +27,7 @@ def opens(monkeypatch):
 @pytest.mark.parametrize("preset", ["sd15", "ldm-text2im", "ldm-celebahq"])
 def test_a_compvis_file_is_recognised_by_its_shapes(preset, opens):
     opens(compvis_file(preset))
-    opened, config = detect.compvis_file(PATH, None, ema=True)
+    opened, config, _ = detect.compvis_file(PATH, None, ema=True)
     assert parts_of(config) == parts_of(PRESETS[preset]) and config.schedule == PRESETS[preset].schedule
     assert not opened.misfit(), str(opened.misfit())
     # counters alone are no averages; and nothing in a file tells 1.4 from 1.5
@@ -38,20 +35,20 @@ def test_a_compvis_file_is_recognised_by_its_shapes(preset, opens):
     assert opened.what == f"{names}, a CompVis file"
     opens(compvis_file(preset, averaged=True))
     for ema in (True, False):
-        opened, _ = detect.compvis_file(PATH, None, ema=ema)
+        opened, *_ = detect.compvis_file(PATH, None, ema=ema)
         assert not opened.misfit(), str(opened.misfit())
         assert ("averaged weights" in opened.what) is ema
-        names = [s.name for ours, s in opened.pieces[0].layout.items() if ours.startswith("unet.")]
-        assert all(name.startswith("model_ema." if ema else "model.diffusion_model.") for name in names)
+        ((_, _, layout),) = [piece for piece in opened.pieces if piece[0] == "unet"]
+        assert all(name.startswith("model_ema." if ema else "model.diffusion_model.") for name, *_ in layout.values())
 
 
 def test_averages_and_plain_weights_are_not_mixed(opens):
     tensors = compvis_file("ldm-celebahq", averaged=True)
     del tensors["model_ema.diffusion_modelout2bias"]
     opens(tensors)
-    opened, _ = detect.compvis_file(PATH, "ldm-celebahq", ema=True)
-    assert opened.misfit().missing == ["unet.conv_out.bias"]
-    opened, _ = detect.compvis_file(PATH, "ldm-celebahq", ema=False)
+    opened, *_ = detect.compvis_file(PATH, "ldm-celebahq", ema=True)
+    assert opened.misfit() == {"missing": {"unet.conv_out.bias": ""}}
+    opened, *_ = detect.compvis_file(PATH, "ldm-celebahq", ema=False)
     assert not opened.misfit()
 
 
@@ -62,7 +59,7 @@ def test_shapes_do_not_tell_the_models_of_stable_diffusion_2_apart(opens):
     named = re.findall(r"([\w-]+)=", str(error.value))
     assert named == ["sd21-base", "sd21", "sd-turbo"]
     for preset in named:
-        opened, config = detect.compvis_file(PATH, preset, ema=True)
+        opened, config, _ = detect.compvis_file(PATH, preset, ema=True)
         assert config == PRESETS[preset] and not opened.misfit()
 
 
@@ -71,55 +68,37 @@ def test_shapes_do_not_tell_the_models_of_stable_diffusion_2_apart(opens):
 def test_a_first_stage_is_recognised_by_its_shapes(name, compvis, opens):
     module = first_stage(name)
     opens(shapes_of(compvis_autoencoder(module) if compvis else public_names(module)))
-    opened = load.autoencoder_file(PATH)
+    opened = detect.autoencoder_file(PATH)
     assert opened.parts == {"autoencoder": AUTOENCODERS[name]} and not opened.misfit()
     assert f"{name}, an autoencoder in a {'CompVis' if compvis else 'diffusers'} file" == opened.what
 
 
-# ---------------------------------------------------------------------------------------------------------------------
 # names
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *SCHEDULE_BUFFERS,
-        "lvlb_weights",
-        "logvar",
-        "scale_factor",
-        "first_stage_model.loss.perceptual_loss.net.slice1.0.weight",
-        "loss.discriminator.main.0.weight",
-        "model_ema.decay",
-        "model_ema.diffusion_modelout2bias",
-        "text_model.embeddings.position_ids",
-        "cond_stage_model.transformer.embeddings.position_ids",
-        "cond_stage_model.transformer.to_logits.weight",
-        "cond_stage_model.model.logit_scale",
-        "cond_stage_model.model.transformer.resblocks.23.ln_1.weight",
-    ],
-)
-def test_what_is_no_part_of_the_model_is_dropped(name):
-    assert is_dropped(name, OPEN_CLIP)
+CLIP = ("cond_stage_model.model.", "conditioner.embedders.0.model.")
+DROPPED = [
+    *SCHEDULE_BUFFERS,
+    *("lvlb_weights", "logvar", "scale_factor", "denoiser.sigmas"),
+    *("first_stage_model.loss.perceptual_loss.net.slice1.0.weight", "loss.discriminator.main.0.weight"),
+    *("model_ema.decay", "model_ema.diffusion_modelout2bias"),
+    *("text_model.embeddings.position_ids", "cond_stage_model.transformer.embeddings.position_ids"),
+    "cond_stage_model.transformer.to_logits.weight",
+    *(f"{clip}{name}" for clip in CLIP for name in ("text_projection", "logit_scale")),
+    *(f"{clip}transformer.resblocks.23.ln_1.weight" for clip in CLIP),
+]
+KEPT = [
+    *("model.diffusion_model.betas", "model.diffusion_model.out.2.bias", "denoiser.weight", "glossary.weight"),
+    *("control_model.zero_convs.0.0.weight", "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha"),
+    *("text_projection.weight", "embeddings.position_ids_of_another.weight"),
+    *(f"{clip}transformer.resblocks.{i}.ln_1.weight" for clip in CLIP for i in (22, 24, 230)),
+    "conditioner.embedders.0.model.ln_final.weight",
+    "conditioner.embedders.1.model.text_projection",  # SDXL's second prompt model
+]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "model.diffusion_model.betas",
-        "model.diffusion_model.out.2.bias",
-        "control_model.zero_convs.0.0.weight",
-        "text_projection.weight",
-        "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha",
-        "cond_stage_model.model.transformer.resblocks.22.ln_1.weight",
-        "cond_stage_model.model.transformer.resblocks.24.ln_1.weight",
-        "cond_stage_model.model.transformer.resblocks.230.ln_1.weight",
-        "embeddings.position_ids_of_another.weight",
-        "glossary.weight",
-    ],
-)
-def test_nothing_else_is_dropped(name):
-    assert not is_dropped(name, OPEN_CLIP)
-
-
-def test_without_a_prompt_model_no_layer_of_one_is_dropped():
-    assert not is_dropped("cond_stage_model.model.transformer.resblocks.23.ln_1.weight", None)
+@pytest.mark.parametrize("name, dropped", [*((name, True) for name in DROPPED), *((name, False) for name in KEPT)])
+def test_what_is_no_part_of_the_model_is_dropped_and_nothing_else(name, dropped):
+    assert is_dropped(name, PRESETS["sd21"].text) is dropped
+    if "resblocks" in name:  # without a prompt model no layer of one is unused
+        assert not is_dropped(name, None)

@@ -16,23 +16,17 @@ from parity.test_tokenizer import write_stable_diffusion
 from ldm.presets import AUTOENCODERS, PRESETS
 from tests.support.public_files import public_names, stem
 from tests.support.public_json import PNDM, SD_INDEX
-from tests.support.public_shapes import FILES, Shapes, compvis_file, full, shapes_of
+from tests.support.public_shapes import FILES, Shapes, compvis_file, full, header, shapes_of
 from weights.build import shapes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures with /proc")
 
 ROOT = Path(__file__).parents[2]
 
-KIND = {torch.float16: "F16", torch.float32: "F32", torch.int64: "I64", torch.int32: "I32"}
-
 
 def write_zeros(tensors: Shapes, path: Path) -> None:
     """A .safetensors file of zeros, which a file system need not store: a hole in the file behind the header."""
-    header, end = {}, 0
-    for name, (dtype, shape) in tensors.items():
-        start, end = end, end + torch.Size(shape).numel() * dtype.itemsize
-        header[name] = {"dtype": KIND[dtype], "shape": shape, "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
+    text, end = header(tensors)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(8 + len(text) + end)

@@ -1,4 +1,4 @@
-"""What a UNet predicts, which its tensors do not show: asked for, or read from the .yaml beside a CompVis file."""
+"""The UNet's prediction type, which tensors do not show: as requested, or from the .yaml beside a CompVis file."""
 
 import json
 import logging
@@ -113,7 +113,7 @@ def test_of_models_with_the_same_tensors_the_yaml_tells_which(file):
         (
             "FrozenCLIPEmbedder",
             "FrozenCLIPEmbedder\n      params: {layer: hidden}",
-            "the text encoder's 'layer' is 'hid",
+            "'layer' is 'hidden'; sd1 has 'last'",
         ),
         ("model:", "models:", "has no settings under model.params: move it away"),
         ("model:", "model: [", "has no settings under model.params"),

@@ -1,9 +1,7 @@
 """The single file that sd-turbo is published as: the tensors of SD 2.1, those of the prompt model under other names."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
-from math import prod
 from pathlib import Path
 from unittest.mock import patch
 
@@ -15,9 +13,8 @@ from ldm.presets import PRESETS
 from tests.support.compvis_files import SCHEDULE_BUFFERS, compvis, save_checkpoint
 from tests.support.public_files import write_tokenizer
 from tests.support.public_models import public
-from tests.support.public_shapes import Shapes, as_file, compvis_file
+from tests.support.public_shapes import Shapes, as_file, compvis_file, header
 from weights import detect
-from weights.key_names import is_dropped
 from weights.load import load
 
 
@@ -36,18 +33,14 @@ def public_shapes() -> Shapes:
 
 def test_the_names_make_a_file_of_the_size_that_the_hub_records():
     """To the byte, as those of the other models: see test_file_sizes. This file has no metadata."""
-    header, end = {}, 0
-    for name, (dtype, shape) in sorted(public_shapes().items()):
-        start, end = end, end + prod(shape) * dtype.itemsize
-        header[name] = {"dtype": {torch.float32: "F32"}[dtype], "shape": shape, "data_offsets": [start, end]}
-    length = len(json.dumps(header, separators=(",", ":")))
-    assert 8 + -(-length // 8) * 8 + end == 5_214_561_328
+    text, end = header(dict(sorted(public_shapes().items())))
+    assert 8 + -(-len(text) // 8) * 8 + end == 5_214_561_328
 
 
 def test_it_is_told_by_its_names_from_the_models_of_the_same_shapes(monkeypatch):
     path = Path("sd_turbo.safetensors")
     monkeypatch.setattr(detect, "open_tensors", lambda path: as_file(public_shapes()))
-    opened, config = detect.compvis_file(path, None, ema=True)
+    opened, config, _ = detect.compvis_file(path, None, ema=True)
     assert (opened.what, config) == ("sd-turbo, a CompVis file", PRESETS["sd-turbo"])
     assert not opened.misfit(), str(opened.misfit())
 
@@ -72,20 +65,3 @@ def test_the_same_tensors_load_as_from_a_compvis_file(small_models_are_known, tm
         part, _, rest = name.partition(".")
         for loaded in (model, other):
             assert torch.equal(getattr(loaded, part).state_dict()[rest], expected), name
-
-
-@pytest.mark.parametrize(
-    "name, dropped",
-    [
-        ("denoiser.sigmas", True),
-        ("denoiser.weight", False),
-        ("conditioner.embedders.0.model.text_projection", True),
-        ("conditioner.embedders.0.model.logit_scale", True),
-        ("conditioner.embedders.0.model.transformer.resblocks.23.ln_1.weight", True),
-        ("conditioner.embedders.0.model.transformer.resblocks.22.ln_1.weight", False),
-        ("conditioner.embedders.0.model.ln_final.weight", False),
-        ("conditioner.embedders.1.model.text_projection", False),  # SDXL's second prompt model
-    ],
-)
-def test_what_is_no_part_of_the_model_is_dropped_and_nothing_else(name, dropped):
-    assert is_dropped(name, PRESETS["sd-turbo"].text) is dropped

@@ -1,94 +1,84 @@
-"""A JSON file of settings, read key by key, so that no setting is overlooked."""
+"""A JSON file of settings, of which none is overlooked."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+import pydantic
+
+from ldm.helpers.checks import checked
 from ldm.helpers.limits import LARGEST
 
 Config = TypeVar("Config")
-
+Size = Annotated[int, pydantic.Field(ge=1, le=LARGEST)]
 OFF = (None, False, 0, "", "default", [])
 # settings that do not change the result, or describe a feature that is off
 IRRELEVANT = {"sample_size", "upcast_attention", "force_upcast", "dropout", "addition_embed_type_num_heads"}
 
 
-class Settings:
-    """A JSON file, read key by key; `finish` refuses unread settings that are not known to be harmless."""
+class Settings(dict):
+    """The content of a JSON file; `refuse_others` refuses settings that were not read."""
 
     def __init__(self, path: Path):
-        self.path, self.read = path, set()
-        try:
-            self.values = json.loads(path.read_bytes())
-        except OSError as e:
-            raise ValueError(f"the model folder lacks {path.name}: could not read {path}: {e.strerror}") from e
-        except (ValueError, RecursionError) as e:
-            raise ValueError(f"{path} is not JSON: {e}") from e
-        if not isinstance(self.values, dict):
-            raise ValueError(f"{path} is not a configuration: it holds no object")
+        super().__init__(pydantic.TypeAdapter(dict[str, Any]).validate_json(path.read_bytes()))
+        self.read = set()
 
-    def __call__(self, key: str, kind: type | tuple[type, ...], default: Any = ...) -> Any:
-        """The value of a key. Raises ValueError if it has another type, or is absent and has no default."""
+    def __getitem__(self, key: str) -> Any:
         self.read.add(key)
-        value = self.values.get(key, default)
-        if value is ...:
-            raise ValueError(f"{self.path} lacks {key!r}")
-        # in Python, booleans are numbers
-        number = isinstance(value, bool) and bool not in (kind if isinstance(kind, tuple) else (kind,))
-        if value is not default and (not isinstance(value, kind) or number):
-            raise ValueError(f"{self.path}: {key!r} is {shown(value)}")
-        return value
+        return super().__getitem__(key)
 
-    def one_of(self, key: str, known: tuple, default: Any = ...) -> Any:
-        value = self(key, (object, bool), default)
-        if value not in known:
-            raise ValueError(f"{self.path}: {key!r} is {shown(value)}; here it can be {' or '.join(map(repr, known))}")
-        return value
+    def get(self, key: str, default: Any = None, kind: Any = Any) -> Any:
+        """The value of a key, or the default; ... is none. Raises ValueError if it is not of this type."""
+        return checked(key, self[key], kind) if key in self or default is ... else default
 
-    def size(self, key: str, default: Any = ..., most: int = LARGEST) -> int:
-        value = self(key, int, default)
-        if not 1 <= value <= most:
-            raise ValueError(f"{self.path}: {key!r} is {shown(value)}, which is not a size from 1 to {most}")
-        return value
-
-    def sizes(self, key: str) -> tuple[int, ...]:
-        values = self(key, list)
-        if not values or not all(type(v) is int and 1 <= v <= LARGEST for v in values):
-            raise ValueError(f"{self.path}: {key!r} is {shown(values)}, which is not a list of sizes to {LARGEST}")
-        return tuple(values)
-
-    def number(self, key: str, default: Any = ...) -> float:
-        value = self(key, (int, float), default)
-        try:
-            return float(value)
-        except OverflowError as e:
-            raise ValueError(f"{self.path}: {key!r} is {shown(value)}, which is too large") from e
-
-    def make(self, kind: Callable[..., Config], **fields) -> Config:
-        """Create a config from these fields. Raises ValueError, with the file's path, if they are inconsistent."""
-        try:
-            return kind(**fields)
-        except ValueError as e:
-            raise ValueError(f"{self.path}: {e}") from e
-
-    def blocks(self, known: dict, levels: int) -> list:
-        """Look up each level by the names of its down block and its up block (in reverse order)."""
-        down, up = self("down_block_types", list), self("up_block_types", list)
-        if not len(down) == len(up) == levels:
-            raise ValueError(f"{self.path}: as many blocks down and up as levels are needed, {levels}")
-        try:
-            return [known[tuple(map(str, pair))] for pair in zip(down, reversed(up))]
-        except KeyError as e:
-            raise ValueError(f"{self.path}: no level here has the blocks {shown(e.args[0])}") from None
-
-    def finish(self, fixed: dict, whose: str = "these classes") -> None:
-        for key, value in self.values.items():
-            if key in self.read or key in IRRELEVANT or key.startswith("_"):
-                continue
+    def refuse_others(self, fixed: dict[str, Any]) -> None:
+        """Raises ValueError for a setting that is neither as `fixed` nor off."""
+        for key, value in self.items():
             per_level = value if isinstance(value, list) and value else [value]
-            if not all(each == fixed[key] if key in fixed else each in OFF for each in per_level):
-                raise ValueError(f"{self.path}: {shown(key)} is {shown(value)}, which {whose} do not have")
+            known = (fixed[key],) if key in fixed else OFF
+            harmless = key in self.read | IRRELEVANT or key.startswith("_")
+            if not harmless and any(each not in known for each in per_level):
+                raise ValueError(f"{shown(key)} is {shown(value)}, which the classes here do not have")
+
+
+def made(config: type[Config], **fields: Any) -> Config:
+    """Create a config, strictly, except that a list makes a tuple. Raises ValueError if it is invalid."""
+    return pydantic.TypeAdapter(config).validate_json(json.dumps(fields))
+
+
+@contextmanager
+def settings(path: Path) -> Iterator[Settings]:
+    """Read a JSON file; whatever is wrong with it, also in the body of the `with`, becomes one ValueError."""
+    with named(path):
+        yield Settings(path)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Turn any error about a file of settings into a ValueError with its path."""
+    try:
+        yield
+    except OSError as e:
+        raise ValueError(f"the model folder lacks {path.name}: could not read {path}: {e.strerror}") from e
+    except KeyError as e:
+        raise ValueError(f"{path} lacks {e}") from e
+    except pydantic.ValidationError as e:
+        first, *_ = e.errors()
+        where = shown(".".join(map(str, first["loc"])))
+        match first["type"]:
+            case "value_error":
+                said = f": {str(first['ctx']['error'])[:500]}"
+            case "missing":
+                said = f" lacks {where}"
+            case _ if first["loc"]:
+                said = f": {where} is {shown(first['input'])}: {first['msg']}"
+            case _:
+                said = f" is not a configuration: {first['msg']}"
+        raise ValueError(f"{path}{said}") from e
+    except (ValueError, ArithmeticError, TypeError, AttributeError) as e:
+        raise ValueError(f"{path}: {str(e)[:500].partition(chr(10))[0]}") from e
 
 
 def shown(value: object) -> str:

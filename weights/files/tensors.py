@@ -12,7 +12,7 @@ import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,16 +29,13 @@ MAX_PICKLE = 4 * 2**20  # bytes; Stable Diffusion's has a tenth
 MAX_ITEMS = 10_000  # in a tuple, including nested ones, and on the stack; torch.save needs a tenth
 
 ELSEWHERE = "get the weights as .safetensors"
-OTHERS = {  # first bytes of unsupported files
+OTHERS = {  # first bytes of files that are mistaken for one of tensors
     rb"version https://git-lfs": "a git-lfs pointer, not the file: run `git lfs pull`, or download the file itself",
     rb"(\xef\xbb\xbf)?\s*<": "a web page, not the file: its download failed",
-    rb"\x1f\x8b": "packed by gzip: unpack it first",
+    rb"\x1f\x8b|7z\xbc\xaf|Rar!": "an archive: unpack it first",
     rb"GGUF": f"a GGUF file, whose numbers are quantised: {ELSEWHERE}",
     rb"\x08[\x01-\x14]\x12": f"an ONNX graph: {ELSEWHERE}",
-    rb"\x89HDF": f"an HDF5 file, of TensorFlow: {ELSEWHERE}",
-    rb"\x93NUMPY": f"an array of NumPy: {ELSEWHERE}",
-    rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF....WEBP": "an image, and no model",
-    rb"7z\xbc\xaf|Rar!": "an archive: unpack it first",
+    rb"\x89PNG|\xff\xd8\xff": "an image, and no model",
     rb"\x80": f"a pickle that torch.save did not write in its own protocol, and may run code: {ELSEWHERE}",
     rb"$": "empty",
 }
@@ -149,49 +146,38 @@ def _checkpoint(path: Path, zipped: bool) -> dict[str, Tensor]:
         loaded.append(storage.nbytes())
         return storage
 
-    if zipped:
-        sizes = _check_archive(path)
-    else:
-        begins, keys = _check_legacy(path)
+    is_as_said = (_check_archive if zipped else _check_legacy)(path)
     stand_ins = torch.serialization.safe_globals([(Leftover, name) for name in LEFTOVERS])
     misnamed = path.suffix == ".safetensors"  # torch.load depends on the path's name, and maps only paths
     with stand_ins, warnings.catch_warnings(action="ignore"), path.open("rb") as file:
         source = file if misnamed else path
         checkpoint = torch.load(source, map_location=note, weights_only=True, mmap=zipped and not misnamed)
-    # torch.load trusts the pickle for the number of values
-    if zipped:
-        as_said = sorted(filter(None, loaded)) == sizes
-    else:
-        as_said = keys == len(loaded) and begins + sum(8 + size for size in loaded) == path.stat().st_size
-    if not as_said:
+    if not is_as_said(loaded):  # torch.load trusts the pickle for the number of values
         raise ValueError("it is damaged: its numbers are not there, or not as many as its pickle says")
     return tensors_in(checkpoint)
 
 
-def _check_legacy(path: Path) -> tuple[int, int]:
-    """The offset of the first storage, and the number of storages, each preceded by its length."""
+def _check_legacy(path: Path) -> Callable[[list[int]], bool]:
+    """Check the pickles, and return how to check the sizes of the storages, each of which follows its length."""
     with path.open("rb") as file:
         start = io.BytesIO(file.read(MAX_PICKLE))
     for _ in range(4):  # magic number, version, system, the checkpoint
         _check_pickle(start)
-    keys_begin = start.tell()
-    _check_pickle(start)
-    start.seek(keys_begin)
-    keys = sum(opcode.name.endswith("UNICODE") for opcode, *_ in pickletools.genops(start))
-    return start.tell(), keys
+    keys = sum(opcode.name.endswith("UNICODE") for opcode in _check_pickle(start))
+    begin, end = start.tell(), path.stat().st_size
+    return lambda loaded: keys == len(loaded) and begin + sum(8 + size for size in loaded) == end
 
 
-def _check_archive(path: Path) -> list[int]:
-    """The sizes of the storages' records.
+def _check_archive(path: Path) -> Callable[[list[int]], bool]:
+    """Check the archive and its pickle, and return how to check the sizes of the storages, which are its records.
 
     Raises:
         ValueError: it was not written by torch.save, its pickle is not safe, or a checksum is wrong.
     """
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
-        names = [record.filename for record in records]
         pickles = [record for record in records if re.fullmatch(r"[^/]+/data\.pkl", record.filename)]
-        if len(set(names)) < len(names):
+        if len({record.filename for record in records}) < len(records):
             raise ValueError("it has two records of one name")
         if any(record.compress_type != zipfile.ZIP_STORED for record in records):
             raise ValueError("it is a compressed archive, which torch.save does not write: unpack it first")
@@ -200,18 +186,20 @@ def _check_archive(path: Path) -> list[int]:
         _check_pickle(io.BytesIO(archive.read(pickles[0])))
         if damaged := archive.testzip():
             raise ValueError(f"{shown(damaged)} does not have the checksum that was saved with it")
-    return sorted(record.file_size for record in records if "/data/" in record.filename and record.file_size)
+    sizes = sorted(record.file_size for record in records if "/data/" in record.filename and record.file_size)
+    return lambda loaded: sorted(filter(None, loaded)) == sizes
 
 
-def _check_pickle(stream: io.BytesIO) -> None:
-    """Raises ValueError if a pickle names an unknown global, or nests so deeply that hashing would never end.
+def _check_pickle(stream: io.BytesIO) -> list[pickletools.OpcodeInfo]:
+    """Return the instructions of a pickle. Raises ValueError if it names an unknown global, or nests so deeply that
+    hashing would never end.
 
     The pickle is run as a stack machine, with the size of each item instead of the item.
     """
-    stack: list[int] = []
+    opcodes, stack, memo = [], [], {}
     marks: list[int] = []  # the height of the stack below each
-    memo: dict[int, int] = {}
     for opcode, argument, _ in pickletools.genops(stream):
+        opcodes.append(opcode)
         if opcode.name == "PROTO" and argument != 2:
             raise ValueError(f"its pickle is of protocol {argument}, and torch.save's own is 2: {ELSEWHERE}")
         if opcode.name == "GLOBAL" and (name := argument.replace(" ", ".", 1)) not in KNOWN:
@@ -219,24 +207,24 @@ def _check_pickle(stream: io.BytesIO) -> None:
                 f"its pickle asks for {shown(name)}. Only tensors and plain containers are read from a pickle, "
                 f"because anything else may run code: {ELSEWHERE}"
             )
-        if opcode.name in ("BINPUT", "LONG_BINPUT"):
-            memo[argument] = stack[-1]
-            continue
-        if opcode.name in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[argument])
-            continue
-        if opcode.name == "MARK":
-            marks.append(len(stack))
-            continue
-        below = len(stack) - len(opcode.stack_before)
-        if pickletools.markobject in opcode.stack_before:
-            below = marks.pop() - opcode.stack_before.index(pickletools.markobject)
-        if below < 0:
-            raise ValueError("it is damaged: an instruction of its pickle has nothing to work on")
-        size = 1 + sum(stack[below:]) if opcode.name.startswith("TUPLE") else 1
-        stack[below:] = [size] * len(opcode.stack_after)
-        if max(size, len(stack)) > MAX_ITEMS:
-            raise ValueError(f"its pickle holds more than {MAX_ITEMS} items in one another")
+        match opcode.name:
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "MARK":
+                marks.append(len(stack))
+            case name:
+                below = len(stack) - len(opcode.stack_before)
+                if pickletools.markobject in opcode.stack_before:
+                    below = marks.pop() - opcode.stack_before.index(pickletools.markobject)
+                if below < 0:
+                    raise ValueError("it is damaged: an instruction of its pickle has nothing to work on")
+                size = 1 + sum(stack[below:]) if name.startswith("TUPLE") else 1
+                stack[below:] = [size] * len(opcode.stack_after)
+                if max(size, len(stack)) > MAX_ITEMS:
+                    raise ValueError(f"its pickle holds more than {MAX_ITEMS} items in one another")
+    return opcodes
 
 
 def tensors_in(checkpoint: object) -> dict[str, Tensor]:
@@ -252,12 +240,8 @@ def tensors_in(checkpoint: object) -> dict[str, Tensor]:
     for _ in range(8):  # a dictionary may contain itself
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get("state_dict"), dict):
             checkpoint = checkpoint["state_dict"]
-    if not isinstance(checkpoint, dict):
-        raise ValueError("it does not hold a dictionary of tensors")
-    if not all(isinstance(key, str) for key in checkpoint):
-        if "layer_structure" in checkpoint:
-            raise ValueError("it is a hypernetwork, which changes a model and is none: give the model itself alone")
-        raise ValueError("a key of its dictionary of tensors is not a string")
+    if not isinstance(checkpoint, dict) or not all(isinstance(key, str) for key in checkpoint):
+        raise ValueError("it does not hold a dictionary of tensors whose keys are names")
     nests = {name: checkpoint[name] for name in NESTS if isinstance(checkpoint.get(name), dict)}
     inner = {f"{name}.{key}": value for name, nest in nests.items() for key, value in nest.items()}
     for entries in (checkpoint, inner):

@@ -15,7 +15,7 @@ from ldm.presets import AUTOENCODERS, CLIP_PRESETS, PRESETS
 from tests.support.compvis_files import compvis, save_checkpoint
 from tests.support.public_files import write_folder
 from tests.support.public_models import MAKERS, clip, public, vq_with_attention
-from weights import load as loading
+from weights.contract import Opened
 from weights.files import tokenizers
 
 SUFFIX = {"text2im": ".bin", "celebahq": ".bin"}  # these repositories have pickles alone
@@ -61,5 +61,5 @@ def single(folder, tmp_path_factory) -> Callable[[str], Path]:
 
 @pytest.fixture
 def nothing_is_read(monkeypatch):
-    monkeypatch.setattr(loading, "fill", lambda *_: pytest.fail("tensors are read"))
+    monkeypatch.setattr(Opened, "filled", lambda *_: pytest.fail("tensors are read"))
     monkeypatch.setattr(tokenizers, "fetched", lambda name: pytest.fail(f"{name} is fetched"))

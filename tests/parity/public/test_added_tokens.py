@@ -158,15 +158,16 @@ def test_an_added_token_has_the_next_id(id, tmp_path):
 @pytest.mark.parametrize(
     "file, values, said",
     [
-        ("added_tokens.json", {"<a>": "b"}, "added_tokens.json is not a tokenizer's"),
-        ("tokenizer_config.json", {"added_tokens_decoder": {"x": {}}}, "tokenizer_config.json is not a tokenizer's"),
+        ("added_tokens.json", {"<a>": "b"}, "added_tokens.json: '<a>' is 'b'"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"x": {}}}, "tokenizer_config.json: invalid literal"),
         (
             "tokenizer_config.json",
             {"added_tokens_decoder": {"9": {}}},
-            "tokenizer_config.json is not a tokenizer's: Field",
+            "tokenizer_config.json lacks 'content'",
         ),
-        ("tokenizer.json", {"model": {}}, "tokenizer.json is not a tokenizer's: Field required"),
+        ("tokenizer.json", {"model": {}}, "tokenizer.json lacks 'vocab'"),
         ("tokenizer.json", {"model": {"vocab": {}, "merges": ["a"]}}, "tokenizer.json: the merge .'a'"),
+        ("tokenizer.json", {"model": {"vocab": {}, "merges": []}, "added_tokens": [5]}, "tokenizer.json: 'int' object"),
         ("tokenizer_config.json", {"padding_side": "left"}, "'padding_side' is 'left'"),
         ("tokenizer_config.json", {"split_special_tokens": True}, "'split_special_tokens' is True"),
         ("tokenizer_config.json", {"eos_token": "!"}, "'eos_token' is '!'"),

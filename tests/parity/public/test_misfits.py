@@ -1,4 +1,4 @@
-"""What does not fit, or is a part alone, is refused with what is wrong, in our names and in the file's."""
+"""Tensors that do not fit, and parts alone, are refused by name: ours if missing, the file's if left over."""
 
 import json
 import shutil
@@ -64,7 +64,7 @@ def test_queries_that_cannot_be_cut_out_are_of_the_wrong_shape(shape, nothing_is
     tensors = compvis(public("celebahq"))
     tensors["model.diffusion_model.middle_block.1.qkv.weight"] = torch.zeros(shape)
     message = refused("do not fit celebahq", save_checkpoint(tensors, tmp_path / "model.ckpt"))
-    assert f"3 of the wrong shape ('unet.mid_block.attentions.0.to_q.weight' {shape} instead of (96, 96)" in message
+    assert f"3 of the wrong shape ('unet.mid_block.attentions.0.to_k.weight' {shape} instead of (96, 96)" in message
 
 
 def test_the_model_that_would_fit_is_named(single, nothing_is_read):

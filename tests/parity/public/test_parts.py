@@ -11,7 +11,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from tests.support.compvis_files import compvis_autoencoder, save_checkpoint, training_losses
-from tests.support.equal import assert_equal
+from tests.support.model_files import assert_equal
 from tests.support.public_files import names_of_today, public_names, save, stem, write_clip_tokenizer
 from tests.support.public_models import clip, our_tensors, public, vq_with_attention
 from weights.load import load_autoencoder, load_clip
@@ -132,7 +132,7 @@ def test_a_clip_as_transformers_describes_it_is_loaded(change, whole, clip_folde
         ({VISION: {"patch_size": 16}}, "'patch_size' of vision_config is 16; the CLIP here has 8"),
         ({VISION: {"patch_size": ...}}, "'patch_size' of vision_config is 32; the CLIP here has 8"),
         ({"model_type": "siglip"}, "'model_type' is 'siglip'; here it can be 'clip'"),
-        ({TEXT: [1]}, "'text_config' is [1]"),
+        ({TEXT: [1]}, "'text_config' or its copy is not an object"),
     ],
 )
 def test_a_clip_that_computes_otherwise_is_refused(change, said, clip_folder, nothing_is_read):

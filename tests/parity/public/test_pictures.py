@@ -6,7 +6,7 @@ from diffusers import DDIMScheduler, LDMTextToImagePipeline, StableDiffusionPipe
 from torch.testing import assert_close
 
 from ldm.pipeline import LatentDiffusion, State
-from tests.support.equal import assert_equal
+from tests.support.model_files import assert_equal
 from tests.support.public_models import celebahq, public
 from weights.load import load
 

@@ -1,4 +1,4 @@
-"""What is outdated in a folder is repaired as diffusers' StableDiffusionPipeline repairs it when loading."""
+"""Outdated values in a folder are repaired as diffusers' StableDiffusionPipeline repairs them when loading."""
 
 import json
 import logging

@@ -11,8 +11,7 @@ from diffusers import StableDiffusionPipeline
 
 from ldm.presets import PRESETS
 from tests.support.compvis_files import compvis, save_checkpoint
-from tests.support.equal import assert_equal
-from tests.support.model_files import refused, tensors_of
+from tests.support.model_files import assert_equal, refused, tensors_of
 from tests.support.public_models import our_tensors, public
 from weights.files import tokenizers
 from weights.load import load

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.support.model_files import save_model
-from weights import load as loading
+from weights.contract import Opened
 
 
 @pytest.fixture(scope="module")
@@ -52,4 +52,4 @@ def change_config(folder):
 @pytest.fixture
 def nothing_is_read(monkeypatch):
     """Of tensors: what is wrong shows before."""
-    monkeypatch.setattr(loading, "fill", lambda *_: pytest.fail("tensors are read"))
+    monkeypatch.setattr(Opened, "filled", lambda *_: pytest.fail("tensors are read"))

@@ -24,17 +24,6 @@ def test_a_damaged_file_of_tensors_is_refused(folder, damage, nothing_is_read):
     assert refused("cannot be read: it is ", folder).startswith(str(path))
 
 
-def test_a_missing_tensor_is_named(change_tensors, nothing_is_read):
-    message = refused("do not fit 'tiny', a model of ours", change_tensors(lambda tensors: tensors.pop(BIAS)))
-    assert message.endswith(": 1 missing ('unet.conv_in.bias')")
-
-
-def test_an_extra_tensor_is_named(change_tensors, nothing_is_read):
-    extra = {"unet.conv_in.scale": torch.ones(3)}
-    message = refused("do not fit", change_tensors(lambda tensors: tensors.update(extra)))
-    assert message.endswith(": 1 left over ('unet.conv_in.scale')")
-
-
 @pytest.mark.parametrize("shape", [(1, 4, 3, 3), (32, 4, 9), (4, 32, 3, 3), ()])
 def test_a_tensor_of_the_wrong_shape_is_named_with_both_shapes(change_tensors, nothing_is_read, shape):
     """One that would broadcast, one with as many numbers, a transposed one, a scalar."""

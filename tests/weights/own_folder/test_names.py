@@ -1,4 +1,4 @@
-"""What a name or a path stands for; every other is refused before anything is fetched or read."""
+"""Names and paths of models; any other is refused before anything is downloaded or read."""
 
 import re
 from pathlib import Path
@@ -36,17 +36,17 @@ def test_a_missing_file_of_a_named_preset_is_said_to_be_missing(tmp_path, nothin
         (
             load,
             "sd-vae-ft-mse",
-            "an autoencoder alone, which `weights.load.load_autoencoder` loads, not a model: give sd1",
+            "an autoencoder alone, which `weights.load.load_autoencoder` loads: give sd1",
         ),
-        (load, "clip-vit-l", "a CLIP, which `weights.load.load_clip` loads, not a model: give sd14 or sd15 or "),
-        (load, "clip-tokenizer", "a tokenizer alone, not a model: give sd14 or sd15 or "),
+        (load, "clip-vit-l", "a CLIP, which `weights.load.load_clip` loads: give sd14 or sd15 or "),
+        (load, "clip-tokenizer", "a tokenizer alone: give sd14 or sd15 or "),
         (
             load_autoencoder,
             "sd15",
-            "a model, which `weights.load.load` loads, not an autoencoder alone: give sd-vae-ft-mse,",
+            "a model, which `weights.load.load` loads: give sd-vae-ft-mse,",
         ),
-        (load_autoencoder, "stickers", "a model, which `weights.load.load` loads, not an autoencoder alone"),
-        (load_clip, "sd15", "a model, which `weights.load.load` loads, not a CLIP: give clip-vit-l, or a path"),
+        (load_autoencoder, "stickers", "a model, which `weights.load.load` loads: give"),
+        (load_clip, "sd15", "a model, which `weights.load.load` loads: give clip-vit-l, or a path"),
     ],
 )
 def test_a_name_of_another_kind_is_refused_before_it_is_fetched(loader, name, said, nothing_is_fetched):
