@@ -125,7 +125,7 @@ MIXED = dict(
             "sd1",
             SCHEDULER,
             dict(beta_schedule="squaredcos_cap_v2"),
-            "'beta_schedule' is 'squaredcos_cap_v2': Input should be",
+            "'beta_schedule' is 'squaredcos_cap_v2': Input",
         ),
         ("sd1", SCHEDULER, dict(prediction_type="sample"), "'parameterisation' is 'sample': Input should be 'eps' or "),
         ("sd1", SCHEDULER, dict(timestep_spacing="logspace"), "'spacing' is 'logspace': Input should be 'trailing' or"),

@@ -11,7 +11,7 @@ from ldm.config import ModelConfig
 from ldm.presets import PRESETS
 from tests.support.model_files import TOKENIZER, refused
 from tests.support.tensor_files import HTML
-from weights.load import load, own_config
+from weights.load import load
 
 # ---------------------------------------------------------------------------------------------------------------------
 # configurations
@@ -39,7 +39,7 @@ def test_a_config_with_the_former_names_of_fields_is_read(folder, change_config)
         fields["schedule"]["betas"] = fields["schedule"].pop("beta_schedule")
 
     now = ModelConfig.from_json((folder / "config.json").read_bytes())
-    assert own_config(change_config(edit)) == now
+    assert load(change_config(edit)).config == now
 
 
 def test_a_config_with_a_field_by_both_names_is_refused(change_config):
