@@ -188,6 +188,22 @@ class BertConfig:
 
 
 @dataclass(frozen=True)
+class ClassConfig:
+    """The prompt model tau_theta [C9] where y is a class: a table with `length` rows for each class, and as many for no
+    class."""
+
+    __pydantic_config__ = STRICT
+
+    classes: int
+    width: int
+    length: int = 1  # m, the number of tokens of a class
+
+    def __post_init__(self):
+        check_fields(self)
+        check_sizes(self)
+
+
+@dataclass(frozen=True)
 class VisionConfig:
     """CLIP's image tower, a transformer over the square patches of a square image."""
 
@@ -241,7 +257,7 @@ class ModelConfig:
     schedule: ScheduleConfig
     autoencoder: AutoencoderConfig
     unet: UNetConfig
-    text: TextConfig | BertConfig | None  # None for a model without prompts
+    text: TextConfig | BertConfig | ClassConfig | None  # None for a model without prompts
 
     def __post_init__(self):
         check_fields(self)
@@ -347,7 +363,24 @@ PRESETS = {
         ),
         text=None,
     ),
+    "cin256": ModelConfig(
+        name="cin256",
+        image_size=256,
+        schedule=replace(SD_SCHEDULE, beta_start=0.0015, beta_end=0.0195),
+        autoencoder=VQ_F4,
+        unet=UNetConfig(
+            widths=(192, 384, 576, 960),
+            attention=(False, True, True, True),
+            heads=(1, 1, 1, 1),
+            context_width=512,
+            latent_channels=3,
+        ),
+        text=ClassConfig(classes=1000, width=512),
+    ),
 }
+PRESETS["stickers-classes"] = replace(  # 8 tokens: the UNet was trained on prompts, and cannot be told by one token
+    PRESETS["stickers"], name="stickers-classes", text=ClassConfig(classes=34, width=160, length=8)
+)
 
 AUTOENCODERS = {  # first stages on their own
     "stickers-vq": replace(STICKERS_KL, codebook=1024),  # 10 bits at each of 16x16 positions
