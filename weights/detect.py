@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from ldm.config import PRESETS, ModelConfig
+from ldm.config import PRESETS, ClassConfig, ModelConfig
 from weights.build import PartConfig, all_shapes, parts_of, shapes
 from weights.contract import Misfit, Piece, misfit
 from weights.files import diffusers_json
@@ -48,11 +48,16 @@ def named(part: str, layout: Layout) -> Layout:
 
 
 def own_folder(folder: Path, config: ModelConfig) -> Opened:
-    """Open a folder written by the training here: every tensor under its own name."""
+    """Open a folder written by the training here: every tensor under its own name. A table of classes has a file of its
+    own beside the model's."""
     parts = parts_of(config)
     layout = {name: Source(name) for name in all_shapes(parts)}
-    file = open_tensors(folder / "model.safetensors")
-    return Opened(f"{shown(config.name)}, a model of ours", parts, [Piece(file, layout)])
+    pieces = [Piece(open_tensors(folder / "model.safetensors"), layout)]
+    if isinstance(config.text, ClassConfig):
+        del layout["text_encoder.embedding.weight"]
+        table = {"text_encoder.embedding.weight": Source("embedding.weight")}
+        pieces.append(Piece(open_tensors(folder / "classes.safetensors"), table))
+    return Opened(f"{shown(config.name)}, a model of ours", parts, pieces)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -130,7 +135,7 @@ def compvis_file(
     refuse_file(path, file.shapes)
     refuse_incomplete(path, file)
     original = OriginalSettings.beside(path)
-    known = {name: config for name, config in PRESETS.items() if name != "stickers"}
+    known = {name: config for name, config in PRESETS.items() if not name.startswith("stickers")}
     found = {name: as_compvis(file, name, config, ema) for name, config in known.items()}
     if preset is None and any(name.startswith(TURBO) for name in file.shapes):
         preset = "sd-turbo"

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ldm.autoencoder import Autoencoder
+from ldm.class_embedder import ClassTokenizer
 from ldm.config import AUTOENCODERS, CLIP_PRESETS, PRESETS, ModelConfig, TextConfig
 from ldm.helpers.vocabulary import Vocabulary
 from ldm.pipeline import LatentDiffusion
@@ -42,7 +43,8 @@ from weights.not_models import AUTOENCODER, OURS, by_tensors, refuse_file, refus
 
 log = logging.getLogger(__name__)
 
-SHIPPED = {"stickers": Path(__file__).parent / "stickers"}
+CLASSES = "stickers-classes"  # the included model with a table of its nouns in the place of the text encoder
+SHIPPED = dict.fromkeys(("stickers", CLASSES), Path(__file__).parent / "stickers")
 SHIPPED_AUTOENCODERS = {"stickers-vq": Path(__file__).parent / "stickers" / "vq.safetensors"}
 KINDS = {  # a description of each kind, and the function that loads it
     "model": ("a model", "weights.load.load"),
@@ -89,11 +91,14 @@ def load(
         else:
             refuse_other_folder(path)
             config = own_config(path)
-            opened = own_folder(path, config)
             reader = lambda: CLIPTokenizer.from_file(path / "tokenizer.json", config.text)
+            if name == CLASSES:
+                config = replace(config, name=CLASSES, text=PRESETS[CLASSES].text)
+                reader = lambda: ClassTokenizer(load_vocabulary(CLASSES).kinds["classes"], config.text)
+            opened = own_folder(path, config)
         refuse_misfit(opened, path)  # before a tokenizer is downloaded
-        words: PromptTokenizer | None = reader()
-        vocabulary = own_vocabulary(path)
+        words: PromptTokenizer | ClassTokenizer | None = reader()
+        vocabulary = None if name == CLASSES else own_vocabulary(path)
     if parameterisation:
         config = replace(config, schedule=replace(config.schedule, parameterisation=parameterisation))
     parts = filled(opened, place, precision)
@@ -145,9 +150,9 @@ def find(name: str | Path, kind: str) -> Found:
             raise ValueError(f"{rest!r} is a folder, which says itself what it is: give it without {preset}=")
         return Found(Path(rest), preset)
     ours = {"model": SHIPPED, "autoencoder": SHIPPED_AUTOENCODERS}.get(kind, ())
-    ships = f"{' or '.join(ours)}, which ships; " if ours else ""
+    ships = f"{' or '.join(ours)}, included; " if ours else ""
     paths = {
-        "model": "a diffusers folder; a CompVis file; or PRESET=FILE, where a file may be of several models",
+        "model": "a diffusers folder; a CompVis file, as cin256 is; or PRESET=FILE, where a file may be of several models",
         "autoencoder": "or the path of a diffusers folder or of a file",
         "clip": "or the path of a folder",
     }
@@ -202,7 +207,8 @@ def load_vocabulary(name: str | Path = "stickers") -> Vocabulary | None:
     if isinstance(name, str) and name in CHECKPOINTS:  # none of them has a list: nothing is downloaded
         return None
     with looking(name):
-        return own_vocabulary(find(name, "model").path)
+        words = own_vocabulary(find(name, "model").path)
+    return Vocabulary("CLASS", {"classes": words.kinds["nouns"]}) if name == CLASSES else words
 
 
 def own_vocabulary(path: Path) -> Vocabulary | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from ldm.config import BertConfig, ModelConfig
+from ldm.config import ModelConfig, TextConfig
 from weights.files.json_settings import shown
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class OriginalSettings:
         stage = self.params.get("cond_stage_config") or {}
         params = (stage.get("params") or {}) if isinstance(stage, dict) else {}
         layer = params.get("layer") if isinstance(params, dict) else None
-        usual = "penultimate" if text and not isinstance(text, BertConfig) and text.activation == "gelu" else "last"
+        usual = "penultimate" if isinstance(text, TextConfig) and text.activation == "gelu" else "last"
         if layer not in (None, usual):
             raise ValueError(f"{self.path}: the text encoder's 'layer' is {shown(layer)}; {config.name} has {usual!r}")
         predicts = parameterisation or self.parameterisation
