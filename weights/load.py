@@ -152,7 +152,7 @@ def find(name: str | Path, kind: str) -> Found:
     ours = {"model": SHIPPED, "autoencoder": SHIPPED_AUTOENCODERS}.get(kind, ())
     ships = f"{' or '.join(ours)}, included; " if ours else ""
     paths = {
-        "model": "a diffusers folder; a CompVis file, as cin256 is; or PRESET=FILE, where a file may be of several models",
+        "model": "a diffusers folder; a CompVis file, such as cin256; or PRESET=FILE if it may be of several models",
         "autoencoder": "or the path of a diffusers folder or of a file",
         "clip": "or the path of a folder",
     }
