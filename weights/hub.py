@@ -237,7 +237,7 @@ def fetch(place: Place, commit: str, listed: dict[str, tuple[int, str]]) -> Path
             ref = place.folder / "refs" / place.revision
             ref.parent.mkdir(exist_ok=True)
             save_atomically(lambda part: part.write_text(commit), ref)
-    say(f"all {len(files)} files have the published content")
+    say(f"the content of all {len(files)} files is verified")
     return snapshot
 
 

@@ -90,7 +90,7 @@ def test_download_prints_the_folder_and_what_was_verified(sd15, p2p, capfd):
     printed = capfd.readouterr()
     shown = f"licence creativeml-openrail-m: .*\n.* MB to fetch from maker/sd15 at {Repository({}).commit} into .*\n"
     assert re.search(shown, printed.err)
-    assert printed.err.endswith("all 12 files have the published content\n")
+    assert printed.err.endswith("the content of all 12 files is verified\n")
     assert_is_the_published_model(load(Path(printed.out.rstrip("\n"))))
     p2p("download", "sd15")
     again = capfd.readouterr()
