@@ -36,8 +36,9 @@ Make a picture from a prompt, edit it by editing the prompt, and see where each 
   p2p edit "a photo of a cat" "a photo of a dog" --model sd15 --steps 50 --guidance 7.5 -o sd.png
 """
 MODEL = """\
-stickers, which ships; a public checkpoint by name, downloaded on first use (see `p2p download --help`); a
-diffusers folder; a CompVis file (.safetensors or .ckpt); or PRESET=FILE for a file that could be of several models.
+stickers, which ships; stickers-classes, the same for a class as the prompt, such as cat; a public checkpoint by name,
+downloaded on first use (see `p2p download --help`); a diffusers folder; a CompVis file (.safetensors or .ckpt); or
+PRESET=FILE for a file that could be of several models.
 Stable Diffusion likes 50 steps and a guidance of 7.5, sd-turbo 4 steps and a guidance of 1. Default %(default)s"""
 SAMPLER = """\
 how a step is made of what the network says: ddim follows its latest word in a straight line; plms (Stable Diffusion's
