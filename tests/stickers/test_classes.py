@@ -102,7 +102,7 @@ def test_a_class_by_name_and_by_number_is_one_image(classes):
 
 def test_an_edit_changes_the_class(classes):
     """Injected always, the tokens of dog get the attention of cat's; never, they get their own."""
-    run = lambda tau: edit("cat", "dog", tau=tau, model=classes, steps=3, device="cpu").images
+    run = lambda tau: edit("cat", "dog", tau=tau, model=classes, steps=3).images
     kept, free = run(0.0), run("never")
     assert np.array_equal(kept[0], free[0]) and not np.array_equal(kept[1], free[1])
     dog = classes.generate(["dog"], [0], steps=3)[0]
