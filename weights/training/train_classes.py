@@ -19,7 +19,7 @@ from weights.training.train_diffusion import DiffusionLoss, encode_all
 from weights.training.trainer import Recipe, Trainer
 from weights.training.world import NOUNS, Scene, Thing
 
-SCENES = 12_000  # of which 2,900 are photos of one thing in its natural look
+SCENES = 12_000  # of which 2,826 are photos of one thing in its natural look
 CONFIG = PRESETS["stickers-classes"].text
 FOLDER = SHIPPED["stickers-classes"]
 SEEDS = range(2)  # of the images by which the table is judged
