@@ -127,7 +127,7 @@ def test_a_mirror_of_a_pinned_repository_must_have_its_content(get, hub, cache, 
 # offline, and disks
 
 
-def test_offline_the_cache_suffices_or_the_error_names_what_is_missing(get, hub, cache):
+def test_offline_the_cache_suffices_or_what_is_missing_is_named(get, hub, cache):
     with (
         offline(),
         pytest.raises(ValueError, match=f"^branch may not be fetched offline, and nothing of it .* {cache}"),
