@@ -378,7 +378,8 @@ PRESETS = {
         text=ClassConfig(classes=1000, width=512),
     ),
 }
-PRESETS["stickers-classes"] = replace(  # 8 tokens: the UNet was trained on prompts, and cannot be told by one token
+# 8 tokens, since the UNet was trained on prompts: more images show their class than with one (weights/stickers/README.md)
+PRESETS["stickers-classes"] = replace(
     PRESETS["stickers"], name="stickers-classes", text=ClassConfig(classes=34, width=160, length=8)
 )
 
