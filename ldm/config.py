@@ -378,7 +378,7 @@ PRESETS = {
         text=ClassConfig(classes=1000, width=512),
     ),
 }
-# 8 tokens, since the UNet was trained on prompts: more images show their class than with one (weights/stickers/README.md)
+# 8 tokens, since the UNet was trained on prompts: more images show their class than with one, by the model's card
 PRESETS["stickers-classes"] = replace(
     PRESETS["stickers"], name="stickers-classes", text=ClassConfig(classes=34, width=160, length=8)
 )

@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from ldm.class_embedder import ClassEmbedder, ClassTokenizer
 from ldm.config import PRESETS, AutoencoderConfig, ClassConfig, ModelConfig, UNetConfig
 from p2p.edits import Edit
+from p2p.mappers import align, mapper
 from tests.support.compvis_files import compvis, save_checkpoint
 from tests.support.equal import assert_equal
 from tests.support.model_files import refused, tensors_of
@@ -161,7 +162,11 @@ def test_the_names_of_imagenet():
 
 
 def test_edits_need_a_context_of_several_tokens():
-    assert "cat" in str(Edit.between(PETS.encode("cat"), PETS.encode("dog")))
+    cat, dog = PETS.encode("cat"), PETS.encode("dog")
+    assert "swap 'cat' for 'dog'" in str(Edit.between(cat, dog))
+    M = mapper(align(cat, dog, (("cat", "dog"),)), 4)
+    assert_close(M.sum(dim=0), torch.ones(4, dtype=M.dtype))  # each token takes one token's attention, or a mean
+    assert M[0, 0] == M[3, 3] == 1  # BOS and EOS
     one = ClassTokenizer(PETS.names, replace(PETS.config, length=1))
     with pytest.raises(ValueError, match="'cat' is one token, which gets all attention"):
         Edit.between(one.encode("cat"), one.encode("dog"))
