@@ -199,6 +199,22 @@ class BertConfig:
 
 
 @dataclass(frozen=True)
+class ClassConfig:
+    """The prompt model tau_theta [C9] where y is a class: a table with `length` rows for each class, and as many for no
+    class."""
+
+    __pydantic_config__ = STRICT
+
+    classes: int
+    width: int
+    length: int = 1  # m, the number of tokens of a class
+
+    def __post_init__(self):
+        check_fields(self)
+        check_sizes(self)
+
+
+@dataclass(frozen=True)
 class VisionConfig:
     """CLIP's image tower, a transformer over the square patches of a square image."""
 
@@ -252,7 +268,7 @@ class ModelConfig:
     schedule: ScheduleConfig
     autoencoder: AutoencoderConfig
     unet: UNetConfig
-    text: TextConfig | BertConfig | None  # None for a model without prompts
+    text: TextConfig | BertConfig | ClassConfig | None  # None for a model without prompts
 
     def __post_init__(self):
         check_fields(self)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ldm.attention import AttentionFn, Site, attend
 from ldm.autoencoder import Autoencoder
+from ldm.class_embedder import ClassEmbedder, ClassTokenizer
 from ldm.config import ModelConfig
 from ldm.helpers.checks import check_context, check_latents, check_prompts, check_rows, checked
 from ldm.helpers.images import to_bytes, to_tensor
@@ -66,7 +67,8 @@ class LatentDiffusion:
 
     Args:
         config: of the parts below.
-        tokenizer, text_encoder: None for a model without prompts, whose only prompt is the empty one.
+        tokenizer, text_encoder: None for a model without prompts, whose only prompt is the empty one; those of a
+            class-conditional model take the name of a class as the prompt.
         unet, autoencoder: on the device and in the dtype of the text encoder. All three are frozen; `requires_grad_`
             makes them trainable again.
         vocabulary: the words of the training captions, if known.
@@ -75,8 +77,8 @@ class LatentDiffusion:
     def __init__(
         self,
         config: ModelConfig,
-        tokenizer: PromptTokenizer | None,
-        text_encoder: TextEncoder | BertEncoder | None,
+        tokenizer: PromptTokenizer | ClassTokenizer | None,
+        text_encoder: TextEncoder | BertEncoder | ClassEmbedder | None,
         unet: UNet,
         autoencoder: Autoencoder,
         vocabulary: Vocabulary | None = None,
@@ -89,7 +91,7 @@ class LatentDiffusion:
         self.text_encoder, self.unet, self.autoencoder = text_encoder, unet, autoencoder
 
     @property
-    def tokenizer(self) -> PromptTokenizer:
+    def tokenizer(self) -> PromptTokenizer | ClassTokenizer:
         """Raises ValueError for a model without prompts."""
         if self._tokenizer is None:
             raise ValueError(f"{self.config.name} was trained without prompts: it has none to read or to edit")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from ldm.config import (
     AutoencoderConfig,
     BertConfig,
+    ClassConfig,
     CLIPConfig,
     ModelConfig,
     ScheduleConfig,
@@ -85,7 +86,25 @@ PRESETS = {
         ),
         text=None,
     ),
+    "cin256": ModelConfig(
+        name="cin256",
+        image_size=256,
+        schedule=replace(SD_SCHEDULE, beta_start=0.0015, beta_end=0.0195),
+        autoencoder=VQ_F4,
+        unet=UNetConfig(
+            channels=(192, 384, 576, 960),
+            attention=(False, True, True, True),
+            heads=(1, 1, 1, 1),
+            context_width=512,
+            latent_channels=3,
+        ),
+        text=ClassConfig(classes=1000, width=512),
+    ),
 }
+# 8 tokens, since the UNet was trained on prompts: more images show their class than with one, by the model's card
+PRESETS["stickers-classes"] = replace(
+    PRESETS["stickers"], name="stickers-classes", text=ClassConfig(classes=34, width=160, length=8)
+)
 
 AUTOENCODERS = {  # first stages on their own
     "stickers-vq": replace(STICKERS_KL, codebook=1024),  # 10 bits at each of 16x16 positions

@@ -63,6 +63,8 @@ def align(source: Tokens, target: Tokens, pairs: tuple[tuple[str, str], ...] = (
     """
     if not (isinstance(source, Tokens) and isinstance(target, Tokens)):
         raise ValueError("prompts are aligned by their tokens: write model.tokenizer.encode(prompt)")
+    if min(len(source.ids), len(target.ids)) < 3:
+        raise ValueError(f"the context of {source.prompt!r} is one token, which gets all attention: no edit changes it")
     try:
         pairs = checked("pairs", pairs, tuple[tuple[str, str], ...])
     except ValueError:

@@ -7,19 +7,21 @@ import torch
 from torch import nn
 
 from ldm.autoencoder import Autoencoder
-from ldm.config import AutoencoderConfig, BertConfig, CLIPConfig, ModelConfig, TextConfig, UNetConfig
+from ldm.class_embedder import ClassEmbedder
+from ldm.config import AutoencoderConfig, BertConfig, ClassConfig, CLIPConfig, ModelConfig, TextConfig, UNetConfig
 from ldm.text_encoder import TextEncoder
 from ldm.unet import UNet
 from ldm.zoo.bert import BertEncoder
 from ldm.zoo.clip import CLIP
 
-PartConfig = UNetConfig | AutoencoderConfig | TextConfig | BertConfig | CLIPConfig
+PartConfig = UNetConfig | AutoencoderConfig | TextConfig | BertConfig | ClassConfig | CLIPConfig
 
 CLASSES: dict[type, Callable[..., nn.Module]] = {
     UNetConfig: UNet,
     AutoencoderConfig: Autoencoder,
     TextConfig: TextEncoder,
     BertConfig: BertEncoder,
+    ClassConfig: ClassEmbedder,
     CLIPConfig: CLIP,
 }
 

@@ -1,11 +1,14 @@
 """Detects the format of a path from its contents: a model of ours, a diffusers folder, or a CompVis file."""
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from ldm.class_embedder import ClassTokenizer
 from ldm.config import ModelConfig, TextConfig
+from ldm.helpers.vocabulary import Vocabulary
 from ldm.presets import AUTOENCODERS, CLIP_PRESETS, PRESETS
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from weights.build import PartConfig, parts_of, shapes
@@ -32,9 +35,16 @@ def same(a: ModelConfig, b: ModelConfig) -> bool:
 # folders
 
 
-def own_folder(folder: Path) -> Model:
-    """Open a folder written by the training here: every tensor under its own name. Raises ValueError for any other
-    folder."""
+def own_folder(folder: Path, classes: bool = False) -> Model:
+    """Open a folder written by the training here: every tensor under its own name.
+
+    Args:
+        folder: of the model.
+        classes: take its table of nouns, which has a file of its own, in the place of the text encoder.
+
+    Raises:
+        ValueError: it is another folder.
+    """
     refuse_folder(folder)
     weights = sorted(file for file in folder.iterdir() if file.suffix in (".safetensors", ".bin", ".pt", ".ckpt"))
     if weights and not (folder / "config.json").is_file():
@@ -51,7 +61,15 @@ def own_folder(folder: Path) -> Model:
         raise ValueError(f"{folder / 'config.json'} is no model of ours: they all read prompts by CLIP's text encoder")
     file, parts = open_tensors(folder / "model.safetensors"), parts_of(config)
     pieces = [(part, file, {name: Source(f"{part}.{name}") for name in shapes(parts[part])}) for part in parts]
+    if classes:
+        config = replace(config, name="stickers-classes", text=PRESETS["stickers-classes"].text)
+        parts = parts_of(config)
+        table = open_tensors(folder / "classes.safetensors"), {"embedding.weight": Source("embedding.weight")}
+        pieces = [("text_encoder", *table), *(piece for piece in pieces if piece[0] != "text_encoder")]
     opened = Opened(f"{shown(config.name)}, a model of ours", parts, pieces)
+    if classes:
+        nouns = Vocabulary.from_json((folder / "words.json").read_bytes()).kinds["nouns"]
+        return opened, config, lambda: ClassTokenizer(nouns, config.text)
     return opened, config, lambda: CLIPTokenizer.from_file(folder / "tokenizer.json", config.text)
 
 
@@ -134,7 +152,7 @@ def compvis_file(path: Path, preset: str | None, ema: bool, parameterisation: st
     refuse_file(path, file.shapes)
     refuse_incomplete(path, file)
     settings = compvis_yaml.training_settings(path.with_suffix(".yaml"))
-    known = {name: config for name, config in PRESETS.items() if name != "stickers"}
+    known = {name: config for name, config in PRESETS.items() if not name.startswith("stickers")}
     found = {name: as_compvis(file, name, config, ema) for name, config in known.items()}
     if preset is None and any(name.startswith(TURBO) for name in file.shapes):
         preset = "sd-turbo"

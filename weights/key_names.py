@@ -13,7 +13,7 @@ from typing import NamedTuple
 from einops import rearrange
 from torch import Tensor
 
-from ldm.config import AutoencoderConfig, BertConfig, TextConfig, UNetConfig
+from ldm.config import AutoencoderConfig, BertConfig, ClassConfig, TextConfig, UNetConfig
 from weights.build import PartConfig, shapes
 
 Rules = dict[str, str | Callable[[re.Match], str]]  # pattern -> replacement
@@ -64,10 +64,13 @@ DROPPED = {
 }
 
 
-def is_dropped(name: str, text: TextConfig | BertConfig | None = None) -> bool:
+def is_dropped(name: str, text: TextConfig | BertConfig | ClassConfig | None = None) -> bool:
     """True if a tensor may be ignored; `text` is the text encoder's config."""
-    # SD 2 uses the output of the last layer but one, so its config has one layer less than its CompVis file
-    unused = tuple(f"{prefix}transformer.resblocks.{text.layers}." for prefix in OPEN_CLIP) if text else ()
+    if isinstance(text, TextConfig):
+        # SD 2 uses the output of the last layer but one, so its config has one layer less than its CompVis file
+        unused = tuple(f"{prefix}transformer.resblocks.{text.layers}." for prefix in OPEN_CLIP)
+    else:  # of our models with a table of classes, the text encoder is another file's
+        unused = ("text_encoder.",) if isinstance(text, ClassConfig) else ()
     return name.startswith(unused) or any(re.search(pattern, name) for pattern in DROPPED)
 
 
@@ -98,6 +101,7 @@ PREFIXES = {
     "text_encoder": [
         "cond_stage_model.transformer.text_model.",
         "cond_stage_model.transformer.",  # in some merged files, and for BERT
+        "cond_stage_model.",  # for a table of classes
         *OPEN_CLIP,
     ],
 }
@@ -228,4 +232,5 @@ RULES: dict[type, Callable[..., Rules]] = {
     AutoencoderConfig: autoencoder_rules,
     TextConfig: lambda config: OPEN_CLIP_RULES if is_open_clip(config) else {},
     BertConfig: lambda config: BERT_RULES,
+    ClassConfig: lambda config: {},
 }

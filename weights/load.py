@@ -30,7 +30,8 @@ from weights.detect import (
 from weights.files.json_settings import shown
 from weights.files.tokenizers import tokenizer
 
-SHIPPED = {"stickers": Path(__file__).parent / "stickers"}
+CLASSES = "stickers-classes"  # the included model with a table of its nouns in the place of the text encoder
+SHIPPED = dict.fromkeys(("stickers", CLASSES), Path(__file__).parent / "stickers")
 SHIPPED_AUTOENCODERS = {"stickers-vq": Path(__file__).parent / "stickers" / "vq.safetensors"}
 KINDS = {  # descriptions, for errors
     "model": "a model, which `weights.load.load` loads",
@@ -72,9 +73,9 @@ def load(
         elif (path / "model_index.json").is_file():
             opened, config, read_tokenizer = diffusers_folder(path, str(name), precision, ema, files)
         else:
-            opened, config, read_tokenizer = own_folder(path)
+            opened, config, read_tokenizer = own_folder(path, classes=name == CLASSES)
         opened.refuse_misfit(path)  # before a tokenizer is downloaded
-        words, vocabulary = read_tokenizer(), own_vocabulary(path)
+        words, vocabulary = read_tokenizer(), None if name == CLASSES else own_vocabulary(path)
     if parameterisation:
         config = replace(config, schedule=replace(config.schedule, parameterisation=parameterisation))
     parts = opened.filled(place, precision)
@@ -184,7 +185,8 @@ def load_vocabulary(name: str | Path = "stickers") -> Vocabulary | None:
     if isinstance(name, str) and name in CHECKPOINTS:  # none of them has a list: nothing is downloaded
         return None
     with looking(name):
-        return own_vocabulary(find(name, "model").path)
+        words = own_vocabulary(find(name, "model").path)
+    return Vocabulary("CLASS", {"classes": words.kinds["nouns"]}) if name == CLASSES else words
 
 
 def own_vocabulary(path: Path) -> Vocabulary | None:

@@ -64,7 +64,8 @@ class Visited(Loading):
 
     model: str | Path = option(
         "stickers",
-        "stickers, which is included; a public checkpoint by name, downloaded on first use (see `p2p download "
+        "stickers, which is included; stickers-classes, the same for a class as the prompt, such as cat; a public "
+        "checkpoint by name, downloaded on first use (see `p2p download "
         "--help`); a diffusers folder; a CompVis file (.safetensors or .ckpt); or PRESET=FILE for a file that could be "
         "of several models. Recommended: 50 steps and guidance 7.5 for Stable Diffusion, 4 steps and guidance 1 for "
         "sd-turbo. Default %(default)s",

@@ -30,7 +30,7 @@ from tests.support.oracles import (
 )
 from tests.support.public_json import DDIM_V, FIRST_DDIM, PNDM, WORDPIECES
 from weights.build import CLASSES
-from weights.files.tokenizers import tokenizer
+from weights.files.tokenizers import tokenizer, tokenizer_beside
 
 pytestmark = [
     pytest.mark.full,
@@ -177,6 +177,26 @@ def test_latent_diffusion_faces():
     first_stage = diffusers_vq(model.autoencoder)
     x = normal(1, 3, 64, 64).clamp(-1, 1)
     assert_close(model.autoencoder.encode(x), first_stage.encode(x).latents, **PART)
+    assert_codebooks_equal(model.autoencoder, first_stage, z)
+    z_q = model.autoencoder.quantize(z)
+    assert_pictures_equal(model, z, first_stage.decode(z_q, force_not_quantize=True).sample)
+
+
+@torch.no_grad()
+def test_latent_diffusion_classes(tmp_path):
+    model = random_model("cin256", tokenizer_beside(tmp_path / "cin256.ckpt", PRESETS["cin256"].text))
+    context = model.text_encoder.embedding.weight[[0, 207, 1000, 1000], None]  # 1000 is no class
+    assert model.encode_prompts(["tench", "golden retriever", "", ""]).equal(context)
+    unet = diffusers_unet(model.unet, (1, 1, 1, 1))
+    assert_unets_equal(model.unet, unet, context[:2])
+
+    def guided(z: Tensor, t: Tensor) -> Tensor:
+        conditional, empty = unet(torch.cat([z, z]), t, context).sample.chunk(2)
+        return empty + GUIDANCE * (conditional - empty)
+
+    scheduler = scheduler_of(PNDM | {"beta_start": 0.0015, "beta_end": 0.0195})
+    z = assert_samples_equal(model, guided, scheduler, ["tench", "golden retriever"])
+    first_stage = diffusers_vq(model.autoencoder)
     assert_codebooks_equal(model.autoencoder, first_stage, z)
     z_q = model.autoencoder.quantize(z)
     assert_pictures_equal(model, z, first_stage.decode(z_q, force_not_quantize=True).sample)

@@ -6,22 +6,24 @@ It answers what its client asks for one model: the commit and files of a revisio
 
 import hashlib
 import json
-import os
 import re
-import socket
-import struct
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 
-def git_name(content: bytes) -> str:
+def git_hash(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def is_lfs(file: str) -> bool:
+    return file.endswith((".safetensors", ".bin"))
 
 
 @dataclass
@@ -30,34 +32,25 @@ class Repository:
     commit: str = "c0ffee" * 6 + "c0ff"
 
     def etag(self, file: str) -> str:
-        return (sha256 if is_lfs(file) else git_name)(self.files[file])
+        return (sha256 if is_lfs(file) else git_hash)(self.files[file])
 
     def info(self) -> dict:
         siblings = []
         for file, content in self.files.items():
-            sibling = {"rfilename": file, "size": len(content), "blobId": git_name(content)}
-            if is_lfs(file):
-                pointer = f"version 1\noid sha256:{sha256(content)}\nsize {len(content)}\n".encode()
-                lfs = {"sha256": sha256(content), "size": len(content), "pointerSize": len(pointer)}
-                sibling |= {"blobId": git_name(pointer), "lfs": lfs}
-            siblings.append(sibling)
+            size, lfs = len(content), {"sha256": sha256(content), "size": len(content), "pointerSize": 130}
+            siblings.append({"rfilename": file, "size": size, "blobId": git_hash(content)})
+            siblings[-1] |= {"blobId": "0" * 40, "lfs": lfs} if is_lfs(file) else {}
         return {"id": "-", "sha": self.commit, "siblings": siblings}
 
 
-def is_lfs(file: str) -> bool:
-    return file.endswith((".safetensors", ".bin"))
-
-
-@dataclass(frozen=True)
-class Fault:
+class Damage(NamedTuple):
     """What goes wrong with a file's content."""
 
-    kind: str  # drop, once; truncate and reset, each time; corrupt; lengthen
+    kind: str  # drop, once; truncate, each time; corrupt; lengthen
     after: int = 0  # bytes that come before it
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """What is answered instead."""
 
     status: int
@@ -65,40 +58,32 @@ class Refusal:
     body: bytes = b""
 
 
-@dataclass(frozen=True)
-class Silence:
-    """No answer for so many seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     method: str
     what: str  # "api", or a file
     range: str | None
     repository: str
 
 
-@dataclass
-class State:
-    repositories: dict[str, Repository] = field(default_factory=dict)
-    faults: dict[str, Fault | Refusal | Silence] = field(default_factory=dict)  # of "api" or a file
-    requests: list[Request] = field(default_factory=list)
-
-
 class Hub(ThreadingHTTPServer):
-    """`with Hub() as hub: threading.Thread(target=hub.serve_forever).start()`"""
+    """`with Hub() as hub:` runs it in a thread."""
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.state = State()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.repositories: dict[str, Repository] = {}
+        self.faults: dict[str, Damage | Refusal] = {}  # of "api" or a file
+        self.requests: list[Request] = []
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
 
 
 class Handler(BaseHTTPRequestHandler):  # HTTP/1.0: one request a connection
@@ -111,73 +96,53 @@ class Handler(BaseHTTPRequestHandler):  # HTTP/1.0: one request a connection
         self.do_GET()
 
     def do_GET(self):
-        state, path = self.server.state, unquote(urlsplit(self.path).path)
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/(.+)", path):
-            name, revision = found.groups()
-            what = "api"
-        elif found := re.fullmatch(r"/([^/]+/[^/]+)/(?:resolve|large)/([^/]+)/(.+)", path):
-            name, revision, what = found.groups()
-        elif path.startswith("/api/"):  # of its own accord the client asks for more, which no download needs
-            return self.refuse(Refusal(404))
-        else:
-            raise AssertionError(f"the hub has no {path}")
-        state.requests.append(Request(self.command, what, self.headers["Range"], name))
-        fault = state.faults.get(what)
-        repository = state.repositories.get(name)
-        if isinstance(fault, Silence):
-            threading.Event().wait(fault.seconds)
-            return None
+        path = unquote(urlsplit(self.path).path)
+        asked = re.fullmatch(r"/(?:api/models/)?([^/]+/[^/]+)/(revision|resolve|large)/([^/]+)(?:/(.+))?", path)
+        if asked is None:  # of its own accord the client asks for more, which no download needs
+            return self.answer(404)
+        name, how, revision, what = asked.groups(default="api")
+        self.server.requests.append(Request(self.command, what, self.headers["Range"], name))
+        repository, fault = self.server.repositories.get(name), self.server.faults.get(what)
         if isinstance(fault, Refusal):
-            return self.refuse(fault)
+            return self.refuse(*fault)
         if repository is None:
-            return self.refuse(Refusal(401, "RepoNotFound"))
+            return self.refuse(401, "RepoNotFound")
         if revision not in ("main", repository.commit):
-            return self.refuse(Refusal(404, "RevisionNotFound"))
+            return self.refuse(404, "RevisionNotFound")
         if what == "api":
             return self.answer(200, json.dumps(repository.info()).encode(), {"Content-Type": "application/json"})
         if what not in repository.files:
-            return self.refuse(Refusal(404, "EntryNotFound"))
-        content = repository.files[what]
-        if is_lfs(what) and "/resolve/" in path:
+            return self.refuse(404, "EntryNotFound")
+        content, headers = repository.files[what], {"X-Repo-Commit": repository.commit}
+        if is_lfs(what) and how == "resolve":
+            headers |= {"X-Linked-Etag": f'"{repository.etag(what)}"', "X-Linked-Size": str(len(content))}
             large = f"http://localhost:{self.server.server_port}/{name}/large/{revision}/{what}"
-            headers = {
-                "X-Linked-Etag": f'"{repository.etag(what)}"',
-                "X-Linked-Size": str(len(content)),
-                "X-Repo-Commit": repository.commit,
-                "Location": large,
-            }
-            return self.answer(302, b"", headers)
-        return self.send_content(what, content, {"ETag": f'"{git_name(content)}"', "X-Repo-Commit": repository.commit})
+            return self.answer(302, b"", headers | {"Location": large})
+        return self.send_content(what, content, headers | {"ETag": f'"{git_hash(content)}"'})
 
-    def refuse(self, refusal: Refusal):
-        self.answer(refusal.status, refusal.body, {"X-Error-Code": refusal.code} if refusal.code else {})
+    def refuse(self, status: int, code: str = "", body: bytes = b""):
+        self.answer(status, body, {"X-Error-Code": code})
 
-    def answer(self, status: int, body: bytes, headers: dict[str, str]):
+    def answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None):
         self.send_response(status)
-        for key, value in ({"Content-Length": str(len(body))} | headers).items():
+        for key, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
             self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
 
     def send_content(self, what: str, content: bytes, headers: dict[str, str]):
-        """A file from where the request wants it, and its fault if it has one."""
-        faults = self.server.state.faults
-        fault = faults.get(what, Fault("none")) if self.command == "GET" else Fault("none")
+        """A file from where the request wants it, and its damage if it has one."""
+        kind, after = self.server.faults.get(what, ("", 0)) if self.command == "GET" else ("", 0)
         start = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1]) if self.headers["Range"] else 0
-        if fault.kind == "corrupt":
+        if kind == "corrupt":
             content = bytes([content[0] ^ 1]) + content[1:]
-        if fault.kind == "lengthen":
+        if kind == "lengthen":
             content += b"!"
-        end = len(content)
-        if fault.kind in ("drop", "truncate", "reset"):
-            end = start + fault.after if fault.kind == "drop" else fault.after
-        if fault.kind == "drop":
-            del faults[what]
+        end = {"drop": start + after, "truncate": after}.get(kind, len(content))
+        if kind == "drop":
+            del self.server.faults[what]
         if start:
-            headers = headers | {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
-        headers = headers | {"Content-Length": str(len(content) - start)}
+            headers |= {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
+        headers |= {"Content-Length": str(len(content) - start)}
         self.answer(206 if start else 200, content[start:end], headers)
-        if fault.kind == "reset":  # closed at once rather than in order: the client's next read fails
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            os.close(self.connection.detach())

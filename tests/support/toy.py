@@ -1,4 +1,4 @@
-"""A checkpoint of a few small files, beside others that it does not want, and what a cache holds of it."""
+"""A checkpoint of a few small files, beside others that it does not want."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -7,7 +7,7 @@ from unittest.mock import patch
 import huggingface_hub.constants
 
 from tests.support.server import Repository
-from weights.checkpoints import CHECKPOINTS, Checkpoint
+from weights.checkpoints import Checkpoint
 
 UNET, VAE, VOCABULARY = "unet/diffusion_pytorch_model.safetensors", "vae/model.safetensors", "tokenizer/vocab.json"
 CONTENT = {
@@ -16,30 +16,13 @@ CONTENT = {
     VAE: b"vae" * 1000,
     UNET: bytes(range(256)) * 100,  # 25,600 bytes
 }
-NOT_WANTED = {
-    "README.md": b"hello",
-    "unet/diffusion_pytorch_model.fp16.safetensors": b"half",
-    "safety_checker/model.safetensors": b"no",
-    "../../../evil": b"evil",
-    "/evil": b"evil",
-}
+NOT_WANTED = {"README.md": b"hello", "unet/diffusion_pytorch_model.fp16.safetensors": b"half", "../../../evil": b"evil"}
 REPOSITORY = Repository(CONTENT | NOT_WANTED)
-TOY = Checkpoint(
-    about="a toy", hub="maker/toy", licence="openrail++", size=0, files=tuple(CONTENT), revision=REPOSITORY.commit
-)
+TOY = Checkpoint("a toy", "maker/toy", licence="openrail++", size=0, files=[*CONTENT], revision=REPOSITORY.commit)
 
 
 def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def blob(cache: Path, hashed: str) -> Path:
-    return cache / "models--maker--toy" / "blobs" / hashed
-
-
-def add(monkeypatch, **changes) -> None:
-    """Change the pinned checkpoint."""
-    monkeypatch.setitem(CHECKPOINTS, "pinned", Checkpoint(**vars(TOY) | changes))
 
 
 def offline() -> AbstractContextManager:

@@ -13,11 +13,14 @@ from typing import Any
 import pydantic
 from tokenizers import AddedToken
 
-from ldm.config import BertConfig, TextConfig
+from ldm.class_embedder import ClassTokenizer
+from ldm.config import BertConfig, ClassConfig, TextConfig
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from ldm.zoo.wordpiece import BertTokenizer
 from weights.checkpoints import fetched, files_of
 from weights.files.json_settings import named, settings, shown
+
+IMAGENET = Path(__file__).parents[1] / "imagenet.txt"  # the names of its 1,000 classes, in order
 
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")  # for one token the last one counts
@@ -133,8 +136,11 @@ def refuse_settings(files: Files, config: TextConfig | BertConfig) -> None:
         )
 
 
-def tokenizer_beside(path: Path, config: TextConfig | BertConfig) -> PromptTokenizer:
-    """Load the tokenizer for a CompVis file, which has none: from its folder, its `tokenizer` folder, or the hub."""
+def tokenizer_beside(path: Path, config: TextConfig | BertConfig | ClassConfig) -> PromptTokenizer | ClassTokenizer:
+    """Load the tokenizer for a CompVis file, which has none: from its folder, its `tokenizer` folder, or the hub; where
+    y is a class, from ImageNet's list of names."""
+    if isinstance(config, ClassConfig):
+        return ClassTokenizer(IMAGENET.read_text(encoding="utf-8").splitlines(), config)
     bert = isinstance(config, BertConfig)
     for folder in (path.parent, path.parent / "tokenizer"):
         if any((folder / name).is_file() for name in (("vocab.txt",) if bert else ("vocab.json", "tokenizer.json"))):

@@ -27,6 +27,7 @@ from weights.load import load
 from weights.training.art import cache_dir
 from weights.training.data import held_out_scenes, render_all, training_scenes
 from weights.training.train_autoencoder import CROP, autoencoder_loss, latent_scale, mean_psnr, random_crops, vq_loss
+from weights.training.train_classes import train_classes
 from weights.training.train_diffusion import IN_PIECES, DiffusionLoss, encode_all, new_model
 from weights.training.trainer import Recipe, Trainer
 from weights.training.world import VOCABULARY, Scene, caption
@@ -39,6 +40,7 @@ RECIPES = {
     "decoder": Recipe(steps=2000, batch=16, lr=1e-3, warmup=100, decay=0.5, ema=0.998),
     "vq": Recipe(steps=3600, batch=16, lr=2e-3, warmup=100, decay=0.5, ema=0.998),
     "diffusion": Recipe(steps=25_000, batch=64, lr=1e-3, warmup=200, decay=0.3, ema=0.999),
+    "classes": Recipe(steps=400, batch=32, lr=2e-2, warmup=20, decay=0.5, ema=0.99, weight_decay=0.0),
 }
 SCENES = 40_000  # rendered for training
 LATENTS = 20_000  # of these encoded for the diffusion model: encoding all of them is not worth the time
@@ -70,6 +72,7 @@ here starts from the included weights):
   autoencoder   encoder and decoder, on crops of rendered scenes
   diffusion     text encoder and UNet on the autoencoder's latents (Algorithm 1)
   decoder       the decoder only, for longer; the latents, and so the diffusion model, stay valid
+  classes       a table of the nouns in the place of the text encoder, for the included UNet; minutes, then included
   vq            the autoencoder with a codebook instead of the KL, for comparison; independent of the other stages
   export        write config, tokenizer and half-precision weights into the package
 """
@@ -259,6 +262,10 @@ def main() -> None:
             train_autoencoder(args.runs, args.stage, args.steps, args.from_shipped)
         case "vq":
             train_vq(args.runs, args.steps)
+        case "classes":
+            train_classes(
+                args.runs, dataclasses.replace(RECIPES["classes"], steps=args.steps or RECIPES["classes"].steps)
+            )
         case "diffusion":
             train_diffusion(args.runs, args.steps, args.from_shipped)
         case "export":

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ldm.autoencoder import Autoencoder
+from ldm.class_embedder import ClassTokenizer
 from ldm.config import ModelConfig
 from ldm.helpers.files import save_atomically
 from ldm.helpers.images import to_tensor
@@ -69,7 +70,7 @@ class DiffusionLoss:
     def __init__(
         self,
         config: ModelConfig,
-        tokenizer: CLIPTokenizer,
+        tokenizer: CLIPTokenizer | ClassTokenizer,
         latents: Float[Tensor, "n c h w"],
         captions: list[str],
         batch: int,

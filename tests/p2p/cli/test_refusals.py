@@ -127,7 +127,9 @@ def test_a_tau_that_is_no_number_is_refused(p2p, word, capsys):
 
 
 def test_unknown_model_is_told_the_known_ones(p2p):
-    with pytest.raises(SystemExit, match=r"no model 'stickerz': give stickers, which ships; one to download .*sd15"):
+    with pytest.raises(
+        SystemExit, match=r"no model 'stickerz': give stickers or stickers-classes, included; one to download .*sd15"
+    ):
         p2p(*GOOD, model="stickerz")
 
 

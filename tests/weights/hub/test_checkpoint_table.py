@@ -1,6 +1,7 @@
 """The table of public checkpoints: names, sizes, pins and hashes."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import huggingface_hub
@@ -29,24 +30,17 @@ PARAMETERS = {  # of the networks, counted on the classes of diffusers and trans
 }
 
 
-def test_the_table_has_every_name():
-    assert list(CHECKPOINTS) == list(PARAMETERS)
-
-
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("name", CHECKPOINTS)
 def test_an_entry_of_the_table(name):
     entry = CHECKPOINTS[name]
     for repository in (entry.hub, *entry.mirrors):
-        assert re.fullmatch(r"[\w-]+/[\w.-]+", repository)
         huggingface_hub.utils.validate_repo_id(repository)
         # removed by their publishers
         assert not repository.startswith(("runwayml/", "stabilityai/stable-diffusion-2"))
-    assert len({entry.hub, *entry.mirrors}) == 1 + len(entry.mirrors)
     assert entry.revision == "main" or re.fullmatch(r"[0-9a-f]{40}", entry.revision)
     assert entry.licence in LICENCES
-    # float32, and beside it vocabularies and headers of at most 2 MB
-    assert 0 <= entry.size - 4 * PARAMETERS[name] < 2e6
-    assert len(set(entry.files)) == len(entry.files)
+    # float32, and beside it vocabularies and headers of at most 2 MB; rounded to 10 MB
+    assert -1e7 < entry.size - 4 * PARAMETERS[name] < 1.2e7
     assert not [file for file in entry.files if re.search(r"safety|fp16|ema|flax|onnx|\.ckpt|\.msgpack|\.\.", file)]
     assert entry.sha256.keys() <= set(entry.files)
     assert all(re.fullmatch(r"[0-9a-f]{64}", known) for known in entry.sha256.values())
@@ -55,43 +49,30 @@ def test_an_entry_of_the_table(name):
     assert not entry.mirrors or set(weights) <= entry.sha256.keys()
     assert (entry.kind == "model") is ("model_index.json" in entry.files)
     assert (entry.kind == "tokenizer") is (not weights)
-    assert all(file.endswith(".bin" if name.startswith("ldm-") else ".safetensors") for file in weights)
-    for file in weights:
-        config = f"{Path(file).parent}/config.json".removeprefix("./")
-        assert config in entry.files  # no weights without their configuration
-
-
-def test_the_entries_without_a_pin():
-    unpinned = {name for name, entry in CHECKPOINTS.items() if entry.revision == "main"}
-    small = {"small-sd", "tiny-sd", "bk-sdm-base", "bk-sdm-small", "bk-sdm-tiny"}
-    assert unpinned == {"sd21-base", "sd21", "ldm-celebahq", *small}
+    # no weights without their configuration
+    assert {f"{Path(file).parent}/config.json".removeprefix("./") for file in weights} <= set(entry.files)
 
 
 def test_no_commit_is_anothers():
-    repositories = {}
-    for entry in CHECKPOINTS.values():
-        if entry.revision != "main":
-            repositories.setdefault(entry.revision, set()).add(entry.hub)
-    assert len(repositories) == 6 and all(len(hubs) == 1 for hubs in repositories.values())
+    pinned = {entry.revision: entry.hub for entry in CHECKPOINTS.values() if entry.revision != "main"}
+    assert len(set(pinned.values())) == len(pinned) == 6
+    assert all(pinned.get(entry.revision, entry.hub) == entry.hub for entry in CHECKPOINTS.values())
 
 
 def test_no_hash_is_anothers():
-    """Files that are the same in several checkpoints are named here; any other repetition is a slip of the pen."""
-    seen = {}
-    for name, entry in CHECKPOINTS.items():
-        for file, known in entry.sha256.items():
-            seen.setdefault(known, set()).add((file, name))
-    shared = {frozenset(where) for where in seen.values() if len(where) > 1}
-    texts = [frozenset((f"tokenizer/{f}", n) for n in ("sd14", "sd15", "sd21")) for f in ("vocab.json", "merges.txt")]
-    assert shared == {
-        *texts,
-        frozenset(("vae/diffusion_pytorch_model.safetensors", name) for name in ("sd14", "sd15")),
-        frozenset(("text_encoder/model.safetensors", name) for name in ("sd21-base", "sd21")),
-        frozenset(("tokenizer/vocab.txt", name) for name in ("ldm-text2im", "bert-tokenizer")),
+    """Files that are the same in several checkpoints are counted here; any other repetition is a slip."""
+    seen = Counter((file, sha256) for entry in CHECKPOINTS.values() for file, sha256 in entry.sha256.items())
+    assert len({sha256 for _, sha256 in seen}) == len(seen)
+    assert {file: count for (file, _), count in seen.items() if count > 1} == {
+        "tokenizer/vocab.json": 3,
+        "tokenizer/merges.txt": 3,
+        "vae/diffusion_pytorch_model.safetensors": 2,  # sd14 and sd15
+        "text_encoder/model.safetensors": 2,  # sd21-base and sd21
+        "tokenizer/vocab.txt": 2,
     }
 
 
-def test_the_pickles_that_stand_in_for_safetensors():
+def test_pickles_that_stand_in_for_safetensors():
     choices = CHECKPOINTS["small-sd"].choices
     assert choices("unet/config.json") == ("unet/config.json",)
     assert choices("unet/diffusion_pytorch_model.safetensors")[1] == "unet/diffusion_pytorch_model.bin"

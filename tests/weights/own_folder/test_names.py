@@ -65,7 +65,8 @@ def test_an_unknown_name_of_a_part_is_refused_with_the_known_ones(loader, what):
 
 
 def test_every_preset_can_be_fetched():
-    assert {name for name, c in CHECKPOINTS.items() if c.kind == "model"} == PRESETS.keys() - SHIPPED.keys()
+    models = {name for name, c in CHECKPOINTS.items() if c.kind == "model"}
+    assert models == PRESETS.keys() - SHIPPED.keys() - {"cin256"}  # which its publisher keeps outside the hub
 
 
 def test_only_a_string_is_a_name(tiny, folder, monkeypatch, nothing_is_fetched):

@@ -1,0 +1,68 @@
+"""Algorithm 1 [D15] on theta = a table of classes: the included UNet, frozen, learns what `cat` alone stands for."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ldm.class_embedder import ClassEmbedder, ClassTokenizer
+from ldm.helpers.files import save_atomically
+from ldm.pipeline import LatentDiffusion
+from ldm.presets import PRESETS
+from weights.load import SHIPPED, load
+from weights.training.art import load_art
+from weights.training.data import render_all, training_scenes
+from weights.training.judge import read
+from weights.training.train_diffusion import DiffusionLoss, encode_all
+from weights.training.trainer import Recipe, Trainer
+from weights.training.world import NOUNS, Scene, Thing
+
+SCENES = 12_000  # of which 2,826 are photos of one thing in its natural look
+CONFIG = PRESETS["stickers-classes"].text
+FOLDER = SHIPPED["stickers-classes"]
+SEEDS = range(2)  # of the images by which the table is judged
+
+
+def is_plain(scene: Scene) -> bool:
+    """True for a photo of one thing in its natural colours; the class leaves open its size, the place and weather."""
+    thing = scene.things[0]
+    return len(scene.things) == 1 and scene.style == "photo" and thing.colour is None and thing.pattern is None
+
+
+def train_classes(runs: Path, recipe: Recipe) -> None:
+    """Run the stage `classes`: train the table for the included UNet, write it into the package, and judge it.
+
+    A run belongs to one UNet: once the included one has changed, the same command begins a new run.
+    """
+    model = load("stickers")
+    scenes = list(filter(is_plain, training_scenes(SCENES)))
+    latents = encode_all(model.autoencoder, render_all(scenes, "classes"))
+    table = ClassEmbedder(CONFIG)
+    empty = model.encode_prompts([""])[0, : CONFIG.length]  # every class starts as the empty prompt
+    with torch.no_grad():
+        table.embedding.weight.copy_(empty.repeat(CONFIG.classes + 1, 1))
+    nouns = [scene.things[0].noun for scene in scenes]
+    loss = DiffusionLoss(model.config, ClassTokenizer(tuple(NOUNS), CONFIG), latents, nouns, recipe.batch)
+    parts = nn.ModuleDict({"text_encoder": table, "unet": model.unet})
+    of_unet = hashlib.sha256((FOLDER / "model.safetensors").read_bytes()).hexdigest()[:12]
+    trainer = Trainer(parts, loss, recipe, runs / f"classes-{of_unet}")
+    for _ in trainer.run():
+        pass
+    if trainer.step >= recipe.steps:
+        rows = trainer.averaged["text_encoder"].embedding.weight.half()
+        save_atomically(lambda part: save_file({"embedding.weight": rows}, part), FOLDER / "classes.safetensors")
+        wrong = misread(load("stickers-classes"))
+        print(f"{len(NOUNS) * len(SEEDS) - len(wrong)} of {len(NOUNS) * len(SEEDS)} images show their class; {wrong=}")
+
+
+def misread(model: LatentDiffusion) -> list[tuple[str, int, str]]:
+    """Each class and seed whose image shows another noun, and that noun."""
+    art, wrong = load_art(), []
+    for noun in NOUNS:
+        images = model.generate([noun] * len(SEEDS), list(SEEDS))
+        for seed, image in zip(SEEDS, images):
+            found = read(image, art, (Scene((Thing(noun),)),)).found[0].thing.noun
+            wrong += [(noun, seed, found)] if found != noun else []
+    return wrong
