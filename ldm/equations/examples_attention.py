@@ -1,0 +1,128 @@
+"""The first stage and attention in numbers small enough to check by hand; `p2p equations ID` shows them."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ldm.attention import Attention, Site, SpatialTransformer, attend, attention_map, element_wise
+from ldm.autoencoder import Gaussian
+from ldm.config import PRESETS
+from ldm.contrastive import contrastive_loss, zero_shot
+from ldm.equations.examples import Example, z
+from ldm.equations.slips import SLIPS
+from ldm.quantize import Codebook
+
+SITE = Site("cross", "mid", 0, 2, 3)
+
+
+def b1() -> Example:
+    config = PRESETS["sd15"].autoencoder
+    return {
+        "values in a 512 x 512 image": 3 * 512**2,
+        "values in its latent, 4 x 64 x 64": config.latent_channels * (512 // config.factor) ** 2,
+        "compression": config.compression,
+    }
+
+
+def b2() -> Example:
+    kl = lambda mean, log_var: Gaussian(z(mean), z(log_var)).kl().item()
+    return {"KL(N(0, 1) || N(0, 1))": kl(0.0, 0.0), "KL(N(1, 1) || N(0, 1)) = 1/2": kl(1.0, 0.0)}
+
+
+def b3() -> Example:
+    codebook = Codebook(2, 2)
+    codebook.embedding.weight.data = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    vector = torch.tensor([0.8, 0.4]).reshape(1, 2, 1, 1)
+    return {
+        "entries (0, 0) and (1, 1), z = (0.8, 0.4): k": codebook.indices(vector).item(),
+        "z_q": codebook(vector).detach().flatten(),
+    }
+
+
+# two tokens, scores 0 and ln 3
+Q = torch.tensor([[1.0, 0, 0, 0]], dtype=torch.float64)
+K = torch.tensor([[0.0, 0, 0, 0], [2.1972245773362196, 0, 0, 0]], dtype=torch.float64)  # 2 ln 3, over sqrt(4)
+V = torch.tensor([[8.0], [4.0]], dtype=torch.float64)
+
+
+def c1() -> Example:
+    x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    return {"x' of x = (1, 0), (0, 1), (1, 1), with W_q = W_k = W_v = I": element_wise(x, x, x)}
+
+
+def c2() -> Example:
+    return {"one query, scores 0 and ln 3, values 8 and 4: 8/4 + 4 * 3/4": element_wise(Q, K, V).item()}
+
+
+def c3() -> Example:
+    A = attention_map(Q[None, None], K[None, None])
+    return {
+        "A of scores 0 and ln 3": A.flatten(),
+        "Y = A V": attend(Q[None, None], K[None, None], V[None, None]).item(),
+    }
+
+
+def c4() -> Example:
+    layer = Attention(width=8, context_width=5, heads=2)
+    weights = [W.weight.detach() for W in (layer.to_q, layer.to_k, layer.to_v)]
+    Q, K, V = SLIPS["C4"].corrected(torch.zeros(6, 8), torch.zeros(7, 5), *weights)
+    return {
+        "d = 8, d_eps = 8, d_tau = 5: W_Q, W_K, W_V": [list(W.shape) for W in weights],
+        "phi of 6 positions, tau of 7 tokens: Q = phi W_Q^T": list(Q.shape),
+        "K = tau W_K^T": list(K.shape),
+        "V = tau W_V^T": list(V.shape),
+    }
+
+
+def c5() -> Example:
+    printed, corrected = SLIPS["C5"]
+    return {
+        "printed: latent of 4 x 64 x 64, n = c h w": printed(4, 64, 64, 0),
+        "corrected: n = h w / 4^l, at levels 0 to 3": [corrected(4, 64, 64, level) for level in range(4)],
+    }
+
+
+def c6() -> Example:
+    layer = SpatialTransformer(16, 5, heads=2, linear=False, groups=4, place="mid", layer=0)
+    inside = []
+    layer.transformer_blocks[0].register_forward_hook(lambda _, args, out: inside.append(list(out.shape)))
+    x = torch.zeros(1, 16, 2, 3)
+    out = layer(x, torch.zeros(1, 7, 5))
+    return {
+        "phi_i(z_t), (b, c, h, w)": list(x.shape),
+        "in the block, (b, h w, c)": inside[0],
+        "out, (b, c, h, w)": list(out.shape),
+    }
+
+
+def c7() -> Example:
+    q = torch.eye(4, dtype=torch.float64).reshape(1, 2, 2, 4)[..., :2]
+    return {"two heads, a map each": attention_map(q, q)[0]}
+
+
+def c8() -> Example:
+    maps = []
+
+    def look(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
+        maps.append(attention_map(Q, K))
+        return attend(Q, K, V)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layer = Attention(width=8, context_width=6, heads=1)
+        layer(torch.randn(1, 3, 8), torch.randn(1, 5, 6), SITE, look)
+    return {"3 target words, 5 source words: A": maps[0][0, 0].detach(), "its rows' sums": maps[0].sum(-1).detach()}
+
+
+def c9() -> Example:
+    pairs = torch.eye(2, dtype=torch.float64)
+    scale = 1.0986122886681098  # ln 3
+    return {
+        "two perfect pairs, scale ln 3: loss = ln 4/3": contrastive_loss(pairs, pairs, scale).item(),
+        "zero-shot, labels in the images' order": zero_shot(pairs, pairs, scale),
+    }
+
+
+ROWS = (b1, b2, b3, c1, c2, c3, c4, c5, c6, c7, c8, c9)
+EXAMPLES: dict[str, Callable[[], Example]] = {example.__name__.upper(): example for example in ROWS}
