@@ -100,7 +100,9 @@ PROMPT_TO_PROMPT = (
         EDITS,
         r"\hat A_{\cdot j} = A_{\cdot a(j)} \text{ if aligned, else } A^\ast_{\cdot j}; \quad c \hat A_{\cdot j}",
         "p2p.edits.Refine",
-        note="Rows are not renormalised, as in the paper.",
+        note=r"$a(j)$ is the source's token that the target's token $j$ stands for. As in the paper, rows are not "
+        r"renormalised: attention to a deleted word is lost, and that to padding where the target has words. Moving it, "
+        r"to BOS and to the next padding, so that rows keep their sums (`Moved`), was measured to be no better.",
     ),
     Formula(
         "P11",

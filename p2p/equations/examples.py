@@ -16,7 +16,7 @@ from p2p.alpha import Alpha, Step, Time, Window
 from p2p.edits import Edit, Matrices, Preserve, Refine, Reweight, Swap, used
 from p2p.experiments.sweeps import SLIDING, TAUS
 from p2p.inject import Injection, Layers, explicit, folded
-from p2p.mappers import Merge, align, mapper
+from p2p.mappers import Merge, align, copies, mapper
 from p2p.masks import composite
 
 Example = dict[str, float | int | list | Tensor]
@@ -142,12 +142,16 @@ def p10() -> Example:
     refined = pair_at(Refine(Alpha(0)), 500, "a cat sleeps", "a cat yawns")
     weighed = pair_at(Refine(Alpha(0)) + Reweight("cat", 2.0), 500, "a cat sleeps", "a cat yawns")
     A, A_own = attention(0.1, 0.1, 0.4, 0.3, 0.1), attention(0.2, 0.1, 0.1, 0.5, 0.1)
+    source, target = written("a cat sleeps"), written("a cat")
+    lost, moved = (mapper(alignment, 5) for alignment in (copies(source, target), align(source, target)))
     return {
         "A, of BOS a cat sleeps EOS": A,
         "A*, of BOS a cat yawns EOS": A_own,
         "refine: yawns has its own": used(A, A_own, *refined),
         "and cat weighs 2": used(A, A_own, *weighed),
         "its sum: rows are not renormalised": used(A, A_own, *weighed).sum().item(),
+        "sleeps deleted, target BOS a cat EOS PAD: A^": A @ lost,
+        "... with its attention moved to BOS, not used here": A @ moved,
     }
 
 

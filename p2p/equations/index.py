@@ -211,7 +211,7 @@ def _cells(*cells: str) -> str:
 def _mutants_row(id: str, tried: list[dict[str, str]]) -> str:
     total, killed = Counter(m["kind"] for m in tried), Counter(m["kind"] for m in tried if m["result"] == "killed")
     survived = [f"{m['function'].split('.', 2)[2]}: `{m['change']}`" for m in tried if m["result"] != "killed"]
-    return _cells(id, *(total[k] and f"{killed[k]}/{total[k]}" for k in KINDS), "<br>".join(survived) or "none")
+    return _cells(id, *(f"{killed[k]}/{total[k]}" if total[k] else "" for k in KINDS), "<br>".join(survived) or "none")
 
 
 def markdown() -> str:

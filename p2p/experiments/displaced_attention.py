@@ -2,9 +2,8 @@
 `python -m p2p.experiments.displaced_attention` measures three answers with the included model.
 
 A prompt with a phrase more has less padding, and one with a phrase less has no place for the phrase's attention. As
-printed, A^_j = A_a(j) copies columns and loses what no column copies; ours moves it, to the target's first padding and
-to BOS, so that rows keep their sums; google/prompt-to-prompt aligns padding by position, so that deleted words return
-through it.
+printed, A^_j = A_a(j) copies columns and loses what no column copies: that is `Refine`. `Moved` moves it, so that rows
+keep their sums. google/prompt-to-prompt aligns padding by position, so that deleted words return through it.
 """
 
 if __name__ == "__main__":
@@ -19,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from tqdm import tqdm
 
@@ -32,7 +30,7 @@ from p2p.edits import Edit, MatricesAt, Refine, claim
 from p2p.experiments.edit_kinds import EDITS, Case
 from p2p.experiments.record import record, rerun
 from p2p.experiments.reference import Reference
-from p2p.mappers import align
+from p2p.mappers import align, aligned_columns, mapper
 from weights.load import load
 from weights.training.art import load_art
 from weights.training.judge import Reading, read, right
@@ -43,8 +41,9 @@ DELETIONS = [Case(case.target, case.source) for case in INSERTIONS]
 
 
 @dataclass(frozen=True)
-class Printed(Edit):
-    """The printed formula: column j is a copy of A's column a(j), and A*'s own where the source has no such token."""
+class Moved(Edit):
+    """`Refine` with displaced attention moved, not lost: that of a deleted word to BOS, that of padding to the target's
+    first padding."""
 
     alpha: Alpha = Alpha()
 
@@ -52,21 +51,16 @@ class Printed(Edit):
         check_fields(self)
 
     def after(self, before: MatricesAt, source: Tokens, target: Tokens, T: int) -> MatricesAt:
-        M = torch.zeros(len(source.ids), len(target.ids), dtype=torch.float64)
-        for run in align(source, target):
-            if run.aligned and max(run.source) < source.count:
-                M[list(run.source), list(run.target)] = 1
-        padding = range(max(source.count, target.count), len(source.ids))
-        M[padding, padding] = 1
-        return claim(before, M.sum(dim=0), M, self.alpha.compile(target, T))
+        alignment, m = align(source, target), len(source.ids)
+        return claim(before, aligned_columns(alignment, m), mapper(alignment, m), self.alpha.compile(target, T))
 
     def __str__(self) -> str:
-        return "shared words copy the source's attention, column by column"
+        return "shared words keep the source's attention, rows their sums"
 
 
 WAYS: dict[str, Callable[[Alpha], Edit]] = {
-    "ours": Refine,
-    "as printed": Printed,
+    "as printed": Refine,
+    "moved": Moved,
     "google's": lambda alpha: Reference("refine", alpha),
 }
 
@@ -108,9 +102,9 @@ def main() -> None:
                             kept[name].append(psnr_outside(before, picture, seen, reading))
             for way, tau in names:
                 dB = kept[way, tau]
-                gain = np.subtract(kept["ours", tau], dB)
+                gain = np.subtract(kept["as printed", tau], dB)
                 print(
                     f"{kind}, tau {tau}, {way}: {correct[way, tau]} of {counted} right; {np.mean(dB):.2f} dB kept, "
-                    f"ours {gain.mean():+.2f} +- {gain.std(ddof=1) / len(gain) ** 0.5:.2f} on {len(gain)}",
+                    f"as printed {gain.mean():+.2f} +- {gain.std(ddof=1) / len(gain) ** 0.5:.2f} on {len(gain)}",
                     flush=True,
                 )

@@ -212,6 +212,25 @@ def test_the_bound_lies_above_the_exact_negative_log_likelihood():
     assert expected_bound(worse) > bound + 0.005
 
 
+@pytest.mark.equation("D19")
+def test_d19_an_ideal_networks_step_has_the_exact_mean():
+    """[D19] For Gaussian data z_{t-1} given z_t is a Gaussian with a mean and a variance that follow from their joint
+    density. The model's mean is that; its sigma_t^2 lacks what is unknown of z_0."""
+    ideal, z_t = IdealDenoiser(FULL, DATA).predict, numbers(-0.7, 0.3, 2.0)
+    for t in (2, 3, 100, 500, 1000):
+        a, abar, prev = FULL.alpha[t].item(), FULL.alpha_bar[t].item(), FULL.alpha_bar[t - 1].item()
+        var_t, var_prev = abar * S2 + 1 - abar, prev * S2 + 1 - prev
+        slope = a**0.5 * var_prev / var_t  # covariance of z_{t-1} and z_t over the variance of z_t
+        exact_mean = prev**0.5 * MEAN + slope * (z_t - abar**0.5 * MEAN)
+        exact_variance = var_prev - slope**2 * var_t
+        mean, variance = reverse_step(FULL, z_t, ideal(z_t, t).z_0, t)
+        assert_close(mean, exact_mean, **EXACT)
+        unknown = posterior_factors(FULL, t)[0] ** 2 * S2 * (1 - abar) / var_t  # (alpha_t^(0))^2 Var(z_0 given z_t)
+        assert_close(variance + unknown, exact_variance, rtol=1e-9, atol=0)  # a difference of numbers near 1
+        assert_close(FULL.alpha_of_z_0(t, t - 1).item(), posterior_factors(FULL, t)[0], **EXACT)
+
+
+@pytest.mark.equation("D19")
 def test_the_reverse_step_is_the_samplers():
     """What the bound is of is what is sampled: same mean, same spread but at t = 1."""
     z_t, eps, noise = normal(3, 1, 1, 1), normal(3, 1, 1, 1, seed=1), normal(3, 1, 1, 1, seed=2)

@@ -12,8 +12,8 @@ import torch
 from mutants import mutants_of
 
 from p2p.equations import explain, index
-from p2p.equations.explain import EXAMPLES
 from p2p.equations.errata import ERRATA, OF_ROWS, OTHERS
+from p2p.equations.explain import EXAMPLES
 from p2p.equations.register import FORMULAS, listing
 from p2p.equations.slides import SLIDES
 from p2p.equations.slips import SLIPS
@@ -52,7 +52,7 @@ def test_a_row_says_where_it_is_from(id):
 
 def test_what_is_on_no_slide_is_not_called_printed():
     """What the lecture does not print as a formula, by an instructor's list."""
-    unprinted = "D16 D17 D18 B2 B3 C7 C9 P1 P2 P5 P8 P10 P11 P12 P13".split()
+    unprinted = ["D16", "D17", "D18", "B2", "B3", "C7", "C9", "P1", "P2", "P5", "P8", "P10", "P11", "P12", "P13"]
     assert [id for id in unprinted if FORMULAS[id].origin == "printed"] == []
     assert all(FORMULAS[id].origin == "added" for id in ("D16", "D17", "D18"))
 
