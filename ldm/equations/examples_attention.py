@@ -3,17 +3,16 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
-from ldm.attention import Attention, Site, SpatialTransformer, attend, attention_map, element_wise
+from ldm.attention import Attention, SpatialTransformer, attend, attention_map, element_wise
 from ldm.autoencoder import Gaussian
 from ldm.config import PRESETS
 from ldm.contrastive import contrastive_loss, zero_shot
 from ldm.equations.examples import Example, z
 from ldm.equations.slips import SLIPS
+from ldm.equations.table_layer import TableLayer, released_lines, table_lines
+from ldm.equations.translation import SOURCE, TARGET, trained
 from ldm.quantize import Codebook
-
-SITE = Site("cross", "mid", 0, 2, 3)
 
 
 def b1() -> Example:
@@ -84,16 +83,11 @@ def c5() -> Example:
 
 
 def c6() -> Example:
-    layer = SpatialTransformer(16, 5, heads=2, linear=False, groups=4, place="mid", layer=0)
-    inside = []
-    layer.transformer_blocks[0].register_forward_hook(lambda _, args, out: inside.append(list(out.shape)))
-    x = torch.zeros(1, 16, 2, 3)
-    out = layer(x, torch.zeros(1, 7, 5))
-    return {
-        "phi_i(z_t), (b, c, h, w)": list(x.shape),
-        "in the block, (b, h w, c)": inside[0],
-        "out, (b, c, h, w)": list(out.shape),
-    }
+    x, context = torch.zeros(1, 16, 2, 3), torch.zeros(1, 7, 5)
+    table = TableLayer(c=16, d=12, n_h=2, context_width=5, T=1)
+    released = SpatialTransformer(16, 5, heads=2, linear=False, groups=4, place="mid", layer=0)
+    shown = lambda name, lines: {f"{name}, {i} {line}": list(y.shape) for i, (line, y) in enumerate(lines)}
+    return shown("table", table_lines(table, x, context)) | shown("released", released_lines(released, x, context))
 
 
 def c7() -> Example:
@@ -102,17 +96,8 @@ def c7() -> Example:
 
 
 def c8() -> Example:
-    maps = []
-
-    def look(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
-        maps.append(attention_map(Q, K))
-        return attend(Q, K, V)
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        layer = Attention(width=8, context_width=6, heads=1)
-        layer(torch.randn(1, 3, 8), torch.randn(1, 5, 6), SITE, look)
-    return {"3 target words, 5 source words: A": maps[0][0, 0].detach(), "its rows' sums": maps[0].sum(-1).detach()}
+    A = trained().A(SOURCE, TARGET)
+    return {f"A of {TARGET!r} over {SOURCE!r}, trained without this sentence": A, "its rows' sums": A.sum(dim=1)}
 
 
 def c9() -> Example:

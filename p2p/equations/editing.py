@@ -101,8 +101,8 @@ PROMPT_TO_PROMPT = (
         r"\hat A_{\cdot j} = A_{\cdot a(j)} \text{ if aligned, else } A^\ast_{\cdot j}; \quad c \hat A_{\cdot j}",
         "p2p.edits.Refine",
         note=r"$a(j)$ is the source's token that the target's token $j$ stands for. As in the paper, rows are not "
-        r"renormalised: attention to a deleted word is lost, and that to padding where the target has words. Moving it, "
-        r"to BOS and to the next padding, so that rows keep their sums (`Moved`), was measured to be no better.",
+        r"renormalised: attention to a deleted word is lost, and that to padding where the target has words. Moving "
+        r"it, to BOS and to the next padding, so that rows keep their sums (`Moved`), was measured to be no better.",
     ),
     Formula(
         "P11",

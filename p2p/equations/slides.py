@@ -40,11 +40,17 @@ TRAINING = Slide('"Algorithm 1: Training"', "`make train-stickers`, [`docs/train
 SELF_ATTENTION = Slide("Self-attention, element by element")
 CROSS_ATTENTION = Slide("Cross-attention, element by element")
 MATRICES = Slide("Cross-attention as matrices")
-TRANSLATION = Slide('Translation: "estoy llegando tarde" to "I am running late"')
+TRANSLATION = Slide(
+    'Translation: "estoy llegando tarde" to "I am running late"',
+    "[`translation.py`](ldm/equations/translation.py), [`docs/lecture.png`](docs/lecture.png)",
+)
 IN_UNET = Slide(
     "Cross-attention inside the UNet", "`p2p attention`, [`docs/editing.md`](docs/editing.md#attention-maps)"
 )
-LAYER = Slide("The transformer layer inside the UNet (table)")
+LAYER = Slide(
+    "The transformer layer inside the UNet (table)",
+    "[`table_layer.py`](ldm/equations/table_layer.py), line by line: `p2p equations C6`",
+)
 BASELINES = Slide("Two baselines for editing", "`p2p edit --compare` draws the fixed seed beside the edit")
 TWO_RUNS = Slide(
     "Prompt-to-Prompt in two runs",
@@ -55,8 +61,8 @@ WHY_FIRST = Slide(
     "`p2p sweep window`, and in the plane [`docs/plane.png`](docs/plane.png)",
 )
 ALGORITHM = Slide('"Algorithm 1" of Prompt-to-Prompt')
-MAPPER = Slide("Prompts of different lengths: the mapper", "`p2p show mapper`")
-BLENDING = Slide("Alpha-blending", "`p2p show schedule`")
+MAPPER = Slide("Prompts of different lengths: the mapper", "[`docs/lecture.png`](docs/lecture.png), `p2p show mapper`")
+BLENDING = Slide("Alpha-blending", "[`docs/lecture.png`](docs/lecture.png), `p2p show schedule`")
 EDITS = Slide("Kinds of edits", "[`docs/gallery.png`](docs/gallery.png), [`docs/which-edit.md`](docs/which-edit.md)")
 FIGURE_5 = Slide("Fig. 5: object preservation", "`p2p sweep word`, `p2p edit --preserve`")
 FIGURE_6 = Slide("Fig. 6: attention injected in 0% to 100% of the steps", "`p2p sweep tau`")

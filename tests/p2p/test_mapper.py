@@ -49,6 +49,17 @@ def test_several_tokens_into_one_are_added_or_averaged():
     assert torch.equal(mean, torch.tensor([[0.5, 0], [0.5, 0], [0, 1]], dtype=torch.float64))
 
 
+@pytest.mark.equation("P7")
+def test_a_copied_column_counts_twice():
+    """[P7] The lecture copies "orange" to "big" and to "tabby" before it splits: rows of A^ then sum to more than 1."""
+    M = mapper((Run((0,), (0, 1)), Run((1,), (2,)), Run((2,), (3,))), 4, "copy")[:3]
+    assert torch.equal(M, torch.tensor([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.float64))
+    assert torch.equal(LECTURE_A @ M, LECTURE_A[:, [0, 0, 1, 2]])
+    A = torch.tensor([[0.5, 0.3, 0.2]], dtype=torch.float64)
+    assert (A @ M).sum() == 1.5
+    assert torch.equal(mapper((Run((0, 1), (0,)),), 2, "copy")[:, 0], torch.ones(2, dtype=torch.float64))
+
+
 @pytest.mark.equation("P6", "P7", "P8")
 def test_three_tokens_facing_two_share_out_equally():
     M = mapper((Run((0, 1, 2), (0, 1)),), 3)
