@@ -10,9 +10,11 @@ functions that the model uses. `p2p.equations.errata` lists every slip by slide,
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ldm.equations.variational_bound import Denoiser, log_normal, log_p, log_q, reverse_step
 from ldm.schedule import Schedule, Time
 
 
@@ -21,6 +23,30 @@ class Slip(NamedTuple):
 
     printed: Callable
     corrected: Callable
+
+
+def log_q_without_z_0(
+    schedule: Schedule, z: Float[Tensor, "T1 b c h w"], mean: float, variance: float
+) -> Float[Tensor, " b"]:
+    """log q(z_{1:T}) for z_0 ~ N(mean, variance), which the printed left side is: z_0 plays no part."""
+    a, nothing = schedule.alpha[1].item(), torch.zeros(z.shape[1], dtype=z.dtype)
+    given_z_0 = log_normal(z[1], a**0.5 * z[0], 1 - a)
+    marginal = log_normal(z[1], torch.full_like(z[1], a**0.5 * mean), a * variance + 1 - a)
+    return log_q(schedule, z, nothing) + (marginal - given_z_0).sum(dim=(1, 2, 3))
+
+
+def log_q_of_data(
+    schedule: Schedule, z: Float[Tensor, "T1 b c h w"], mean: float, variance: float
+) -> Float[Tensor, " b"]:
+    """log q(z_{0:T}) for z_0 ~ N(mean, variance), which the product is."""
+    log_q_0 = log_normal(z[0], torch.full_like(z[0], mean), variance).sum(dim=(1, 2, 3))
+    return log_q(schedule, z, log_q_0)
+
+
+def log_p_without_z_0(schedule: Schedule, z: Float[Tensor, "T1 b c h w"], denoiser: Denoiser) -> Float[Tensor, " b"]:
+    """log p_theta(z_{1:T}): the product without its last factor."""
+    last = log_normal(z[0], *reverse_step(schedule, z[1], denoiser(z[1], 1).z_0, 1))
+    return log_p(schedule, z, denoiser) - last.sum(dim=(1, 2, 3))
 
 
 def end_is_noise(schedule: Schedule, mean: float, variance: float) -> tuple[float, float]:
@@ -96,6 +122,8 @@ def projections_of_rows(
 SECONDS_PER_DAY = 86400
 
 SLIPS = {
+    "D1": Slip(log_q_without_z_0, log_q_of_data),
+    "D3": Slip(log_p_without_z_0, log_p),
     "D4": Slip(end_is_noise, end),
     "D6": Slip(add_noise, Schedule.add_noise),
     "D7": Slip(posterior_mean, lambda schedule, z_t, z_0, t: schedule.posterior(z_t, z_0, t, t - 1)[0]),

@@ -38,7 +38,7 @@ class Erratum(NamedTuple):
     forms: str = ""
 
 
-NUMBERS = ("D4", "D6", "D7", "D9", "D12", "D15", "C4", "C5")  # rows whose slip changes a number or a shape
+NUMBERS = ("D1", "D3", "D4", "D6", "D7", "D9", "D12", "D15", "C4", "C5")  # rows whose slip changes a number or a shape
 
 OF_ROWS = tuple(
     Erratum(f.slide, f.id, f"${f.latex}$", f"${f.corrected}$", f.note, f.id if f.id in NUMBERS else "")

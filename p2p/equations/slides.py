@@ -16,9 +16,9 @@ class Slide(NamedTuple):
 
 TASKS = Slide(
     "Tasks of image generation",
-    "text to image: `p2p generate`; style transfer: [`docs/gallery.png`](docs/gallery.png); inpainting: `inpaint` of "
-    "[`baselines.py`](p2p/experiments/baselines.py); class-conditional generation, uncropping, colourisation and "
-    "super-resolution: not yet",
+    "text to image: `p2p generate`; style transfer: [`docs/gallery.png`](docs/gallery.png); inpainting and uncropping: "
+    "`inpaint` and `uncrop` of [`baselines.py`](p2p/experiments/baselines.py); class-conditional generation, "
+    "colourisation and super-resolution: not yet",
 )
 COST = Slide("Why latent diffusion: what diffusion on pixels costs")
 AUTOENCODER = Slide("The autoencoder")
