@@ -8,6 +8,7 @@ from ldm.attention import Attention, SpatialTransformer, attend, attention_map, 
 from ldm.autoencoder import Gaussian
 from ldm.config import PRESETS
 from ldm.contrastive import contrastive_loss, zero_shot
+from ldm.equations.cost import flops
 from ldm.equations.examples import Example, z
 from ldm.equations.slips import SLIPS
 from ldm.equations.table_layer import TableLayer, released_lines, table_lines
@@ -16,11 +17,17 @@ from ldm.quantize import Codebook
 
 
 def b1() -> Example:
-    config = PRESETS["sd15"].autoencoder
+    config, ours = PRESETS["sd15"].autoencoder, PRESETS["stickers"]
+    side, tokens = ours.image_size, ours.text.length
+    latent = flops(ours.unet, ours.autoencoder.latent_channels, side // ours.autoencoder.factor, tokens)
+    pixels = flops(ours.unet, 3, side, tokens)
     return {
         "values in a 512 x 512 image": 3 * 512**2,
         "values in its latent, 4 x 64 x 64": config.latent_channels * (512 // config.factor) ** 2,
         "compression": config.compression,
+        "operations of one call of the included model's UNet": latent,
+        "... of the same UNet on the image's pixels": pixels,
+        "times as many": pixels / latent,
     }
 
 

@@ -20,7 +20,10 @@ TASKS = Slide(
     "`inpaint` and `uncrop` of [`baselines.py`](p2p/experiments/baselines.py); class-conditional generation, "
     "colourisation and super-resolution: not yet",
 )
-COST = Slide("Why latent diffusion: what diffusion on pixels costs")
+COST = Slide(
+    "Why latent diffusion: what diffusion on pixels costs",
+    "operations on latents and on pixels: `p2p equations B1`",
+)
 AUTOENCODER = Slide("The autoencoder")
 PROMPT_MODEL = Slide(
     "The prompt model",

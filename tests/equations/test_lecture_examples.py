@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from ldm.attention import SpatialTransformer
+from ldm.config import PRESETS, UNetConfig
+from ldm.equations.cost import flops
 from ldm.equations.table_layer import TableLayer, released_lines, table_lines
 from ldm.equations.translation import SENTENCES, SOURCE, TARGET, trained
 from p2p.experiments import lecture_examples
@@ -73,6 +75,19 @@ def test_c6_the_released_order():
     assert torch.equal(lines[-1][1], layer(x, context))
     assert_close(lines[-1][1], x + lines[-2][1], **EXACT)
     assert not any(module._forward_hooks for module in layer.modules())
+
+
+def test_latents_are_cheaper_than_pixels_by_more_than_their_number():
+    """By hand: without attention the operations of a 3x3 convolution are 18 per channel in, channel out and position;
+    with self-attention, whose cost is quadratic, pixels cost more than their 64 times as many positions."""
+    config = UNetConfig(
+        widths=(8,), layers=1, attention=(False,), heads=(1,), head_size=None, context_width=4, groups=4
+    )
+    first = 18 * 8 * 16**2  # of the first convolution, for each channel of the latent; the last has as many
+    assert flops(config, 5, 16, 7) - flops(config, 4, 16, 7) == 2 * first
+    ours = PRESETS["stickers"]
+    assert (ours.image_size // ours.autoencoder.factor) ** 2 * 64 == ours.image_size**2
+    assert flops(ours.unet, 3, 128, 32) > 200 * flops(ours.unet, ours.autoencoder.latent_channels, 16, 32)
 
 
 @pytest.mark.equation("C8")
