@@ -136,7 +136,11 @@ def claim(
 
 @dataclass(frozen=True)
 class Refine(Edit):
-    """[P10] Words that the prompts share take the source's attention, column by column; new words have their own."""
+    """[P10] Words that the prompts share take the source's attention, new words have their own.
+
+    Columns are copied, as printed: attention to deleted words, and to padding where the target has words, is lost.
+    Moving it instead is no better (docs/formulas.md).
+    """
 
     __pydantic_config__ = STRICT
 

@@ -66,7 +66,8 @@ ATTENTION = (
         MATRICES,
         r"Y = A V, \quad A = \mathrm{softmax}(S), \quad S = Q K^T / \sqrt{d} \in \mathbb{R}^{n \times m}",
         "ldm.attention.attention_map",
-        note=r"$Q = Y W_q$, $K = X W_k$, $V = X W_v$. A row of $A$ is a distribution over the $m$ tokens.",
+        note=r"$Q = Y W_q$, $K = X W_k$, $V = X W_v$; $Y$ is both the input and the output. A row of $A$ is a "
+        r"distribution over the $m$ tokens.",
     ),
     Formula(
         "C4",

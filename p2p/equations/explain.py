@@ -19,7 +19,8 @@ def explanation(id: str) -> str:
         ValueError: there is no such formula.
     """
     row = formula(id)
-    parts = [f"{row.id}  {row.title}", f"{ORIGINS[row.origin]}:  {row.latex}"]
+    where = f" ({row.slide.subject})" if row.slide else ""
+    parts = [f"{row.id}  {row.title}{where}", f"{ORIGINS[row.origin]}:  {row.latex}"]
     if row.corrected:
         parts.append(f"corrected:  {row.corrected}")
     if row.note:
