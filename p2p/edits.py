@@ -138,8 +138,8 @@ def claim(
 class Refine(Edit):
     """[P10] Words that the prompts share take the source's attention, new words have their own.
 
-    Columns are copied, as printed: attention to deleted words, and to padding where the target has words, is lost.
-    Moving it instead is no better (docs/formulas.md).
+    Columns are copied, as in the paper. Attention to deleted words, and to padding where the target has words, is lost;
+    moving it instead is no better (docs/formulas.md).
     """
 
     __pydantic_config__ = STRICT
