@@ -70,6 +70,10 @@ EQUIVALENT = {
         "ldm.attention.attention_map",
         "torch.promote_types(Q.dtype, torch.float32) -> torch.promote_types(torch.float32, Q.dtype)",
     ): "the wider of two types, either way round",
+    (
+        "p2p.mappers.copies",
+        "max(source.count, target.count) -> max(target.count, source.count)",
+    ): "the larger of two",
     ("p2p.mappers.mapper", "max(len(source), len(target)) -> max(len(target), len(source))"): "the larger of two",
     ("p2p.experiments.sweeps.sweep", "measure(p, o) -> measure(o, p)"): "likeness is symmetric",
     (

@@ -49,7 +49,7 @@ def test_several_tokens_into_one_are_added_or_averaged():
     assert torch.equal(mean, torch.tensor([[0.5, 0], [0.5, 0], [0, 1]], dtype=torch.float64))
 
 
-@pytest.mark.equation("P7")
+@pytest.mark.equation("P6", "P7", "P8")
 def test_a_copied_column_counts_twice():
     """[P7] The lecture copies "orange" to "big" and to "tabby" before it splits: rows of A^ then sum to more than 1."""
     M = mapper((Run((0,), (0, 1)), Run((1,), (2,)), Run((2,), (3,))), 4, "copy")[:3]
