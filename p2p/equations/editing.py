@@ -119,7 +119,7 @@ PROMPT_TO_PROMPT = (
         FIGURE_6,
         r"\tau = T + 1, \dots, 0",
         "p2p.experiments.sweeps.sweep",
-        note="As Fig. 6 says, the image fits the new prompt less and less, least at 100%: measured in docs/formulas.md.",
+        note="As Fig. 6 has it, an image fits the new prompt less and less, least at 100%: see docs/formulas.md.",
     ),
     Formula(
         "P13",
