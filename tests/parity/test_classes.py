@@ -9,7 +9,6 @@ from unittest.mock import patch
 import pytest
 import torch
 from diffusers import DDIMScheduler
-from tests.support.equal import assert_equal
 from torch import nn
 from torch.testing import assert_close
 
@@ -19,7 +18,7 @@ from ldm.presets import PRESETS
 from p2p.edits import Edit
 from p2p.mappers import align, mapper
 from tests.support.compvis_files import compvis, save_checkpoint
-from tests.support.model_files import refused, tensors_of
+from tests.support.model_files import assert_equal, refused, tensors_of
 from tests.support.public_json import WITH, WITHOUT, autoencoder_json, unet_json
 from tests.support.public_models import Public, modules_of
 from tests.support.public_shapes import VQ_F4, as_file, shapes_of
