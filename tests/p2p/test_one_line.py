@@ -225,7 +225,7 @@ REFUSED = (
     (
         dict(mask=np.eye(7)),
         ValueError,
-        r"an array \(7, 7\); it must have the picture's size",
+        r"an array \(7, 7\); it must have the image's size",
     ),
     (dict(mask=255 * np.eye(16)), ValueError, "divide one of bytes by 255"),
     (dict(device="cpu"), ValueError, "device is of a model that is to be loaded"),
