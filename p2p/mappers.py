@@ -37,7 +37,13 @@ class Unit(NamedTuple):
 
 
 def units(tokens: Tokens) -> tuple[Unit, ...]:
-    """The units of a prompt, in order; they cover every token between BOS and EOS once."""
+    """The units of a prompt, in order; they cover every token between BOS and EOS once.
+
+    Raises:
+        ValueError: the context is one token, as that of a class can be.
+    """
+    if len(tokens.ids) < 3:
+        raise ValueError(f"the context of {tokens.prompt!r} is one token, which gets all attention: no edit changes it")
     found = [Unit(normal(word.text), word.columns, word) for word in words(tokens)]
     taken = {column for unit in found for column in unit.columns}
     others = (i for i in range(1, tokens.count - 1) if i not in taken)
@@ -63,8 +69,6 @@ def align(source: Tokens, target: Tokens, pairs: tuple[tuple[str, str], ...] = (
     """
     if not (isinstance(source, Tokens) and isinstance(target, Tokens)):
         raise ValueError("prompts are aligned by their tokens: write model.tokenizer.encode(prompt)")
-    if min(len(source.ids), len(target.ids)) < 3:
-        raise ValueError(f"the context of {source.prompt!r} is one token, which gets all attention: no edit changes it")
     try:
         pairs = checked("pairs", pairs, tuple[tuple[str, str], ...])
     except ValueError:

@@ -160,8 +160,10 @@ def find(name: str | Path, kind: str) -> Found:
         if Path(rest).is_dir():
             raise ValueError(f"{rest!r} is a folder, which says itself what it is: give it without {preset}=")
         return Found(Path(rest), preset)
-    ships = f"{', '.join(shipped[kind])}, which ships; " if kind in shipped else ""
-    paths = "a folder, a file, or PRESET=FILE for a file that may be of several models" if kind == "model" else "a path"
+    ships = f"{' or '.join(shipped[kind])}, included; " if kind in shipped else ""
+    paths = "a path"
+    if kind == "model":
+        paths = "a folder; a file, such as that of cin256; or PRESET=FILE for a file that may be of several models"
     raise ValueError(f"no {kind} {str(name)!r}: give {ships}one to download ({', '.join(names_of(kind))}); or {paths}")
 
 

@@ -46,8 +46,8 @@ SMALL = ModelConfig(
 
 def public(channels: list[int], down: list[str], up: list[str], width: int, vq: dict, config: ModelConfig) -> Public:
     """What the .yaml of cin256-v2 says, in diffusers' terms; for a UNet `attention_head_dim` is the number of heads."""
-    channels = dict(in_channels=3, out_channels=3, attention_head_dim=1, cross_attention_dim=width)
-    files = {"unet/config.json": unet_json(down, up, channels, **channels), "vqvae/config.json": vq}
+    settings = dict(in_channels=3, out_channels=3, attention_head_dim=1, cross_attention_dim=width)
+    files = {"unet/config.json": unet_json(down, up, channels, **settings), "vqvae/config.json": vq}
     return Public(files, config, modules_of(files))
 
 
