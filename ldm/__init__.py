@@ -28,6 +28,7 @@ __all__, __getattr__, __dir__ = exports(  # torch is imported with the first of 
         "ldm.contrastive": "contrastive_loss similarity zero_shot",
         "ldm.train": "ldm_loss",
         "ldm.pipeline": "LatentDiffusion Noise State",
+        "ldm.equations.ideal_denoiser": "IdealDenoiser data_set gaussian",
         "ldm.helpers.likeness": "psnr structure",
     },
 )
