@@ -1,7 +1,9 @@
 """The exercises' checks: they accept the package's own functions and name what is wrong with others."""
 
+import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,6 +34,12 @@ def ddim_step(z_t, eps, abar, abar_prev):
     return latents(take)(z_t, eps, prediction)
 
 
+def nearest(z, codebook):
+    entries = ldm.Codebook(*codebook.shape).double()
+    entries.embedding.weight.data = codebook
+    return entries.indices(z.T[None, :, :, None]).flatten()
+
+
 # the package's function for each exercise, with the exercise's arguments
 OURS = {
     "forward_step": lambda z, eps, alpha: latents(lambda a, b: Times(alpha).forward_step(a, b, 1))(z, eps),
@@ -43,6 +51,13 @@ OURS = {
     "clean_latent": lambda z, eps, abar: latents(lambda a, b: Times(abar).z_0_from_eps(a, b, 1))(z, eps),
     "eps_from_v": lambda z, v, abar: latents(lambda a, b: Times(abar, parameterisation="v").predict(a, b, 1).eps)(z, v),
     "ddim_step": ddim_step,
+    "kl": lambda mean, log_var: latents(lambda a, b: ldm.Gaussian(a, b).kl())(mean, log_var),
+    "sample": lambda mean, log_var, eps: latents(lambda a, b, c: ldm.Gaussian(a, b).sample(c))(mean, log_var, eps),
+    "nearest": nearest,
+    "psnr": lambda x, y: ldm.psnr(*(np.repeat(a.numpy().round().astype(np.uint8)[..., None], 3, -1) for a in (x, y))),
+    "compression": lambda factor, channels: (
+        ldm.AutoencoderConfig(widths=(32,) * int(math.log2(factor) + 1), latent_channels=channels).compression
+    ),
 }
 
 
