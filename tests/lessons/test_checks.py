@@ -8,7 +8,12 @@ import pytest
 import torch
 
 import ldm
+import p2p
+from ldm.blocks import Downsample
 from notebooks import check
+from p2p.local_blend import Place, looked
+from p2p.mappers import Run
+from p2p.masks import composite
 
 EXERCISES = [getattr(check, name) for name in check.__all__]
 
@@ -40,6 +45,72 @@ def nearest(z, codebook):
     return entries.indices(z.T[None, :, :, None]).flatten()
 
 
+def head(f: Callable) -> Callable:
+    """A function of one head's matrices, of one that takes batches of heads."""
+    return lambda *matrices: f(*(x[None, None].double() for x in matrices))[0, 0]
+
+
+def multi_head(q, k, v, heads):
+    return ldm.multi_head(ldm.attend, heads, *(x[None] for x in (q, k, v)))[0]
+
+
+def mapper(runs, m, m_star):
+    """The package's mapper is square, of all tokens with padding."""
+    length = max(m, m_star)
+    return p2p.mapper(tuple(Run(*run) for run in runs), length)[:m, :m_star]
+
+
+def scores(Q, K):
+    """From the map, with a key of zeros, whose scores are 0, to tell the scores apart from their softmax."""
+    A = head(ldm.attention_map)(Q, torch.cat([K, torch.zeros_like(K[:1])]))
+    return A[:, :-1].log() - A[:, -1:].log()
+
+
+def edited_values(A_hat, V, V_star):
+    """With queries and keys whose map is the given one."""
+    n = len(A_hat)
+    return head(ldm.attend)(torch.eye(n), n**0.5 * A_hat.log().T, V_star)
+
+
+def refine(A, A_star, a):
+    P = torch.tensor([[float(i == j) for j in a] for i in range(A.shape[1])], dtype=torch.float64)
+    return p2p.used(A, A_star, P, torch.tensor([float(i is None) for i in a], dtype=torch.float64))
+
+
+def reweight(A, j, c):
+    factors = torch.ones(A.shape[1], dtype=A.dtype)
+    factors[j] = c
+    return p2p.used(A, A, torch.zeros(2 * A.shape[1:], dtype=A.dtype), factors)
+
+
+def positions(height, width, level):
+    z = torch.zeros(1, 1, height, width)
+    for _ in range(level):
+        z = Downsample(1, all_sides=True)(z)
+    return z.numel()
+
+
+def word_map(A, j, height, width):
+    maps = p2p.WordMaps(min(height, width))
+    maps(ldm.Site("cross", "mid", 0, height, width), A[None])
+    return maps.mean()[0, j]
+
+
+def region(word_map, threshold):
+    size = tuple(word_map.shape)
+    return looked(word_map[None, None], [Place(0, (0,), "cat")], threshold, 0, size).double()
+
+
+def share(t, tau):
+    """alpha_t of one word."""
+    return p2p.Window(end=p2p.Step(int(tau))).compile(1000)(t)
+
+
+def switch(A, A_star, t, tau):
+    own = torch.full((A.shape[1],), share(t, tau), dtype=A.dtype)
+    return p2p.used(A, A_star, own.diag(), 1 - own)
+
+
 # the package's function for each exercise, with the exercise's arguments
 OURS = {
     "forward_step": lambda z, eps, alpha: latents(lambda a, b: Times(alpha).forward_step(a, b, 1))(z, eps),
@@ -58,6 +129,23 @@ OURS = {
     "compression": lambda factor, channels: (
         ldm.AutoencoderConfig(widths=(32,) * int(math.log2(factor) + 1), latent_channels=channels).compression
     ),
+    "scores": scores,
+    "attention_map": head(ldm.attention_map),
+    "attend": head(ldm.attend),
+    "multi_head": multi_head,
+    "positions": positions,
+    "word_map": word_map,
+    "switch": switch,
+    "inject": lambda A, M: p2p.used(A, A.new_zeros(len(A), M.shape[1]), M, M.new_zeros(M.shape[1])),
+    "mapper": mapper,
+    "edited_values": edited_values,
+    "blend": lambda alpha, A_hat, A_star: p2p.used(A_hat, A_star, alpha.diag(), 1 - alpha),
+    "alpha": lambda t, tau: torch.tensor([share(t, one) for one in tau]),
+    "refine": refine,
+    "reweight": reweight,
+    "used": p2p.used,
+    "local_blend": lambda z, z_star, mask: composite(mask.bool(), z_star[None, None], z[None, None])[0, 0],
+    "region": region,
 }
 
 
