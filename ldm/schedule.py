@@ -174,15 +174,23 @@ class Schedule:
         abar, abar_prev = self._stride(t, t_prev)
         return ((1 - abar_prev) * (1 - abar / abar_prev) / (1 - abar)).sqrt()
 
+    def alpha_of_z_0(self, t: Time, t_prev: Time) -> Float[Tensor, " *b"]:
+        """[D7] alpha_t^(0) = sqrt(alpha_bar_{t_prev}) (1 - alpha_t) / (1 - alpha_bar_t), the factor of z_0 in the
+        posterior's mean; strides as for `sigma`, in float64."""
+        abar, abar_prev = self._stride(t, t_prev)
+        return abar_prev.sqrt() * (1 - abar / abar_prev) / (1 - abar)
+
+    def alpha_of_z_t(self, t: Time, t_prev: Time) -> Float[Tensor, " *b"]:
+        """[D7] alpha_t^(t) = sqrt(alpha_t) (1 - alpha_bar_{t_prev}) / (1 - alpha_bar_t), the factor of z_t."""
+        abar, abar_prev = self._stride(t, t_prev)
+        return (abar / abar_prev).sqrt() * (1 - abar_prev) / (1 - abar)
+
     def posterior(
         self, z_t: Float[Tensor, "b c h w"], z_0: Float[Tensor, "b c h w"], t: Time, t_prev: Time
     ) -> tuple[Float[Tensor, "b c h w"], Tensor]:
         """[D7, D8] Mean and standard deviation of q(z_{t_prev} given z_t, z_0); strides as for `sigma`."""
         check_latents(z_t=z_t, z_0=z_0)
-        abar, abar_prev = self._stride(t, t_prev)
-        alpha = abar / abar_prev
-        of_z_0 = abar_prev.sqrt() * (1 - alpha) / (1 - abar)
-        of_z_t = alpha.sqrt() * (1 - abar_prev) / (1 - abar)
+        of_z_0, of_z_t = self.alpha_of_z_0(t, t_prev), self.alpha_of_z_t(t, t_prev)
         return self.fit(of_z_0, z_0) * z_0 + self.fit(of_z_t, z_t) * z_t, self.fit(self.sigma(t, t_prev), z_t)
 
     def predict(self, z_t: Float[Tensor, "b c h w"], output: Float[Tensor, "b c h w"], t: Time) -> Prediction:

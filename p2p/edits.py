@@ -28,7 +28,7 @@ from ldm.config import STRICT
 from ldm.helpers.checks import check_fields
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha, Time, Window, window
-from p2p.mappers import Merge, align, aligned_columns, mapper
+from p2p.mappers import Merge, align, aligned_columns, copies, mapper
 from p2p.reading import swaps
 from p2p.words import columns
 
@@ -136,7 +136,11 @@ def claim(
 
 @dataclass(frozen=True)
 class Refine(Edit):
-    """[P10] Words that the prompts share take the source's attention; new words have their own."""
+    """[P10] Words that the prompts share take the source's attention, new words have their own.
+
+    Columns are copied, as in the paper. Attention to deleted words, and to padding where the target has words, is lost;
+    moving it instead is no better (docs/formulas.md).
+    """
 
     __pydantic_config__ = STRICT
 
@@ -146,7 +150,7 @@ class Refine(Edit):
         check_fields(self)
 
     def after(self, before: MatricesAt, source: Tokens, target: Tokens, T: int) -> MatricesAt:
-        alignment, m = align(source, target), len(source.ids)
+        alignment, m = copies(source, target), len(source.ids)
         a = aligned_columns(alignment, m)
         return claim(before, a, mapper(alignment, m), self.alpha.compile(target, T))
 

@@ -15,7 +15,7 @@ from ldm.helpers.checks import checked
 from ldm.tokenizer import Tokens
 from p2p.words import Word, columns, normal, words
 
-Merge = Literal["sum", "mean"]
+Merge = Literal["sum", "mean", "copy"]
 BOS = 0
 
 
@@ -118,17 +118,32 @@ def _ends(source: Tokens, target: Tokens) -> list[Run]:
     return [Run((i,), tuple(dict.fromkeys(targets))) for i, targets in facing.items()]
 
 
+def copies(source: Tokens, target: Tokens) -> tuple[Run, ...]:
+    """[P10] The runs of A^_j = A_a(j): the words that both prompts have, BOS, EOS, and padding at equal positions.
+
+    Unlike `align`, nothing is displaced. Attention to a deleted word, or to padding where the target has words, is
+    lost; a new word, and padding where the source has words, are in no run. So rows of A_used may sum to less than 1,
+    or to more, as in the paper.
+    """
+    end, padding = source.count - 1, range(max(source.count, target.count), len(source.ids))
+    shared = [run for run in align(source, target) if run.aligned and max(run.source) < end]
+    return (*shared, Run((end,), (target.count - 1,)), *(Run((i,), (i,)) for i in padding))
+
+
 def mapper(alignment: tuple[Run, ...], length: int, merge: Merge = "sum") -> Float[Tensor, "m m2"]:
     """[P6-P8] The matrix of an alignment: M[i, j] is the share of source token i's attention that target token j takes.
 
     Runs of equal length map one to one. Otherwise every source token of the run is shared out equally over its target
-    tokens: each row of M sums to 1, and so each row of A^ = A M stays a distribution. That is `sum`: where several
-    tokens become one, their maps are added. `mean` averages them instead, and rows may then sum to less.
+    tokens: if every token is in a run, as in those of `align`, each row of M sums to 1, and so each row of A^ = A M
+    stays a distribution. That is `sum`: where several
+    tokens become one, their maps are added. `mean` averages them instead, and rows may then sum to less. `copy` gives
+    every target token of the run the whole of each source token's attention, and rows sum to more: to 2, where one word
+    becomes two. That is why the lecture goes on to split.
 
     Args:
-        alignment: runs that cover every source token once.
+        alignment: runs, none of which share a source token; the rows of tokens in no run are 0.
         length: number of tokens of either prompt, padding counted.
-        merge: what several source tokens become in one target token.
+        merge: what becomes of a run whose numbers of tokens differ.
     """
     checked("merge", merge, Merge)
     M = torch.zeros(length, length, dtype=torch.float64)
@@ -136,7 +151,7 @@ def mapper(alignment: tuple[Run, ...], length: int, merge: Merge = "sum") -> Flo
         if len(source) == len(target):
             M[list(source), list(target)] += 1
         elif source:
-            share = 1 / len(target) if merge == "sum" else 1 / max(len(source), len(target))
+            share = {"sum": 1 / len(target), "mean": 1 / max(len(source), len(target)), "copy": 1.0}[merge]
             M[torch.tensor(source)[:, None], torch.tensor(target)] += share
     return M
 

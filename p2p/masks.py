@@ -142,6 +142,8 @@ def composite(
 ) -> Float[Tensor, "b c h w"]:
     """[P2] mask * z* + (1 - mask) * z: the target's latents inside the mask, the source's outside, bit for bit.
 
+    On the slide the mask marks what stays; here it marks what may change, so the slide's is `~mask`.
+
     Computed by selection: products would turn 0 into -0, and an infinite latent into NaN.
 
     Args:

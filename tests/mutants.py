@@ -38,12 +38,14 @@ SECONDS = 30  # a mutant that runs longer than this is killed by the clock
 ALSO = {
     "D5": ["ldm.schedule.Schedule.alpha", "ldm.schedule.Schedule.signal", "ldm.schedule.Schedule.noise"],
     "D15": ["weights.training.train_diffusion.DiffusionLoss.__call__"],  # draws lines 2 to 4
+    "C6": ["ldm.equations.table_layer.table_lines"],
     "C5": ["ldm.attention.SpatialTransformer"],
     "C8": ["ldm.attention.attend"],
     "P2": ["p2p.experiments.baselines.blended", "p2p.experiments.baselines.inpaint"],
     "P1": ["p2p.algorithm.PromptToPrompt.denoise"],  # with tau above every step
     "P3": ["p2p.inject.explicit"],
     "P4": ["p2p.alpha.switch_time", "p2p.alpha.Window.compile"],
+    "P10": ["p2p.mappers.copies"],
     "P9": ["p2p.alpha.window", "p2p.alpha.Window.compile"],
 }
 

@@ -61,8 +61,8 @@ print(json.dumps(said))
 # a call, and what its error must say
 REFUSED = {
     # options that do not exist
-    'mapper(align(source, target), 32, "copy")': "merge must be 'sum' or 'mean', got 'copy'",
-    'Swap("cat", "dog", merge="copy")': "merge must be 'sum' or 'mean', got 'copy'",
+    'mapper(align(source, target), 32, "average")': "merge must be 'sum', 'mean' or 'copy', got 'average'",
+    'Swap("cat", "dog", merge="average")': "merge must be 'sum', 'mean' or 'copy', got 'average'",
     'ScheduleConfig(betas="cosine")': "betas must be 'scaled_linear' or 'linear', got 'cosine'",
     'ScheduleConfig(betas="scaled-linear")': "betas must be 'scaled_linear' or 'linear', got 'scaled-linear'",
     'ScheduleConfig(parameterisation="x0")': "parameterisation must be 'eps' or 'v', got 'x0'",

@@ -64,7 +64,7 @@ def log_p(schedule: Schedule, z: Float[Tensor, "T1 b c h w"], denoiser: Denoiser
 def reverse_step(
     schedule: Schedule, z_t: Float[Tensor, "b c h w"], z_0: Float[Tensor, "b c h w"], t: int
 ) -> tuple[Float[Tensor, "b c h w"], float]:
-    """[D11] mu_theta and the variance of p_theta(z_{t-1} given z_t): the posterior [D7, D8] of the predicted z_0."""
+    """[D11, D19] Mean and variance of p_theta(z_{t-1} given z_t): the posterior [D7, D8] of the predicted z_0."""
     t = checked("t", t, int)
     mean, _ = schedule.posterior(z_t, z_0, t, t - 1)
     return mean, schedule.sigma(t, t - 1).item() ** 2 if t > 1 else 1 - schedule.alpha[1].item()

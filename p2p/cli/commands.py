@@ -21,7 +21,7 @@ from p2p.edits import Edit, Matrices, Swap
 from p2p.experiments.baselines import fixed_seed
 from p2p.experiments.self_attention_pca import SelfMaps, principal_components
 from p2p.inject import layout_side, together, watching
-from p2p.mappers import align, mapper
+from p2p.mappers import align, copies, mapper
 from p2p.maps import MapHistory, Scale
 from p2p.result import Result, edited, histories_of, prompts_of, sampled, with_progress
 from p2p.summary import summary
@@ -186,7 +186,7 @@ def matrices(model: LatentDiffusion, args: argparse.Namespace) -> Made:
             at[t] = last = found
     if len(at) > 4:  # a ramp changes them at every step
         at = {t: at[t] for t in list(at)[:: -(-len(at) // 4)]}
-    M = mapper(align(source, target, pairs), len(source.ids))
+    M = mapper(align(source, target, pairs) if pairs else copies(source, target), len(source.ids))
     return Made(sheets.as_image(edit_matrices.matrices(source, target, M, at)))
 
 

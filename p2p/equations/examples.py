@@ -16,7 +16,7 @@ from p2p.alpha import Alpha, Step, Time, Window
 from p2p.edits import Edit, Matrices, Preserve, Refine, Reweight, Swap, used
 from p2p.experiments.sweeps import SLIDING, TAUS
 from p2p.inject import Injection, Layers, explicit, folded
-from p2p.mappers import Merge, align, mapper
+from p2p.mappers import Merge, align, copies, mapper
 from p2p.masks import composite
 
 Example = dict[str, float | int | list | Tensor]
@@ -24,6 +24,7 @@ Example = dict[str, float | int | list | Tensor]
 T = 1000
 SITE = Site("cross", "mid", 0, 1, 1)
 # the lecture's attention of five positions to three words: 1 to 5, 6 to 10, 11 to 15, by columns
+ORANGE, TABBY = "orange cat sitting", "big tabby cat sitting"
 PRINTED = torch.arange(1.0, 16.0, dtype=torch.float64).reshape(3, 5).mT
 
 
@@ -104,15 +105,18 @@ def p5() -> Example:
 
 
 def p6() -> Example:
-    M = matrix("orange cat sleeps", "orange dog sleeps", ("cat", "dog"))
+    M = matrix(ORANGE, "orange dog sitting", ("cat", "dog"))
     return {"cat becomes dog: M": M, "A of five positions": PRINTED, "A M": PRINTED @ M}
 
 
 def p7() -> Example:
-    there = matrix("orange cat sleeps", "big tabby cat sleeps", ("orange", "big tabby"))
-    back = lambda merge: matrix("big tabby cat sleeps", "orange cat sleeps", ("big tabby", "orange"), merge)
+    there = matrix(ORANGE, TABBY, ("orange", "big tabby"))
+    copied = matrix(ORANGE, TABBY, ("orange", "big tabby"), "copy")
+    back = lambda merge: matrix(TABBY, ORANGE, ("big tabby", "orange"), merge)
     return {
-        "orange becomes big tabby: M": there,
+        "orange copied to big and to tabby: M": copied,
+        "its rows' sums": copied.sum(dim=1),
+        "orange split between them: M": there,
         "A M of five positions": PRINTED @ there,
         "the way back, columns added: M": back("sum"),
         "... averaged (mean): M": back("mean"),
@@ -122,6 +126,12 @@ def p7() -> Example:
 def p8() -> Example:
     M = matrix("a cat sleeps", "an ele|phant sleeps", ("cat", "elephant"))
     return {"cat becomes ele|phant: M, of cat, sleeps": M[1:], "its rows' sums": M.sum(dim=1)[1:]}
+
+
+def alpha_matrices() -> dict[str, Tensor]:
+    """alpha_t, alpha_{t-1} and alpha_{t-2} as the slide draws them, n x m: the columns switch off word by word."""
+    alpha = Alpha(Step(998), {"cat": Step(999), "sitting": Step(1000)}).compile(written(TABBY), T)
+    return {name: alpha(t)[1:-1].expand(5, -1) for name, t in (("t", 1000), ("t-1", 999), ("t-2", 998))}
 
 
 def p9() -> Example:
@@ -134,6 +144,7 @@ def p9() -> Example:
         "tau = 300, dog's own 700: A_used at t = 800": at(800),
         "at t = 500, dog has its own": at(500),
         "at t = 200": at(200),
+        **{f"alpha_{name} over {TABBY}, of five positions": alpha for name, alpha in alpha_matrices().items()},
     }
 
 
@@ -142,12 +153,16 @@ def p10() -> Example:
     refined = pair_at(Refine(Alpha(0)), 500, "a cat sleeps", "a cat yawns")
     weighed = pair_at(Refine(Alpha(0)) + Reweight("cat", 2.0), 500, "a cat sleeps", "a cat yawns")
     A, A_own = attention(0.1, 0.1, 0.4, 0.3, 0.1), attention(0.2, 0.1, 0.1, 0.5, 0.1)
+    source, target = written("a cat sleeps"), written("a cat")
+    lost, moved = (mapper(alignment, 5) for alignment in (copies(source, target), align(source, target)))
     return {
         "A, of BOS a cat sleeps EOS": A,
         "A*, of BOS a cat yawns EOS": A_own,
         "refine: yawns has its own": used(A, A_own, *refined),
         "and cat weighs 2": used(A, A_own, *weighed),
         "its sum: rows are not renormalised": used(A, A_own, *weighed).sum().item(),
+        "sleeps deleted, target BOS a cat EOS PAD: A^": A @ lost,
+        "... with its attention moved to BOS, not used here": A @ moved,
     }
 
 

@@ -2,12 +2,14 @@
 
 import textwrap
 
-from ldm.equations import examples
+from ldm.equations import examples, examples_attention
 from p2p.equations import examples as edits
 from p2p.equations import index
+from p2p.equations.formula import ORIGINS
 from p2p.equations.register import formula
+from p2p.equations.slips import SLIPS
 
-EXAMPLES = examples.EXAMPLES | edits.EXAMPLES  # of the model, and of what Prompt-to-Prompt does to it
+EXAMPLES = examples.EXAMPLES | examples_attention.EXAMPLES | edits.EXAMPLES
 
 
 def explanation(id: str) -> str:
@@ -17,15 +19,18 @@ def explanation(id: str) -> str:
         ValueError: there is no such formula.
     """
     row = formula(id)
-    parts = [f"{row.id}  {row.title}", f"as printed:  {row.printed}"]
+    where = f" ({row.slide.subject})" if row.slide else ""
+    parts = [f"{row.id}  {row.title}{where}", f"{ORIGINS[row.origin]}:  {row.latex}"]
     if row.corrected:
-        parts.append(f"corrected:   {row.corrected}")
+        parts.append(f"corrected:  {row.corrected}")
     if row.note:
         parts.append(textwrap.fill(row.note, 120, break_on_hyphens=False))
     (home, *others) = index.functions_of(row, index.definitions())
     parts.append(f"{home.name}, in {home.path}:\n\n{home.source}")
     if others:
         parts.append("also: " + ", ".join(d.name for d in others))
+    if row.id in SLIPS:
+        parts.append(f"both forms: p2p.equations.slips.SLIPS[{row.id!r}]")
     parts.append("in numbers:\n" + "\n".join(f"  {label}: {_shown(value)}" for label, value in EXAMPLES[id]().items()))
     return "\n\n".join(parts)
 

@@ -51,14 +51,14 @@ def matrices(source: Tokens, target: Tokens, M: Float[Tensor, "m m2"], at: Mappi
         for j, (caption, P, Q) in enumerate(table):
             x = MARGIN + left + j * (left + size)
             axis = sheet.axes(x, start, size, size)
-            _heat_map(axis, P[:shown, :shown], rows, columns, max(-low, high))
+            heat_map(axis, P[:shown, :shown], rows, columns, max(-low, high))
             axis.set_title(caption, fontsize=CAPTION, color=INK, pad=8)
             axis.set_xlabel("target's tokens", fontsize=LABEL, color=INK)
             if j == 0:
                 axis.set_ylabel("source's tokens", fontsize=LABEL, color=INK)
             if Q is not None:
                 strip = sheet.axes(x, start + size + below, size, cell)
-                _heat_map(strip, Q[None, :shown], ["Q_t"], columns, max(-low, high))
+                heat_map(strip, Q[None, :shown], ["Q_t"], columns, max(-low, high))
                 strip.set_xlabel(own, fontsize=LABEL, color=INK)
         sheet.bottom += below
     width = min(3.2, sheet.width - 2 * MARGIN)
@@ -67,7 +67,7 @@ def matrices(source: Tokens, target: Tokens, M: Float[Tensor, "m m2"], at: Mappi
     return sheet.done()
 
 
-def _heat_map(
+def heat_map(
     axis: Axes, numbers: Float[Tensor, "m m2"], rows: Sequence[str], columns: Sequence[str], top: float
 ) -> None:
     """Draw values as colours, 0 in white, with tokens on both axes, and the values themselves if they are few."""

@@ -13,6 +13,7 @@ from p2p.figures.sheets import CAPTION, COLOURS, GAP, INK, LABEL, MARGIN, Sheet,
 MARKERS = "os^vDP*X"  # with the colours, enough for 56 targets
 PRESERVATION = "preservation: PSNR\nagainst the source, dB"
 STRUCTURE = "structure: correlation of\nedges with the source's"
+INJECTED = "sampling in which A is used"
 FIDELITY = "fidelity: ln(L_source / L_target)"  # losses of an image under the two prompts
 
 
@@ -26,6 +27,13 @@ def name(tau: Time | Window) -> str:
     return f"tau: {said(tau)}" if isinstance(tau, Step) else f"tau = {said(tau)}"
 
 
+def injected(tau: Time | Window) -> str:
+    """The share of the sampling in which a tau injects, 0% to 100%; of a window or a timestep its name."""
+    if tau == "never":
+        return "0%"
+    return name(tau) if isinstance(tau, Window | Step) else f"{1 - tau:.0%}"
+
+
 def tau_sweep(sweeps: Sequence[Sweep]) -> Figure:
     """[P12] The paper's Fig. 6: a row per target, injection from never to always; below it preservation and fidelity
     for each tau, and their trade-off.
@@ -34,7 +42,7 @@ def tau_sweep(sweeps: Sequence[Sweep]) -> Figure:
     """
     sheet = _images(sweeps, "The source's attention while t ≥ tau, the target's own once t < tau")
     keeps, follows, trade = _plots(sheet, 3)
-    captions = list(map(name, sweeps[0].settings))
+    captions = list(map(injected, sweeps[0].settings))
     for sweep, colour, marker in zip(sweeps, cycle(COLOURS), cycle(MARKERS)):
         kept, fits = sweep.preservation.mean(dim=0), sweep.fidelity.mean(dim=0)
         line = dict(color=colour, marker=marker, markersize=4)
@@ -43,9 +51,9 @@ def tau_sweep(sweeps: Sequence[Sweep]) -> Figure:
         follows.axhline(sweep.fidelity_of_originals.mean().item(), color=colour, linestyle=":", linewidth=1)
         trade.plot(kept, fits, **line)
         trade.plot(kept[:1], fits[:1], marker, color=colour, markersize=7, markerfacecolor="white")
-    _label(keeps, "what is kept", "", PRESERVATION)
+    _label(keeps, "what is kept", INJECTED, PRESERVATION)
     keeps.plot([], [], ":", color=INK, linewidth=1, label="the source's image")
-    _label(follows, "what is followed:\nabove 0 the target's prompt", "", FIDELITY)
+    _label(follows, "what is followed:\nabove 0 the target's prompt", INJECTED, FIDELITY)
     _label(trade, f"the trade-off\n(hollow: {captions[0]})", PRESERVATION, FIDELITY)
     for axis in (keeps, follows):
         axis.set_xticks(range(len(captions)), captions, rotation=35, ha="right", rotation_mode="anchor")

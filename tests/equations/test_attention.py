@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
@@ -96,19 +97,26 @@ def test_c3_worked_by_hand():
 
 @pytest.mark.equation("C4")
 def test_c4_shapes_of_the_projections():
-    """[C4] Printed (after the paper): W_V in R^{d x d_eps}, W_Q in R^{d x d_tau}. Q is made of the latent, V of the
-    prompt, so it is the other way round; with the printed shapes neither product exists."""
+    """[C4] Printed (after the paper): W_V in R^{d x d_eps}, W_Q in R^{d x d_tau}. Q = phi W_Q^T is made of the latent,
+    V of the prompt, so it is the other way round; with the printed shapes neither product exists."""
     d, d_eps, d_tau = 8, 8, 5
     layer = Attention(d_eps, d_tau, heads=2).double()
     assert layer.to_q.weight.shape == (d, d_eps)
     assert layer.to_k.weight.shape == layer.to_v.weight.shape == (d, d_tau)
-    assert layer.to_q.bias is layer.to_k.bias is layer.to_v.bias is None  # Q is W_Q phi(z_t) and no more
-    latent, prompt = normal(1, 9, d_eps), normal(1, 4, d_tau)
+    latent, prompt, seen = normal(1, 9, d_eps), normal(1, 4, d_tau), []
+
+    def watch(site, *QKV):
+        seen.extend(rearrange(part, "1 h n d -> n (h d)") for part in QKV)
+        return attend(*QKV)
+
+    assert layer(latent, prompt, Site("cross", "mid", 0, 3, 3), watch).shape == (1, 9, d_eps)
+    weights = [W.weight for W in (layer.to_q, layer.to_k, layer.to_v)]
+    for part, x, W in zip(seen, (latent, prompt, prompt), weights):
+        assert_close(part, x[0] @ W.mT, **EXACT)  # and no bias
     printed_W_Q, printed_W_V = layer.to_v.weight, layer.to_q.weight
     for W, x in ((printed_W_Q, latent), (printed_W_V, prompt)):
         with pytest.raises(RuntimeError, match="cannot be multiplied"):
             x @ W.T
-    assert layer(latent, prompt, Site("cross", "mid", 0, 3, 3)).shape == (1, 9, d_eps)
 
 
 @pytest.mark.equation("C5")

@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from ldm.config import ScheduleConfig
 from ldm.equations.ideal_denoiser import IdealDenoiser, gaussian
+from ldm.equations.slips import SLIPS
 from ldm.equations.variational_bound import last_term, log_p, log_q, prior_term, reverse_step, step_term
 from ldm.samplers import ddpm_step
 from ldm.schedule import Prediction, Schedule
@@ -52,11 +53,14 @@ def test_d1_the_product_of_the_steps_is_the_joint_of_z_0_to_z_T():
     product, joint = log_q(SHORT, z, log_data(z[0])), forward_joint()
     assert_close(product, joint.log_prob(z.flatten(1).T), **EXACT)
 
+    assert_close(SLIPS["D1"].corrected(SHORT, z, MEAN, S2), product, **EXACT)
+
     z = z[:, :1].repeat(1, 2, 1, 1, 1)
     z[0, 1] += 1  # the same z_{1:T} from another z_0
     product = log_q(SHORT, z, log_data(z[0]))
     printed = MultivariateNormal(joint.mean[1:], joint.covariance_matrix[1:, 1:]).log_prob(z[1:].flatten(1).T)
     assert printed[0] == printed[1]
+    assert_close(SLIPS["D1"].printed(SHORT, z, MEAN, S2), printed, **EXACT)
     assert abs(product[0] - product[1]) > 1  # nats: one value cannot be both
     # what the printed left side lacks is q(z_0 given z_{1:T}), and q knows the past by z_1 alone
     a = SHORT.alpha[1]
@@ -98,6 +102,7 @@ def test_d3_the_product_of_the_reverse_steps_is_the_joint_of_z_0_to_z_T():
     assert_close(product, joint.log_prob(downwards), **EXACT)
 
     printed = MultivariateNormal(joint.mean[:4], joint.covariance_matrix[:4, :4]).log_prob(downwards[:, :4])
+    assert_close(SLIPS["D3"].printed(SHORT, z, denoiser), printed, **EXACT)
     missing = torch.stack([Normal(*_last(z[1, i])).log_prob(z[0, i]).sum() for i in range(8)])
     assert_close(product - printed, missing, **EXACT)  # p_theta(z_0 given z_1)
     assert (product - printed).abs().max() > 1
@@ -212,6 +217,27 @@ def test_the_bound_lies_above_the_exact_negative_log_likelihood():
     assert expected_bound(worse) > bound + 0.005
 
 
+@pytest.mark.equation("D19")
+def test_d19_an_ideal_networks_step_has_the_exact_mean():
+    """[D19] For Gaussian data z_{t-1} given z_t is a Gaussian with a mean and a variance that follow from their joint
+    density. The model's mean is that; its sigma_t^2 lacks what is unknown of z_0."""
+    ideal, z_t = IdealDenoiser(FULL, DATA).predict, numbers(-0.7, 0.3, 2.0)
+    for t in (2, 3, 100, 500, 1000):
+        a, abar, prev = FULL.alpha[t].item(), FULL.alpha_bar[t].item(), FULL.alpha_bar[t - 1].item()
+        var_t, var_prev = abar * S2 + 1 - abar, prev * S2 + 1 - prev
+        slope = a**0.5 * var_prev / var_t  # covariance of z_{t-1} and z_t over the variance of z_t
+        exact_mean = prev**0.5 * MEAN + slope * (z_t - abar**0.5 * MEAN)
+        exact_variance = var_prev - slope**2 * var_t
+        mean, variance = reverse_step(FULL, z_t, ideal(z_t, t).z_0, t)
+        assert_close(mean, exact_mean, **EXACT)
+        unknown = posterior_factors(FULL, t)[0] ** 2 * S2 * (1 - abar) / var_t  # (alpha_t^(0))^2 Var(z_0 given z_t)
+        assert_close(variance + unknown, exact_variance, rtol=1e-9, atol=0)  # a difference of numbers near 1
+        assert_close(FULL.alpha_of_z_0(t, t - 1).item(), posterior_factors(FULL, t)[0], **EXACT)
+    # the last step goes to the predicted z_0; sigma_1 = 0 would give no density, so it has the spread of q's first
+    assert_close(reverse_step(FULL, z_t, numbers(1.0, 2.0, 3.0), 1), (numbers(1.0, 2.0, 3.0), 0.00085), **EXACT)
+
+
+@pytest.mark.equation("D19")
 def test_the_reverse_step_is_the_samplers():
     """What the bound is of is what is sampled: same mean, same spread but at t = 1."""
     z_t, eps, noise = normal(3, 1, 1, 1), normal(3, 1, 1, 1, seed=1), normal(3, 1, 1, 1, seed=2)

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from ldm.config import ScheduleConfig
 from ldm.equations.ideal_denoiser import IdealDenoiser, gaussian
+from ldm.equations.slips import SLIPS
 from ldm.samplers import DDIM, ddim_step, ddpm_step, times
 from ldm.schedule import Prediction, Schedule, guided
 
@@ -61,21 +62,23 @@ def test_d2_monte_carlo_mean_and_variance():
 
 @pytest.mark.equation("D4")
 def test_d4_the_last_latent_is_only_nearly_noise():
-    """[D4] Printed: q(z_T) is N(0, I). It is close, not equal: 0.068 of the signal is left."""
+    """[D4] The aim is q(z_T) = N(0, I). The marginal of unit-variance Gaussian latents is that; given z_0 it is not,
+    for 0.068 of the signal is left."""
     roots = SCHEDULE.beta.sqrt()  # evenly spaced, from the config's ends
     by_hand = [math.sqrt(0.00085) + (math.sqrt(0.012) - math.sqrt(0.00085)) * i / 999 for i in range(1000)]
     assert_close(roots, torch.tensor(by_hand, dtype=torch.float64), **EXACT)
     linear = Schedule(ScheduleConfig(betas="linear", T=3, beta_start=0.1, beta_end=0.4)).beta
     assert_close(linear, torch.tensor([0.1, 0.25, 0.4], dtype=torch.float64), **EXACT)
-    assert_close(ALPHA_BAR[-1].item(), 0.00466, rtol=0, atol=5e-6)  # the value known to three digits
-    assert_close(ALPHA_BAR[-1].sqrt().item(), 0.0683, rtol=0, atol=5e-5)
-    z_0 = torch.tensor(1.0, dtype=torch.float64)
-    q = Normal(ALPHA_BAR[-1].sqrt() * z_0, (1 - ALPHA_BAR[-1]).sqrt())
-    kl = kl_divergence(q, Normal(torch.zeros_like(z_0), torch.ones_like(z_0)))
-    # of a unit-size latent number: half of mean^2 + variance - 1 - log variance, about alpha_bar / 2
-    by_hand = 0.5 * (ALPHA_BAR[-1] * z_0**2 - ALPHA_BAR[-1] - torch.log1p(-ALPHA_BAR[-1]))
-    assert_close(kl, by_hand, rtol=1e-9, atol=0)  # both in float64; the logarithm of nearly 1 costs digits
-    assert 0 < kl.item() < 0.0024
+    abar = ALPHA_BAR[-1].item()
+    assert_close(abar, 0.00466, rtol=0, atol=5e-6)  # the value known to three digits
+    end = SLIPS["D4"].corrected
+    assert_close(end(SCHEDULE, 0.0, 1.0), (0.0, 1.0), **EXACT)  # the marginal of z_0 ~ N(0, 1)
+    mean, variance = end(SCHEDULE, 1.0, 0.0)  # the conditional on z_0 = 1
+    assert_close((mean, variance), (0.0683, 0.99534), rtol=0, atol=5e-5)
+    kl = lambda mean, variance: kl_divergence(Normal(mean, variance**0.5), Normal(0.0, 1.0)).item()
+    # half of mean^2 + variance - 1 - log variance: about alpha_bar z_0^2 / 2 for the conditional
+    assert_close(kl(mean, variance), abar / 2, rtol=0.01, atol=0)
+    assert abs(kl(*end(SCHEDULE, 0.0, 1.0))) < 1e-7  # float32 is what torch computes it in
 
 
 @pytest.mark.equation("D5")
@@ -103,6 +106,7 @@ def test_d6_noise_is_scaled_by_the_standard_deviation():
     assert_close(SCHEDULE.add_noise(zero, eps, ALL_T) ** 2, column(1 - ALPHA_BAR) * eps**2, **EXACT)
     corrected = SCHEDULE.add_noise(z_0, eps, ALL_T)
     printed = column(ALPHA_BAR.sqrt()) * z_0 + column(1 - ALPHA_BAR) * eps
+    assert_close(SLIPS["D6"].printed(SCHEDULE, z_0, eps, ALL_T), printed, **EXACT)
     # the printed factor is short by up to 1/4, where sqrt(1 - alpha_bar) = 1/2
     short = (corrected - printed) / eps
     assert_close(short.max().item(), 0.25, rtol=0, atol=1e-3)  # no t hits the maximum exactly
@@ -135,6 +139,7 @@ def test_d7_d8_posterior_is_bayes_rule():
 
     abar, a = column(ALPHA_BAR), column(ALPHA)
     printed = abar.sqrt() * (1 - a) / (1 - abar) * z_0 + a.sqrt() * (1 - abar) / (1 - abar) * z_t
+    assert_close(SLIPS["D7"].printed(SCHEDULE, z_t, z_0, ALL_T), printed, **EXACT)
     assert (printed[1:] - expected).abs().max() > 0.5
     # Without noise, z_0 = 1 and z_t = sqrt(alpha_bar_t), the mean must be sqrt(alpha_bar_{t-1}). The printed factor of
     # z_t is sqrt(alpha_t), all of the weight, and z_0 comes on top: 1.5 for 1 at t = 2.
@@ -182,16 +187,16 @@ def test_a_batch_of_times_is_each_time_by_itself():
 
 @pytest.mark.equation("D6", "D9")
 def test_d9_clean_latent_is_recovered():
-    """[D9] Round trip with D6. Printed: z_t plus (1 - alpha_bar) eps, adding to the noise instead of taking it away:
-    off by (1 - alpha_bar + sqrt(1 - alpha_bar)) / sqrt(alpha_bar) of eps, 29 of it at t = T."""
+    """[D9] Round trip with D6. Printed: (z_0 + (1 - alpha_bar) eps) / sqrt(alpha_bar), which needs z_0 to give z_0, and
+    gives another: off by (1 / sqrt(alpha_bar) - 1) z_0 + (1 - alpha_bar) / sqrt(alpha_bar) eps."""
     z_0, eps, _ = draws(3)
     z_t = SCHEDULE.add_noise(z_0, eps, ALL_T)
     assert_close(SCHEDULE.z_0_from_eps(z_t, eps, ALL_T), z_0, **EXACT)
     assert_close(SCHEDULE.eps_from_z_0(z_t, z_0, ALL_T), eps, **EXACT)
-    printed = (z_t + column(1 - ALPHA_BAR) * eps) / column(ALPHA_BAR.sqrt())
-    factor = column((1 - ALPHA_BAR + (1 - ALPHA_BAR).sqrt()) / ALPHA_BAR.sqrt())
-    assert_close(printed - z_0, factor * eps, **EXACT)
-    assert_close(factor[-1].item(), 29.2, rtol=0, atol=0.05)
+    signal = column(ALPHA_BAR.sqrt())
+    off = (1 / signal - 1) * z_0 + column(1 - ALPHA_BAR) / signal * eps
+    assert_close(SLIPS["D9"].printed(SCHEDULE, z_t, z_0, eps, ALL_T) - z_0, off, **EXACT)
+    assert off[0].abs() < 0.01 and off.abs().max() > 10  # nothing to see at t = 1, everything near T
 
 
 @pytest.mark.equation("D10")
@@ -202,11 +207,9 @@ def test_d10_mean_from_noise_is_the_posterior_mean():
     mean, _ = posterior_at_all_t(z_0, z_t)
     assert_close(SCHEDULE.mean_from_eps(z_t, eps, ALL_T), mean, **EXACT)
     assert_close(SCHEDULE.eps_from_mean(z_t, mean, ALL_T), eps, rtol=1e-9, atol=1e-9)  # divides by 1 - alpha_t
-    printed_d9 = (z_t + column(1 - ALPHA_BAR) * eps) / column(ALPHA_BAR.sqrt())
-    wrong, _ = posterior_at_all_t(printed_d9, z_t)
-    assert (wrong - mean).abs().max() > 0.05
-    abar, a = column(ALPHA_BAR), column(ALPHA)
-    printed_d7 = abar.sqrt() * (1 - a) / (1 - abar) * z_0 + a.sqrt() * z_t  # its (1 - abar) / (1 - abar) is 1
+    wrong, _ = posterior_at_all_t(SLIPS["D9"].printed(SCHEDULE, z_t, z_0, eps, ALL_T), z_t)
+    assert (wrong - mean).abs().max() > 0.02
+    printed_d7 = SLIPS["D7"].printed(SCHEDULE, z_t, z_0, ALL_T)
     assert (printed_d7 - mean).abs().max() > 0.5
 
 
@@ -230,20 +233,19 @@ def test_d12_parameterisations_convert_into_each_other(parameterisation):
 
 
 @pytest.mark.equation("D12")
-def test_d12_printed_option_c_starts_from_what_it_is_to_find():
-    """[D12] Printed: x_theta^(0) = (x_0 + (1 - alpha_bar) eps_theta) / sqrt(alpha_bar). It needs x_0 to give x_0, and
-    gives another number: off by (1 / sqrt(alpha_bar) - 1) x_0 + (1 - alpha_bar) / sqrt(alpha_bar) eps."""
+def test_d12_printed_option_c_gives_another_mean():
+    """[D12] mu_theta = alpha^(0) x_theta^(0) + alpha^(t) x_t, with D9's slips in x_theta^(0), is off by alpha^(0) times
+    what D9 is off by."""
     z_0, eps, _ = draws(9)
     z_t = SCHEDULE.add_noise(z_0, eps, ALL_T)
-    corrected = SCHEDULE.predict(z_t, eps, ALL_T).z_0
+    of_z_0, of_z_t = SCHEDULE.alpha_of_z_0(ALL_T, ALL_T - 1), SCHEDULE.alpha_of_z_t(ALL_T, ALL_T - 1)
+    corrected = SLIPS["D12"].corrected(SCHEDULE, z_t, z_0, eps, ALL_T)
+    assert_close(column(of_z_0) * z_0 + column(of_z_t) * z_t, corrected, **EXACT)
     signal = column(ALPHA_BAR.sqrt())
-    printed = (z_0 + column(1 - ALPHA_BAR) * eps) / signal
-    assert_close(corrected, z_0, **EXACT)
     off = (1 / signal - 1) * z_0 + column(1 - ALPHA_BAR) / signal * eps
-    assert_close(printed - corrected, off, **EXACT)
-    assert off[0].abs() < 0.01 and off.abs().max() > 10  # nothing to see at t = 1, everything near T
-    mean, _ = posterior_at_all_t(printed, z_t)
-    assert (mean - SCHEDULE.mean_from_eps(z_t, eps, ALL_T)).abs().max() > 0.02
+    printed = SLIPS["D12"].printed(SCHEDULE, z_t, z_0, eps, ALL_T)
+    assert_close(printed - corrected, column(of_z_0) * off, **EXACT)
+    assert (printed - corrected).abs().max() > 0.02
 
 
 # Gaussian data whose covariance is no multiple of I: its best eps is affine in z_t, and known

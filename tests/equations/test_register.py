@@ -12,15 +12,18 @@ import torch
 from mutants import mutants_of
 
 from p2p.equations import explain, index
+from p2p.equations.errata import ERRATA, OF_ROWS, OTHERS
 from p2p.equations.explain import EXAMPLES
 from p2p.equations.register import FORMULAS, listing
+from p2p.equations.slides import SLIDES
+from p2p.equations.slips import SLIPS
 
 DEFINITIONS = index.definitions()
 MARKS = list(index.tests())
 
 
 def test_the_register_has_every_formula_of_the_lecture_in_order():
-    numbers = {"D": 18, "B": 3, "C": 9, "P": 13}
+    numbers = {"D": 19, "B": 3, "C": 9, "P": 13}
     assert list(FORMULAS) == [f"{letter}{i}" for letter, n in numbers.items() for i in range(1, n + 1)]
 
 
@@ -34,6 +37,24 @@ def test_a_rows_home_exists_and_carries_its_id(id):
     home = [d for d in DEFINITIONS if d.name == FORMULAS[id].home]
     assert home, f"{id} names {FORMULAS[id].home}, which is not there"
     assert id in index.ids_in(home[0].docstring), f"the docstring of {FORMULAS[id].home} lacks [{id}]"
+
+
+@pytest.mark.parametrize("id", FORMULAS)
+def test_a_row_says_where_it_is_from(id):
+    """Printed or said on a slide of the list, or added here: then on none, and no slip of the slides."""
+    row = FORMULAS[id]
+    assert row.origin in ("printed", "prose", "added")
+    if row.origin == "added":
+        assert row.slide is None and not row.corrected
+    else:
+        assert row.slide in SLIDES
+
+
+def test_what_is_on_no_slide_is_not_called_printed():
+    """What the lecture does not print as a formula, by an instructor's list."""
+    unprinted = ["D16", "D17", "D18", "B2", "B3", "C7", "C9", "P1", "P2", "P5", "P8", "P10", "P11", "P12", "P13"]
+    assert [id for id in unprinted if FORMULAS[id].origin == "printed"] == []
+    assert all(FORMULAS[id].origin == "added" for id in ("D16", "D17", "D18"))
 
 
 @pytest.mark.parametrize("id", FORMULAS)
@@ -92,7 +113,8 @@ def test_a_row_has_numbers(id):
 def test_explain_shows_the_row_and_its_source(id):
     text = " ".join(explain.explanation(id).split())  # long notes are wrapped
     formula = FORMULAS[id]
-    assert formula.printed in text and formula.home in text
+    assert formula.latex in text and formula.home in text
+    assert ("as printed:" in text) == (formula.origin == "printed")
     assert formula.corrected in text and formula.note in text
     name = formula.home.rsplit(".", 1)[1]
     assert f"def {name}" in text or f"class {name}" in text
@@ -100,16 +122,39 @@ def test_explain_shows_the_row_and_its_source(id):
 
 def test_the_errata_show_both_numbers():
     """Where a slip changes a number, the example has it as printed and as corrected, and they differ."""
-    for id in ("D4", "D6", "D7", "D9", "D12"):
+    for id in ("D6", "D7", "D9", "D12", "D13", "C5"):
         example = EXAMPLES[id]()
         printed, corrected = (next(v for k, v in example.items() if k.startswith(w)) for w in ("printed", "corrected"))
+        corrected = corrected[0] if isinstance(corrected, list) else corrected
         assert not math.isclose(printed, corrected, rel_tol=1e-3, abs_tol=1e-6), id
+
+
+def test_every_slip_of_a_row_is_in_the_errata_and_every_form_is_used():
+    assert [e.row for e in OF_ROWS] == [id for id in FORMULAS if FORMULAS[id].corrected]
+    assert len(ERRATA) == len(OF_ROWS) + len(OTHERS)
+    assert sorted(e.forms for e in ERRATA if e.forms) == sorted(SLIPS)
+    assert {e.row for e in ERRATA if e.row} <= set(FORMULAS)
+    assert all(e.printed and e.corrected and e.why for e in ERRATA)
+
+
+def test_no_slide_is_left_out_of_the_index():
+    """A slide has a row, an erratum or something that shows it; what it links to is there."""
+    text = index.markdown().split("## Slide by slide")[1].split("\n## ")[0]
+    assert [line.split(" | ")[0][2:] for line in text.splitlines() if line.startswith("| ")][1:] == [
+        slide.subject for slide in SLIDES
+    ]
+    for slide in SLIDES:
+        rows = [f for f in FORMULAS.values() if f.slide == slide]
+        assert rows or slide.shown or any(e.forms for e in ERRATA if e.slide == slide), slide.subject
+        for path in re.findall(r"\]\(([^)#]+)", slide.shown):
+            assert (index.ROOT / path).exists(), path
 
 
 def test_the_list_has_a_line_for_each_formula_and_marks_the_slips():
     lines = listing().splitlines()
     assert [line.split()[0].rstrip("*") for line in lines] == list(FORMULAS)
     assert [line[:4].strip() for line in lines if line[4] == "*"] == [id for id in FORMULAS if FORMULAS[id].corrected]
+    assert [line[:4].strip() for line in lines if line[4] == "+"] == ["D16", "D17", "D18"]
 
 
 def test_an_unknown_id_is_told_the_known_ones():

@@ -30,7 +30,10 @@ def test_p6_a_word_for_a_word():
 
 
 def test_p7_orange_becomes_big_tabby():
-    M, product, added, averaged = shown("P7", "orange becomes", "A M", "the way back", "... averaged")
+    copied, sums = shown("P7", "orange copied", "its rows' sums")
+    same(copied, [[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    same(sums, [2, 1, 1])
+    M, product, added, averaged = shown("P7", "orange split", "A M", "the way back", "... averaged")
     same(M, [[0.5, 0.5, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     same(product, [[a / 2, a / 2, b, c] for a, b, c in A])
     same(added, [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
@@ -42,6 +45,12 @@ def test_p9_every_word_its_own_time():
     same(early, [[0.1, 0.2, 0.6, 0.1]])  # all of A
     same(between, [[0.1, 0.2, 0.2, 0.1]])  # of dog, the third, A*
     same(late, [[0.3, 0.1, 0.2, 0.4]])  # all of A*
+
+
+def test_p9_the_columns_of_alpha_switch_off_word_by_word():
+    """n x m matrices of 5 positions and 4 words: at t = T all take A, then "sitting" has its own, then "cat"."""
+    for name, row in (("t", [1, 1, 1, 1]), ("t-1", [1, 1, 1, 0]), ("t-2", [1, 1, 0, 0])):
+        same(shown("P9", f"alpha_{name} over")[0], [row] * 5)
 
 
 def test_p10_a_new_word_and_a_weight():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from p2p.edits import Edit, Swap
-from p2p.mappers import Run, align, aligned_columns, mapper
+from p2p.mappers import Run, align, aligned_columns, copies, mapper
 from p2p.words import names, words
 from weights.training.world import COLOURS, NOUNS, PLACES
 
@@ -47,6 +47,17 @@ def test_several_tokens_into_one_are_added_or_averaged():
     total, mean = (mapper(alignment, 3, merge)[:, :2] for merge in ("sum", "mean"))
     assert torch.equal(total, torch.tensor([[1, 0], [1, 0], [0, 1]], dtype=torch.float64))
     assert torch.equal(mean, torch.tensor([[0.5, 0], [0.5, 0], [0, 1]], dtype=torch.float64))
+
+
+@pytest.mark.equation("P7")
+def test_a_copied_column_counts_twice():
+    """[P7] The lecture copies "orange" to "big" and to "tabby" before it splits: rows of A^ then sum to more than 1."""
+    M = mapper((Run((0,), (0, 1)), Run((1,), (2,)), Run((2,), (3,))), 4, "copy")[:3]
+    assert torch.equal(M, torch.tensor([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.float64))
+    assert torch.equal(LECTURE_A @ M, LECTURE_A[:, [0, 0, 1, 2]])
+    A = torch.tensor([[0.5, 0.3, 0.2]], dtype=torch.float64)
+    assert (A @ M).sum() == 1.5
+    assert torch.equal(mapper((Run((0, 1), (0,)),), 2, "copy")[:, 0], torch.ones(2, dtype=torch.float64))
 
 
 @pytest.mark.equation("P6", "P7", "P8")
@@ -147,8 +158,42 @@ def test_new_words_are_not_aligned(tokenizer):
 
 
 @pytest.mark.equation("P10")
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("a cat on the grass", "a purple cat on the grass in fog"),
+        ("a purple cat on the grass in fog", "a cat on the grass"),
+        ("a cat on the grass", "the grass and a dog"),
+        ("cat " * 30, "a cat"),  # no padding
+        ("a cat", "cat " * 30),
+    ],
+)
+def test_every_shared_token_copies_one_column_and_no_other(tokenizer, source, target):
+    """[P10] A^_j = A_a(j), whatever is inserted or deleted: column j of M has a single 1, at a token with j's text, or
+    at padding in j's place; or it is 0."""
+    source, target = map(tokenizer.encode, (source, target))
+    alignment = copies(source, target)
+    M, a = mapper(alignment, 32), aligned_columns(alignment, 32)
+    assert set(M.flatten().tolist()) == {0.0, 1.0} and torch.equal(M.sum(dim=0), a)
+    assert M.sum(dim=1).max() == 1  # and no column is copied twice
+    for i, j in M.nonzero().tolist():
+        assert source.pieces[i] == target.pieces[j]
+        assert i == j or max(i - source.count, j - target.count) < 0
+    common = [piece for piece in set(source.pieces) & set(target.pieces) if source.pieces.count(piece) == 1]
+    for piece in (p for p in common if target.pieces.count(p) == 1):  # BOS and EOS among them
+        assert M[source.pieces.index(piece), target.pieces.index(piece)] == 1 or not in_order(source, target)
+    padding = [i for i in range(32) if i >= max(source.count, target.count)]
+    assert M[padding, padding].all()
+
+
+def in_order(source, target) -> bool:
+    """Whether the prompts' shared words stand in one order."""
+    shared = lambda one, other: [piece for piece in one.pieces if piece in other.pieces]
+    return shared(source, target) == shared(target, source)
+
+
 def test_deleted_words_flow_to_bos_and_not_into_padding(tokenizer):
-    """[P10] The reference implementation maps padding of the shorter target onto the source's last words."""
+    """Beside a swap. The reference implementation maps padding of the shorter target onto the source's last words."""
     source, target = map(tokenizer.encode, ("a big red cat on the grass", "a cat"))
     M = mapper(align(source, target), len(source.ids))
     assert_close(M.sum(dim=1), torch.ones(32, dtype=torch.float64), rtol=0, atol=1e-15)  # rounding of thirds

@@ -115,12 +115,11 @@ def test_swaps_of_single_tokens_are_ours(tokenizer):
         assert torch.equal(ours.P, theirs.P) and torch.equal(ours.Q, theirs.Q)
 
 
-def test_insertions_of_a_phrase_are_ours_up_to_the_padding(tokenizer):
+def test_insertions_of_a_phrase_are_ours(tokenizer):
     source, target = map(tokenizer.encode, ("a cat on the grass", "a striped purple cat on the grass"))
     edits = Refine(Alpha(Step(400))), Reference("refine", Alpha(Step(400)))
     ours, theirs = (edit.compile(source, target, 1000)(700) for edit in edits)
-    assert torch.equal(ours.P[:, : target.count], theirs.P[:, : target.count])
-    assert torch.equal(ours.Q, theirs.Q)
+    assert torch.equal(ours.P, theirs.P) and torch.equal(ours.Q, theirs.Q)
 
 
 def test_deleted_words_come_back_through_padding():

@@ -183,7 +183,7 @@ def test_the_tau_sweep_draws_means_over_the_seeds():
     assert_close(torch.tensor(follows.lines[0].get_ydata()), torch.tensor([0.2, 0.3, 0.4, 0.5]))
     assert list(follows.lines[1].get_ydata()) == [-2, -2]  # the source's picture
     assert list(trade.lines[0].get_xdata()) == [2, 3, 4, 5]
-    assert [label.get_text() for label in keeps.get_xticklabels()] == titles[1:]
+    assert [label.get_text() for label in keeps.get_xticklabels()] == ["0%", "50%", "tau: t = 200", "100%"]
 
 
 def test_the_window_sweep_draws_a_bar_over_the_steps_that_inject():

@@ -58,12 +58,13 @@ def test_prompts_are_not_tokenized_again_for_a_recorded_source(tiny, count):
 def test_prompts_are_not_aligned_again_at_each_step(tiny, count):
     """Once for each single edit that needs it: a weight does not. Nor is a word or a time looked up again."""
     aligned = count(p2p.edits, "align", lambda source, target, pairs=(): (target.prompt, pairs))
+    copied = count(p2p.edits, "copies", lambda source, target: target.prompt)
     found = [count(module, "columns", lambda tokens, word: word) for module in (p2p.edits, p2p.alpha)]
     times = count(p2p.alpha, "switch_time", lambda time, T: "any")
     run = CALL.start(tiny)
     before = times.copy()
     assert len([*run]) == 30
-    assert aligned == {(BICYCLE, (("cat", "bicycle"),)): 1, (BICYCLE, ()): 1, (RED, ()): 1}
+    assert aligned == {(BICYCLE, (("cat", "bicycle"),)): 1, (BICYCLE, ()): 1} and copied == {RED: 1}
     assert found == [{"photo": 1, "grass": 1}, {"grass": 2}]  # those that are preserved and weighed; in two alphas
     assert times == before
 

@@ -223,9 +223,8 @@ CROSSED[[10, 10], [9, 10]] = 1 / 2
 # 'dog' for the two tokens of 'bicycle', and 'red' before 'cat'
 REFINED = [*each(0, 1, 2, 3, 4), (), *each(7, 8, 9), (), *each(*range(10, LENGTH))]
 
-# two words more; ours keeps the attention of the padding where they put words, in the first padding behind them, where
-# the reference drops it
-INSERTED = [*each(0, 1, 2, 3, 4), (), (), *each(5, 6, 7, 8, 9), (10, 11, 12), *each(*range(13, LENGTH))]
+# two words more
+INSERTED = [*each(0, 1, 2, 3, 4), (), (), *each(5, 6, 7, 8, 9), *each(*range(12, LENGTH))]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ def test_equations_lists_the_formulas_with_the_slides_slips(capsys, monkeypatch)
     monkeypatch.setattr(sys, "argv", ["p2p", "equations"])
     main()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 18 + 3 + 9 + 13
+    assert len(lines) == 19 + 3 + 9 + 13
     assert any(line.startswith("D7  *") for line in lines) and any(line.startswith("D8   ") for line in lines)
 
 
