@@ -19,7 +19,7 @@ __all__, __getattr__, __dir__ = exports(  # torch is imported with the first of 
         "ldm.config": "AUTOENCODERS AutoencoderConfig ModelConfig PRESETS ScheduleConfig TextConfig UNetConfig",
         "ldm.schedule": "Prediction Schedule guided",
         "ldm.samplers": "DDIM SAMPLERS Sampler ddim_step ddpm_step times",
-        "ldm.attention": "Attention Site attend attention_map element_wise multi_head",
+        "ldm.attention": "Attention Site SpatialTransformer attend attention_map element_wise multi_head",
         "ldm.unet": "UNet timestep_embedding",
         "ldm.autoencoder": "Autoencoder Gaussian",
         "ldm.quantize": "Codebook codebook_loss commitment_loss perplexity straight_through",
@@ -29,6 +29,9 @@ __all__, __getattr__, __dir__ = exports(  # torch is imported with the first of 
         "ldm.train": "ldm_loss",
         "ldm.pipeline": "LatentDiffusion Noise State",
         "ldm.equations.ideal_denoiser": "IdealDenoiser data_set gaussian",
+        "ldm.equations.slips": "SLIPS",
+        "ldm.equations.table_layer": "TableLayer print_lines released_lines table_lines",
+        "ldm.equations.translation": "trained_translation",
         "ldm.helpers.likeness": "psnr structure",
     },
 )
