@@ -249,10 +249,11 @@ for axis, word in zip(axes[1:], shown):
     axis.set_title(f"{word}: at most {maps[word].max():.2f}", fontsize=9)
 for axis in axes:
     axis.axis("off")
-lesson.show(figure, "Maps of three words: cat lights up at the cat, ball at the ball, grass below the horizon")
+lesson.show(figure, "Maps of three words: cat lights up at the cat and ball at the ball; grass is faint everywhere")
 
 # %% [markdown]
-# It does, though the model was never told where anything is: it was trained to remove noise, given the caption.
+# For things it does, though the model was never told where anything is: it was trained to remove noise, given the caption.
+# Hardly any position looks at "grass". A place is everywhere, and the tokens at the end of the prompt know of it as well.
 #
 # Early steps decide where, so their maps are coarse at first:
 
