@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+LESSONS := $(VENV)/.lessons
 # pip options for torch, which is installed with its dependencies, because a GPU build has libraries of its own
 TORCH ?=
 
@@ -10,7 +11,7 @@ TORCH ?=
 FAST := GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo gallery test test-full test-machines equations mutants busy lint format train-stickers contact-sheet clean
+.PHONY: help setup demo gallery lessons notebooks exercises test test-full test-machines test-notebooks equations mutants busy lint format train-stickers contact-sheet clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -31,11 +32,27 @@ demo: $(READY) ## an image, the same seed with one word changed, and the Prompt-
 gallery: $(READY) ## every kind of edit, and ten edits of one source: docs/gallery.png, docs/targets.png
 	$(RUN) -m p2p.cli.gallery
 
+$(LESSONS): requirements-lessons.lock $(READY)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-lessons.lock
+	@touch $@
+
+lessons: $(LESSONS) ## open the lessons in Jupyter
+	$(RUN) -m jupyter lab notebooks
+
+notebooks: $(LESSONS) ## execute the lessons and store them with their outputs
+	TQDM_DISABLE=1 $(RUN) -m jupytext --quiet --to ipynb --execute notebooks/[0-9]*.py
+
+exercises: $(LESSONS) ## write the lessons without solutions, for students: out/exercises
+	$(RUN) -m notebooks.strip out/exercises
+
 test: $(READY) ## run the tests
 	$(RUN) -m pytest
 
 test-full: $(READY) ## run the tests at the full sizes of public models, which `test` skips (minutes, 12 GB of memory)
 	$(RUN) -m pytest -m full
+
+test-notebooks: $(LESSONS) ## execute every lesson in a fresh kernel, in a folder of its own
+	$(RUN) -m pytest -m notebooks
 
 test-machines: $(READY) ## run the bit-for-bit tests on emulated processors, and measure how much an edit differs there
 	$(RUN) tests/machines.py

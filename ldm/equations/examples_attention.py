@@ -11,7 +11,7 @@ from ldm.equations.cost import flops
 from ldm.equations.examples import Example, z
 from ldm.equations.slips import SLIPS
 from ldm.equations.table_layer import TableLayer, released_lines, table_lines
-from ldm.equations.translation import SOURCE, TARGET, trained
+from ldm.equations.translation import SOURCE, TARGET, trained_translation
 from ldm.presets import PRESETS
 from ldm.quantize import Codebook
 
@@ -103,7 +103,7 @@ def c7() -> Example:
 
 
 def c8() -> Example:
-    A = trained().A(SOURCE, TARGET)
+    A = trained_translation().A(SOURCE, TARGET)
     return {f"A of {TARGET!r} over {SOURCE!r}, trained without this sentence": A, "its rows' sums": A.sum(dim=1)}
 
 

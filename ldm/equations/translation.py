@@ -67,7 +67,7 @@ class Translation(nn.Module):
 
 
 @cache
-def trained() -> Translation:
+def trained_translation() -> Translation:
     """The model, trained on the sentences; it takes seconds, once."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ldm.equations.translation import SOURCE, TARGET, trained
+from ldm.equations.translation import SOURCE, TARGET, trained_translation
 from ldm.helpers.files import check_writable, save_atomically
 from p2p.equations.examples import ORANGE, PRINTED, TABBY, alpha_matrices, matrix
 from p2p.figures.edit_matrices import heat_map
@@ -35,7 +35,7 @@ def panels() -> list[list[Panel]]:
     orange, tabby = ORANGE.split(), TABBY.split()
     pair = ("orange", "big tabby")
     copied, split = matrix(ORANGE, TABBY, pair, "copy"), matrix(ORANGE, TABBY, pair)
-    A = trained().A(SOURCE, TARGET).double().round(decimals=2)
+    A = trained_translation().A(SOURCE, TARGET).double().round(decimals=2)
     return [
         [
             ("A, as printed", PRINTED, POSITIONS, orange),

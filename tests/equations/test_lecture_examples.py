@@ -9,7 +9,7 @@ from ldm.attention import SpatialTransformer
 from ldm.config import UNetConfig
 from ldm.equations.cost import flops
 from ldm.equations.table_layer import TableLayer, released_lines, table_lines
-from ldm.equations.translation import SENTENCES, SOURCE, TARGET, trained
+from ldm.equations.translation import SENTENCES, SOURCE, TARGET, trained_translation
 from ldm.presets import PRESETS
 from p2p.experiments import lecture_examples
 from tests.support.normal import normal
@@ -96,7 +96,7 @@ def test_c8_words_attend_to_what_they_translate():
     """[C8] A sentence that was not trained on: "I" and "am" look at "estoy", "running" at "llegando", "late" at
     "tarde"; four target words by three source words, each row a distribution."""
     assert (SOURCE, TARGET) not in SENTENCES
-    A = trained().A(SOURCE, TARGET)
+    A = trained_translation().A(SOURCE, TARGET)
     assert A.shape == (4, 3)
     assert_close(A.sum(dim=1), torch.ones(4), rtol=0, atol=1e-5)  # float32
     assert A.argmax(dim=1).tolist() == [0, 0, 1, 2]

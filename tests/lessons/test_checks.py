@@ -1,0 +1,193 @@
+"""The exercises' checks: they accept the package's own functions and name what is wrong with others."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+import ldm
+import p2p
+from ldm.blocks import Downsample
+from notebooks import check
+from p2p.local_blend import Mention, looked
+from p2p.mappers import Run
+from p2p.masks import composite
+
+EXERCISES = [getattr(check, name) for name in check.__all__]
+
+
+def latents(f: Callable) -> Callable:
+    """A function of latents (b, c, h, w), for tensors of any shape and a schedule whose alpha_bar is given."""
+    return lambda *tensors: f(*(x.reshape(1, 1, 1, -1) for x in tensors)).reshape(tensors[0].shape)
+
+
+class Times(ldm.Schedule):
+    """A schedule with given alphas: its t are 1, 2, and so on."""
+
+    def __init__(self, *alpha: torch.Tensor, parameterisation: str = "eps"):
+        super().__init__(ldm.ScheduleConfig(T=len(alpha), parameterisation=parameterisation))
+        self.alpha = torch.stack([torch.ones_like(alpha[0]), *alpha])
+
+
+def ddim_step(z_t, eps, abar, abar_prev):
+    schedule = Times(abar_prev, abar / abar_prev)
+    prediction = latents(lambda z, e: schedule.z_0_from_eps(z, e, 2))(z_t, eps)
+    step = ldm.ddim_step(eta=0.0)
+    take = lambda z, e, z_0: step(schedule, z, ldm.Prediction(e, z_0), 2, 1, torch.zeros_like(z))
+    return latents(take)(z_t, eps, prediction)
+
+
+def nearest(z, codebook):
+    entries = ldm.Codebook(*codebook.shape).double()
+    entries.embedding.weight.data = codebook
+    return entries.indices(z.T[None, :, :, None]).flatten()
+
+
+def head(f: Callable) -> Callable:
+    """A function of one head's matrices, of one that takes batches of heads."""
+    return lambda *matrices: f(*(x[None, None].double() for x in matrices))[0, 0]
+
+
+def multi_head(q, k, v, heads):
+    return ldm.multi_head(ldm.attend, heads, *(x[None] for x in (q, k, v)))[0]
+
+
+def mapper(runs, m, m_star):
+    """The package's mapper is square, of all tokens with padding."""
+    length = max(m, m_star)
+    return p2p.mapper(tuple(Run(*run) for run in runs), length)[:m, :m_star]
+
+
+def scores(Q, K):
+    """From the map, with a key of zeros, whose scores are 0, to tell the scores apart from their softmax."""
+    A = head(ldm.attention_map)(Q, torch.cat([K, torch.zeros_like(K[:1])]))
+    return A[:, :-1].log() - A[:, -1:].log()
+
+
+def edited_values(A_hat, V, V_star):
+    """With queries and keys whose map is the given one."""
+    n = len(A_hat)
+    return head(ldm.attend)(torch.eye(n), n**0.5 * A_hat.log().T, V_star)
+
+
+def refine(A, A_star, a):
+    P = torch.tensor([[float(i == j) for j in a] for i in range(A.shape[1])], dtype=torch.float64)
+    return p2p.used(A, A_star, P, torch.tensor([float(i is None) for i in a], dtype=torch.float64))
+
+
+def reweight(A, j, c):
+    factors = torch.ones(A.shape[1], dtype=A.dtype)
+    factors[j] = c
+    return p2p.used(A, A, torch.zeros(2 * A.shape[1:], dtype=A.dtype), factors)
+
+
+def positions(height, width, level):
+    z = torch.zeros(1, 1, height, width)
+    for _ in range(level):
+        z = Downsample(1, all_sides=True)(z)
+    return z.numel()
+
+
+def word_map(A, j, height, width):
+    maps = p2p.WordMaps(min(height, width))
+    maps(ldm.Site("cross", "mid", 0, height, width), A[None])
+    return maps.mean()[0, j]
+
+
+def region(word_map, threshold):
+    size = tuple(word_map.shape)
+    return looked(word_map[None, None], [Mention(0, (0,), "cat")], threshold, 0, size).double()
+
+
+def share(t, tau):
+    """alpha_t of one word."""
+    return p2p.Window(end=p2p.Step(int(tau))).compile(1000)(t)
+
+
+def switch(A, A_star, t, tau):
+    own = torch.full((A.shape[1],), share(t, tau), dtype=A.dtype)
+    return p2p.used(A, A_star, own.diag(), 1 - own)
+
+
+# the package's function for each exercise, with the exercise's arguments
+OURS = {
+    "forward_step": lambda z, eps, alpha: latents(lambda a, b: Times(alpha).forward_step(a, b, 1))(z, eps),
+    "alpha_bar": lambda alpha: Times(*alpha).alpha_bar[1:],
+    "add_noise": lambda z, eps, abar: latents(lambda a, b: Times(abar).add_noise(a, b, 1))(z, eps),
+    "posterior_mean": lambda z_t, z_0, alpha, abar, abar_prev: latents(
+        lambda a, b: Times(abar_prev, alpha).posterior(a, b, 2, 1)[0]
+    )(z_t, z_0),
+    "clean_latent": lambda z, eps, abar: latents(lambda a, b: Times(abar).z_0_from_eps(a, b, 1))(z, eps),
+    "eps_from_v": lambda z, v, abar: latents(lambda a, b: Times(abar, parameterisation="v").predict(a, b, 1).eps)(z, v),
+    "ddim_step": ddim_step,
+    "kl": lambda mean, log_var: latents(lambda a, b: ldm.Gaussian(a, b).kl())(mean, log_var),
+    "sample": lambda mean, log_var, eps: latents(lambda a, b, c: ldm.Gaussian(a, b).sample(c))(mean, log_var, eps),
+    "nearest": nearest,
+    "psnr": lambda x, y: ldm.psnr(*(np.repeat(a.numpy().round().astype(np.uint8)[..., None], 3, -1) for a in (x, y))),
+    "compression": lambda factor, channels: (
+        ldm.AutoencoderConfig(channels=(32,) * int(math.log2(factor) + 1), latent_channels=channels).compression
+    ),
+    "scores": scores,
+    "attention_map": head(ldm.attention_map),
+    "attend": head(ldm.attend),
+    "multi_head": multi_head,
+    "positions": positions,
+    "word_map": word_map,
+    "switch": switch,
+    "inject": lambda A, M: p2p.used(A, A.new_zeros(len(A), M.shape[1]), M, M.new_zeros(M.shape[1])),
+    "mapper": mapper,
+    "edited_values": edited_values,
+    "blend": lambda alpha, A_hat, A_star: p2p.used(A_hat, A_star, alpha.diag(), 1 - alpha),
+    "alpha": lambda t, tau: torch.tensor([share(t, one) for one in tau]),
+    "refine": refine,
+    "reweight": reweight,
+    "used": p2p.used,
+    "local_blend": lambda z, z_star, mask: composite(mask.bool(), z_star[None, None], z[None, None])[0, 0],
+    "region": region,
+}
+
+
+def said(exercise, answer, capsys) -> str:
+    """The sentence with which an answer is met."""
+    capsys.readouterr()
+    exercise(answer)
+    return capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=check.__all__)
+def test_the_packages_own_function_is_right(exercise, capsys):
+    assert said(exercise, OURS[exercise.name], capsys) == (
+        f"Right: {exercise.name} passes all {len(exercise.cases)} cases."
+    )
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=check.__all__)
+def test_three_typical_mistakes_get_sentences_of_their_own(exercise, capsys):
+    sentences = [said(exercise, mistaken, capsys) for mistaken, _ in exercise.mistakes]
+    assert sentences == [f"Not yet: {sentence}" for _, sentence in exercise.mistakes]
+    assert len(set(sentences)) == len(sentences) >= 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (3, "give the function itself, check.add_noise(my_add_noise), not int."),
+        (lambda z_0, eps, abar: None, "returns nothing: does it end with `return`?"),
+        (lambda z_0, eps, abar: ..., "returns nothing: does it end with `return`?"),
+        (lambda z_0, eps: z_0, "raises TypeError: "),
+        (lambda z_0, eps, abar: z_0[:1], "has shape (1,), and should have (2,)."),
+        (lambda z_0, eps, abar: z_0 / 0, "is not finite: is something divided by zero"),
+        (lambda z_0, eps, abar: z_0, "0.99) should be ["),
+        (lambda z_0, eps, abar: "noise", "and is 'noise'."),
+    ],
+)
+def test_any_other_answer_gets_a_sentence_too(answer, sentence, capsys):
+    assert sentence in said(check.add_noise, answer, capsys)
+
+
+def test_an_answer_that_writes_into_its_arguments_harms_no_later_case(capsys):
+    first = said(check.add_noise, lambda z_0, eps, abar: z_0.zero_(), capsys)
+    assert first == said(check.add_noise, lambda z_0, eps, abar: torch.zeros_like(z_0), capsys)
+    assert said(check.add_noise, OURS["add_noise"], capsys).startswith("Right: ")
