@@ -174,6 +174,12 @@ def functions_of(formula: Formula, found: tuple[Definition, ...]) -> list[Defini
     return home + [d for d in found if formula.id in claims(d.docstring) and d not in home]
 
 
+def lessons_of(id: str) -> list[Path]:
+    """The lessons whose text names the formula, in order."""
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("notebooks/[0-9]*.py"))}
+    return [path for path, text in texts.items() if id in ids_in(text)]
+
+
 def mutants() -> list[dict[str, str]]:
     """The results of `make mutants`: id, function, kind, change, result, the tests' `proof`; empty if never run."""
     return list(csv.DictReader(MUTANTS.read_text(encoding="utf-8").splitlines())) if MUTANTS.exists() else []
@@ -188,7 +194,7 @@ def _row(formula: Formula, functions: list[Definition], proofs: list[Test]) -> s
         why,
         "<br>".join(f"[`{d.name.split('.', 2)[2]}`]({d.path})" for d in functions),
         "<br>".join(f"[`{test.name}`]({test.path})" for test in proofs),
-        "",
+        ", ".join(f"[{lesson.stem}](notebooks/{lesson.stem}.ipynb)" for lesson in lessons_of(formula.id)),
     )
 
 

@@ -78,6 +78,7 @@ def sweep(
     """
     edits = tuple(edit(Alpha(tau)) for tau in taus)
     p2p = PromptToPrompt(model, source, (target,) * len(edits), edits, self_injection)
+    y, y_star, *_ = p2p.prompts
     originals, images, fits = [], [], []
     for seed in seeds:
         last = _last(p2p.denoise(seed, **sampling), f"seed {seed}")
@@ -87,8 +88,8 @@ def sweep(
         fits.append(fidelity(model, batch, *p2p.tokens[:2]))
     likeness = lambda measure: torch.tensor([[measure(p, o) for p in row] for o, row in zip(originals, images)])
     return Sweep(
-        p2p.source,
-        p2p.targets[0],
+        y,
+        y_star,
         model.schedule.T,
         tuple(taus),
         np.stack(originals),
