@@ -149,17 +149,71 @@ def generate(
     return _made(generate, locals())
 
 
+def restore(
+    task,
+    image,
+    prompt="",
+    *,
+    mask=None,
+    box=None,
+    factor=None,
+    model="stickers",
+    seed=0,
+    steps=20,
+    guidance=2.0,
+    eta=1.0,
+    visits=2,
+    length=1,
+    output=None,
+    device="auto",
+    dtype="float32",
+    no_ema=False,
+    parameterisation=None,
+    **unknown,
+):
+    """An image restored by its prompt: what is given stays, the model makes the rest.
+
+    Args:
+        task: "inpaint": paint inside the mask. "uncrop": paint around the image, which fills the box. "colour": colour
+            it by its grey levels. "super": enlarge it.
+        image: a file, a PIL image or an array of bytes (H, W, 3). It has the model's size; for "uncrop" that of the box
+            and for "super" a factor-th of the model's.
+        prompt: of the whole image.
+        mask: of "inpaint": a file or an array of the image's size, white or 1 where to paint.
+        box: of "uncrop": left, top, right, bottom in pixels of the result, right and bottom exclusive.
+        factor: of "super", by default 4.
+        model, seed, steps, guidance, eta: as for `edit`.
+        visits, length: time travel: every `length` steps are taken `visits` times, so that what is made fits what is
+            given.
+        output: a file for the image beside what was given.
+        device, dtype, no_ema, parameterisation: as for `edit`.
+
+    Returns:
+        A `p2p.Restored`.
+
+    Raises:
+        TypeError, ValueError, OSError, FloatingPointError: as `edit`.
+    """
+    return _made(restore, locals())
+
+
+RESTORING = {name: keyword.default for name, keyword in signature(restore).parameters.items()}
+
+
 def _made(function: Callable, said: dict[str, object]):
     """What one of these functions returns, given its arguments."""
     if unknown := said.pop("unknown"):
         _refuse(function, next(iter(unknown)))
     from p2p.cli import run
     from p2p.cli.keywords import parsed
+    from p2p.cli.restore import restore as restored
 
     with _keywords():
         options, model = parsed(said)
         options.command = options.make = function.__name__  # as the command line has them
-        made, _ = {edit: run.edit, replay: run.replay, generate: run.picture}[function](options, model)
+        made, _ = {edit: run.edit, replay: run.replay, generate: run.picture, restore: restored}[function](
+            options, model
+        )
     return made
 
 

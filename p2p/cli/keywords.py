@@ -12,7 +12,7 @@ from p2p.edits import Reweight
 from p2p.maps import Scale
 
 FLAGS = {"refine", "renormalise", "compare", "no_ema"}
-FILES = {"output", "save", "gif", "save_maps", "mask", "file"}
+FILES = {"output", "save", "gif", "save_maps", "mask", "file", "image"}
 EXAMPLES = {"swap": "{'cat': 'dog'}", "alpha": "{'dog': 0.5}", "reweight": "{'fog': 3}, or a list of p2p.Reweight"}
 LOADING = ("device", "dtype", "no_ema", "parameterisation")
 
@@ -30,7 +30,7 @@ def parsed(keywords: dict[str, object]) -> tuple[Namespace, LatentDiffusion | No
     for name in said.keys() & FILES:
         said[name] = Path(said[name]) if isinstance(said[name], str) else said[name]
         kind, what = (Path | Call, "a path or a call") if name == "file" else (Path | None, "a path")
-        if name != "mask" and not isinstance(said[name], kind):
+        if name not in ("mask", "image") and not isinstance(said[name], kind):
             raise ValueError(f"{name} must be {what}, got {said[name]!r}")
     _check_prompts(said)
     _check_views(said)
@@ -70,13 +70,14 @@ def _check_prompts(said: dict[str, object]) -> None:
 
 
 def _check_views(said: dict[str, object]) -> None:
-    views = {"compare": bool(said.get("compare")), "seeds": said["seeds"] is not None, "upscale": said["upscale"] != 1}
+    upscale = said.get("upscale", 1)
+    views = {"compare": bool(said.get("compare")), "seeds": said.get("seeds") is not None, "upscale": upscale != 1}
     if len(chosen := [name for name, wanted in views.items() if wanted]) > 1:
         raise ValueError(f"{' and '.join(chosen)} are two ways to show the images: give one of them")
-    if said["seeds"] is not None:
+    if said.get("seeds") is not None:
         checked("seeds", said["seeds"], int)
-    if checked("upscale", said["upscale"], int) not in range(1, 17):
-        raise ValueError(f"upscale must lie in 1..16, got {said['upscale']}")
+    if checked("upscale", upscale, int) not in range(1, 17):
+        raise ValueError(f"upscale must lie in 1..16, got {upscale}")
     if said.get("scale") is not None:
         checked("scale", said["scale"], Scale)
 

@@ -17,6 +17,7 @@ from p2p.cli.options import (
     add_weights,
     finite,
 )
+from p2p.cli.restore import add_restore
 from weights.checkpoints import CHECKPOINTS
 
 DESCRIPTION = """\
@@ -196,6 +197,8 @@ def parser() -> argparse.ArgumentParser:
     attention.add_argument("--by", choices=ATTENTION, default="word", help=BY)
     add_maps(attention)
     attention.set_defaults(make="attention")
+
+    add_restore(subcommands, [output, machine], MODEL, finite)
 
     show = subcommands.add_parser("show", help="figures of an edit itself")
     sweep = subcommands.add_parser("sweep", help="experiments: one edit made in many ways, and measured")
