@@ -45,12 +45,12 @@ def as_pixels(image: Path | Image.Image | np.ndarray) -> UInt8[np.ndarray, "H W 
     if isinstance(image, Image.Image):
         if image.mode.startswith("I"):  # 16 bits a pixel, which PIL would clip to 8 instead of scaling
             image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-        return np.asarray(image.convert("RGB"))
+        return np.array(image.convert("RGB"))  # a copy, which torch can write to
     check_picture("image", image)
     return image
 
 
-def check_settings(task: Task, **settings: object) -> None:
+def check_settings(task: object, **settings: object) -> None:
     """Raises ValueError for a task that there is not, or a setting of another task, of another type, or missing."""
     checked("task", task, Task)
     for name, kind in (("box", tuple[int, int, int, int] | None), ("factor", int | None)):
