@@ -197,7 +197,56 @@ def restore(
     return _made(restore, locals())
 
 
+def compare(
+    source,
+    *targets,
+    mask=None,
+    t_0=0.5,
+    edits=None,
+    tau=None,
+    alpha=(),
+    refine=False,
+    swap=(),
+    preserve=(),
+    reweight=(),
+    renormalise=False,
+    self_until=0.6,
+    model="stickers",
+    seed=0,
+    steps=30,
+    sampler="ddim",
+    guidance=4.0,
+    eta=0.0,
+    output=None,
+    device="auto",
+    dtype="float32",
+    no_ema=False,
+    parameterisation=None,
+    **unknown,
+):
+    """An edit by Prompt-to-Prompt beside the same seed, SDEdit, masks and Google's implementation.
+
+    Args:
+        source, targets: the prompt y, and each y* it becomes.
+        mask: a file or an array, white or 1 where targets may differ, for the methods that need one, blending of
+            latents and inpainting. Prompt-to-Prompt does not use it.
+        t_0: how far SDEdit noises the source, as a fraction of T.
+        output: a file for the figure.
+        edits, and all others: as for `edit`.
+
+    Returns:
+        A `p2p.Comparison`.
+
+    Raises:
+        TypeError, ValueError, OSError, FloatingPointError: as `edit`.
+    """
+    return _made(compare, locals())
+
+
 RESTORING = {name: keyword.default for name, keyword in signature(restore).parameters.items()}
+
+
+COMPARING = {name: keyword.default for name, keyword in signature(compare).parameters.items()}
 
 
 def _made(function: Callable, said: dict[str, object]):
@@ -205,15 +254,15 @@ def _made(function: Callable, said: dict[str, object]):
     if unknown := said.pop("unknown"):
         _refuse(function, next(iter(unknown)))
     from p2p.cli import run
+    from p2p.cli.compare import compare as compared
     from p2p.cli.keywords import parsed
     from p2p.cli.restore import restore as restored
 
     with _keywords():
         options, model = parsed(said)
         options.command = options.make = function.__name__  # as the command line has them
-        made, _ = {edit: run.edit, replay: run.replay, generate: run.picture, restore: restored}[function](
-            options, model
-        )
+        make = {edit: run.edit, replay: run.replay, generate: run.picture, restore: restored, compare: compared}
+        made, _ = make[function](options, model)
     return made
 
 

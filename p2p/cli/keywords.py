@@ -48,7 +48,7 @@ def parsed(keywords: dict[str, object]) -> tuple[Namespace, LatentDiffusion | No
         known = isinstance(weights, tuple) and all(isinstance(weight, Reweight) for weight in weights)
         pairs = [] if known else _pairs("reweight", weights)
         said["reweight"] = list(weights) if known else [Reweight(word, _real(factor)) for word, factor in pairs]
-    for name in said.keys() & {"guidance", "eta"}:
+    for name in said.keys() & {"guidance", "eta", "t_0"}:
         said[name] = _real(said[name])
     if "targets" in said:
         said["targets"] = list(said["targets"])

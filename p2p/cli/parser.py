@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from p2p import __version__
+from p2p.cli.compare import add_compare
 from p2p.cli.hints import Parser
 from p2p.cli.options import (
     DEFAULTS,
@@ -198,6 +199,7 @@ def parser() -> argparse.ArgumentParser:
     add_maps(attention)
     attention.set_defaults(make="attention")
 
+    add_compare(subcommands, [common], (add_times, add_claims, add_weights, add_self_times), finite)
     add_restore(subcommands, [output, machine], MODEL, finite)
 
     show = subcommands.add_parser("show", help="figures of an edit itself")

@@ -16,6 +16,7 @@ from ldm.pipeline import LatentDiffusion
 from p2p.call import CALL, Call
 from p2p.cli import commands
 from p2p.cli.calls import call_of, sampling_of
+from p2p.cli.compare import compare
 from p2p.cli.restore import restore
 from p2p.cli.unknown_words import warn_of_unknown_words
 from p2p.equations.explain import explanation
@@ -187,5 +188,5 @@ def run(args: argparse.Namespace) -> None:
     if args.command == "download":
         print(fetched(args.name))
         return
-    _, files = {"edit": edit, "replay": replay, "restore": restore}.get(args.command, picture)(args)
+    _, files = {"edit": edit, "replay": replay, "compare": compare, "restore": restore}.get(args.command, picture)(args)
     print(*files, sep="\n")
