@@ -205,14 +205,74 @@ def main() -> None:
             names[trial.name] = trial.baseline
             rows.append(list(zip((trial.name, "restored", trial.baseline, "the truth"), [*images, truth[0]])))
         counts = steering(model, art, bar)
+    how = {name: RESTORING[name] for name in ("steps", "visits", "guidance", "eta")}
     figure = sheets.as_image(sheets.grid(rows, captions[0], side=1.6))
     text = TEXT.format(
-        table=table(results, names), ceiling=ceiling, scenes=SCENES, steered=STEERED, prompt=captions[0], **counts
+        table=table(results, names),
+        ceiling=ceiling,
+        scenes=SCENES,
+        steered=STEERED,
+        prompt=captions[0],
+        **counts,
+        **how,
     )
     save_atomically(lambda part: figure.save(part, format="PNG"), FIGURE)
     save_atomically(lambda part: part.write_text(text, encoding="utf-8"), PAGE)
     print(PAGE, FIGURE, sep="\n")
 
 
-TEXT = """TODO {table} {ceiling:.1f} {scenes} {steered} {prompt} {had} {other}
+TEXT = """\
+# Restoration by one formula
+
+Inpainting, uncropping, colourisation and super-resolution by the included model, without training, by
+[`ldm/restoration.py`](../ldm/restoration.py) (DDNM, [arXiv 2212.00490](https://arxiv.org/abs/2212.00490)). Of an
+unknown image x only y = A x is given; the four tasks are four pairs (A, A^+) with A A^+ A = A. At every step the
+predicted z_0 is decoded, corrected by
+
+    x_0 <- A^+ y + (I - A^+ A) x_0
+
+and encoded again: the first part is what y determines, the second what it leaves open. z_0 moves by the difference of
+two codes, E(corrected x_0) - E(x_0), because E(D(z_0)) is not quite z_0.
+
+```
+.venv/bin/p2p restore --task inpaint --mask mask.png --image photo.png --prompt "a photo of a red car" -o out.png
+.venv/bin/p2p restore --task uncrop --box 0,0,88,128 --image left.png --prompt "a photo of a cat" -o out.png
+.venv/bin/p2p restore --task colour --image grey.png --prompt "a photo of a blue car" -o out.png
+.venv/bin/p2p restore --task super --factor 4 --image small.png --prompt "a photo of a panda" -o out.png
+```
+
+The file is what is given: for `inpaint` and `colour` of the model's size (128x128 for the included model), for `uncrop`
+of the size of its box, for `super` of a quarter of the model's. The mask is white where to paint. In Python,
+`p2p.restore("colour", "grey.png", "a photo of a blue car")` returns `restored`, `decoded` (before the last correction,
+in pixels) and `degraded`. The formula is a sampler, and combines with the rest:
+`model.denoise(context, seeds, sampler=restoring(model.autoencoder, y, degradation))`.
+
+![For each of the four tasks: what is given, the restored image, the image of a simpler method, and the
+truth](restoration.png)
+
+The first held-out scene, {prompt!r}. `python -m p2p.experiments.restoration` makes this page.
+
+## Measured
+
+{scenes} rendered scenes that training never saw, each restored by its caption; means in dB. Inpainting fills a hole of
+48x48 pixels, uncropping adds 40 columns at the right.
+
+{table}
+
+- *given*: how well A of an image agrees with y, of the truth through the autoencoder, of the restored image as it is
+  decoded, and after the last correction, in pixels (100 stands for equal).
+- *decoded*, **projected**: PSNR of the restored image to the truth, before and after that correction.
+- *simpler method*: latents blended by the mask, with as many network calls and the same guidance; the grey image;
+  bicubic interpolation. *Better in* counts the scenes in which **projected** beats it after the same correction.
+
+The truth through the autoencoder has {ceiling:.1f} dB.
+
+A prompt steers what y leaves open. {steered} photos of a thing in one colour are made grey, and coloured by a caption
+that names the colour it had, or another. [`judge.py`](../weights/training/judge.py), which tells all nouns and colours
+apart, finds the thing in the colour that was asked for in {had} and {other} of {steered}. Grey levels stay as they are:
+a dark thing does not turn yellow.
+
+The defaults ({steps} steps, each taken {visits} times, guidance {guidance:g}, eta {eta:g}) were chosen on eight other
+scenes. There 40 steps taken once, which cost as much, with eta 0.85 gave 24.3 dB (inpainting), 26.8 (uncropping) and
+27.2 (colourisation), against 25.9, 27.6 and 28.9.
 """
