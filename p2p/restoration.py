@@ -94,7 +94,7 @@ def given_by(
         factor = 4 if factor is None else factor
         if factor < 2 or side % factor:
             raise ValueError(f"--factor must be at least 2 and divide the model's {side} pixels, got {factor}")
-        width, height, why = side // factor, side // factor, f"a {factor}th of the model's {side}"
+        width, height, why = side // factor, side // factor, f"the model's {side} divided by {factor}"
         degradation = pooled(factor)
     elif task == "inpaint":
         read = read_mask if isinstance(mask, Path) else drawn_mask

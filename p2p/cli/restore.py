@@ -12,6 +12,15 @@ TASK = """\
 inpaint: paint inside the white of --mask. uncrop: paint around the image, which fills --box. colour: colour the image
 by its grey levels. super: enlarge the image --factor times."""
 
+SAMPLING = {
+    "seed": (int, "of the noise"),
+    "steps": (int, "from noise to image"),
+    "guidance": (float, "how strongly to follow the prompt; 1 is no guidance"),
+    "eta": (float, "noise that each step adds, 0 to 1"),
+    "visits": (int, "time travel: how often each stretch of steps is taken, to fit what is made to what is given"),
+    "length": (int, "of such a stretch, in steps"),
+}
+
 
 def box(text: str) -> tuple[int, ...]:
     """`x0,y0,x1,y1`, for argparse."""
@@ -41,18 +50,8 @@ def add_restore(
     restore.add_argument("--box", type=box, metavar="x0,y0,x1,y1", help="of uncrop: where in the result the image is")
     restore.add_argument("--factor", type=int, metavar="N", help="of super: how many times to enlarge (default 4)")
     restore.add_argument("--model", default=RESTORING["model"], help=model)
-    for name, reads, text in (
-        ("seed", int, "of the noise"),
-        ("steps", int, "from noise to image"),
-        ("guidance", number, "how strongly to follow the prompt; 1 is no guidance"),
-        ("eta", number, "noise that each step adds, 0 to 1"),
-        (
-            "visits",
-            int,
-            "time travel: how often each stretch of steps is taken, to fit the made to the given",
-        ),
-        ("length", int, "of such a stretch, in steps"),
-    ):
+    for name, (kind, text) in SAMPLING.items():
+        reads = number if kind is float else kind
         restore.add_argument(f"--{name}", type=reads, default=RESTORING[name], help=f"{text} (default %(default)s)")
 
 
@@ -77,5 +76,6 @@ def restore(args: argparse.Namespace, model=None):
     model = load_model(args) if model is None else model
     given = given_by(args.task, image, model.config.image_size, **settings)
     result = restored(model, given, args.prompt, sampling, args.visits, args.length)
-    said = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
-    return result, save(Made(result.image), args.output, json.dumps(said, default=str, ensure_ascii=False))
+    said = {name: getattr(args, name) for name in ("task", "prompt", "box", "factor", *SAMPLING)}
+    made_by = json.dumps({"command": "restore", **said, "model": str(args.model)}, ensure_ascii=False)
+    return result, save(Made(result.image), args.output, made_by)

@@ -91,7 +91,9 @@ def test_a_command_and_a_function_that_differ(folder, monkeypatch, capsys):
         result = p2p.restore("inpaint", image, CAT, **how)
         with Image.open("out.png") as written, Image.open(io.BytesIO(result._repr_png_())) as shown:
             assert written.tobytes() == shown.tobytes() == result.image.tobytes() and written.size == (64, 32)
-            assert json.loads(written.info["p2p"])["task"] == "inpaint"
+            said = json.loads(written.info["p2p"])
+        assert (said["command"], said["task"], said["prompt"], said["seed"]) == ("restore", "inpaint", CAT, 3)
+        assert "image.png" not in str(said)  # names of files stay at home
     assert np.array_equal(result.restored, result.image.crop((32, 0, 64, 32)))
 
 
@@ -129,7 +131,7 @@ INPAINT, SUPER = ("--task", "inpaint", "--image", "image.png"), ("--task", "supe
         (("--task", "uncrop", "--image", "image.png", "--box", "0,0,16,32"), "the size of the box, 16x32: resize it"),
         ((*SUPER, "--factor", "3"), "--factor must be at least 2 and divide the model's 32 pixels, got 3"),
         ((*SUPER, "--factor", "1"), "--factor must be at least 2"),
-        ((*SUPER, "--factor", "8"), "for --task super it must have a 8th of the model's 32, 4x4: resize it"),
+        ((*SUPER, "--factor", "8"), "for --task super it must have the model's 32 divided by 8, 4x4: resize it"),
         ((*SUPER, "--visits", "0"), "time travel needs a length and visits of at least 1"),
         ((*SUPER, "--eta", "2"), r"eta must lie in \[0, 1\], got 2"),
         ((*SUPER, "--steps", "1001"), r"steps must lie in 1\.\.1000, got 1001"),
