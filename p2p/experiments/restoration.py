@@ -148,6 +148,11 @@ def measured(
     return found, shown
 
 
+def of_coloured(found: Measured, scenes: list[Scene]) -> Measured:
+    """The numbers of the scenes that have colours: pencil drawings are grey."""
+    return Measured(*([n for n, scene in zip(of, scenes) if scene.style != "pencil drawing"] for of in found))
+
+
 def table(results: dict[str, Measured], names: dict[str, str]) -> str:
     """In Markdown, the means in dB."""
     lines = [
@@ -204,6 +209,7 @@ def main() -> None:
             results[trial.name], images = measured(model, trial, truth, encoded, captions, bar)
             names[trial.name] = trial.baseline
             rows.append(list(zip((trial.name, "restored", trial.baseline, "the truth"), [*images, truth[0]])))
+        results["colourisation"] = of_coloured(results["colourisation"], scenes)
         counts = steering(model, art, bar)
     how = {name: RESTORING[name] for name in ("steps", "visits", "guidance", "eta")}
     figure = sheets.as_image(sheets.grid(rows, captions[0], side=1.6))
@@ -255,7 +261,7 @@ The first held-out scene, {prompt!r}. `python -m p2p.experiments.restoration` ma
 ## Measured
 
 {scenes} rendered scenes that training never saw, each restored by its caption; means in dB. Inpainting fills a hole of
-48x48 pixels, uncropping adds 40 columns at the right.
+48x48 pixels, uncropping adds 40 columns at the right. Pencil drawings, which are grey, are left out of colourisation.
 
 {table}
 
