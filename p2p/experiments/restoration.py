@@ -156,15 +156,15 @@ def of_coloured(found: Measured, scenes: list[Scene]) -> Measured:
 def table(results: dict[str, Measured], names: dict[str, str]) -> str:
     """In Markdown, the means in dB."""
     lines = [
-        "| task | given: autoencoder | given: decoded | given: projected | decoded | **projected** | simpler method "
-        "| the same, projected | better in |",
-        "|---" * 9 + "|",
+        "| task | scenes | given: autoencoder | given: decoded | given: projected | decoded | **projected** "
+        "| simpler method | the same, projected | better in |",
+        "|---" * 10 + "|",
     ]
     for name, found in results.items():
         means = [f"{np.mean(numbers):.1f}" for numbers in found]
         better = sum(ours > theirs for ours, theirs in zip(found.projected, found.simpler_projected))
         means[4], means[5] = f"**{means[4]}**", f"{means[5]} ({names[name]})"
-        lines.append(f"| {name} | {' | '.join(means)} | {better} of {len(found.projected)} |")
+        lines.append(f"| {name} | {len(found.decoded)} | {' | '.join(means)} | {better} |")
     return "\n".join(lines)
 
 
@@ -216,7 +216,6 @@ def main() -> None:
     text = TEXT.format(
         table=table(results, names),
         ceiling=ceiling,
-        scenes=SCENES,
         steered=STEERED,
         prompt=captions[0],
         **counts,
@@ -260,7 +259,7 @@ The first held-out scene, {prompt!r}. `python -m p2p.experiments.restoration` ma
 
 ## Measured
 
-{scenes} rendered scenes that training never saw, each restored by its caption; means in dB. Inpainting fills a hole of
+Rendered scenes that training never saw, each restored by its caption; means in dB. Inpainting fills a hole of
 48x48 pixels, uncropping adds 40 columns at the right. Pencil drawings, which are grey, are left out of colourisation.
 
 {table}
