@@ -106,6 +106,38 @@ def attention(prompt, **keywords):
     return _run("p2p.attention", options.Attention, {"prompt": prompt} | keywords)
 
 
+@_documented(options.Compare)
+def compare(source, *targets, **keywords):
+    """Edit an image by Prompt-to-Prompt, and beside it by the same seed, SDEdit, masks and Google's implementation.
+
+    Args:
+        source, targets: the prompt y, and one y* or several.
+        keywords: as below.
+
+    Returns:
+        A `p2p.Comparison`. Raises as `edit`.
+    """
+    return _run("p2p.compare", options.Compare, {"source": source, "targets": targets} | keywords)
+
+
+@_documented(options.Restore)
+def restore(task, image, prompt="", **keywords):
+    """Restore an image by a prompt: what is given stays, the model makes the rest.
+
+    Args:
+        task: "inpaint": paint inside the mask. "uncrop": paint around the image, which fills the box. "colour": colour
+            it by its grey levels. "super": enlarge it.
+        image: a file, a PIL image or an array of bytes (H, W, 3). It has the model's size; for "uncrop" that of the box
+            and for "super" a factor-th of the model's.
+        prompt: of the whole image.
+        keywords: as below.
+
+    Returns:
+        A `p2p.Restored`. Raises as `edit`.
+    """
+    return _run("p2p.restore", options.Restore, {"task": task, "image": image, "prompt": prompt} | keywords)
+
+
 @_documented(*options.SHOW.values())
 def show(figure, source, target, **keywords):
     """Draw an edit itself, without sampling: its mapper and matrices, or its schedule.

@@ -82,8 +82,8 @@ def _file(name: str, value: object, hint: Any) -> Path | Call:
     return Path(value) if isinstance(value, str) else value
 
 
-def _mask(name: str, value: object, hint: Any) -> object:
-    """A path, or an array, which is checked once the model's size is known."""
+def _pixels(name: str, value: object, hint: Any) -> object:
+    """A path, or an image or an array, which is checked once the model's size is known."""
     return Path(value) if isinstance(value, str) else value
 
 
@@ -139,8 +139,9 @@ def _upscale(name: str, value: object, hint: Any) -> int:
 READERS: dict[str, Callable[[str, Any, Any], Any]] = (
     dict.fromkeys(("prompt", "source", "target", "targets"), _prompt)
     | dict.fromkeys(("output", "save", "gif", "save_maps", "data"), _path)
-    | dict.fromkeys(("guidance", "eta"), _real)
+    | dict.fromkeys(("guidance", "eta", "t_0"), _real)
     | dict.fromkeys(("swap", "alpha"), _pairs)
-    | {"model": _model, "file": _file, "mask": _mask, "edits": _any, "reweight": _weights, "preserve": _several}
+    | dict.fromkeys(("mask", "image"), _pixels)
+    | {"model": _model, "file": _file, "edits": _any, "reweight": _weights, "preserve": _several}
     | {"layers": _layers, "blend": _blend, "upscale": _upscale}
 )  # all others are checked against their types alone
