@@ -114,6 +114,10 @@ def _real(name: str, value: object, hint: Any) -> object:
     return float(value) if type(value) is int else value
 
 
+def _number(name: str, value: object, hint: Any) -> float:
+    return checked(name, _real(name, value, hint), hint)
+
+
 def _several(name: str, value: object, hint: Any) -> tuple[str, ...]:
     """One string, or several."""
     several = (value,) if isinstance(value, str) else value
@@ -139,9 +143,9 @@ def _upscale(name: str, value: object, hint: Any) -> int:
 READERS: dict[str, Callable[[str, Any, Any], Any]] = (
     dict.fromkeys(("prompt", "source", "target", "targets"), _prompt)
     | dict.fromkeys(("output", "save", "gif", "save_maps", "data"), _path)
-    | dict.fromkeys(("guidance", "eta", "t_0"), _real)
+    | dict.fromkeys(("guidance", "eta"), _real)
     | dict.fromkeys(("swap", "alpha"), _pairs)
     | dict.fromkeys(("mask", "image"), _pixels)
-    | {"model": _model, "file": _file, "edits": _any, "reweight": _weights, "preserve": _several}
+    | {"t_0": _number, "model": _model, "file": _file, "edits": _any, "reweight": _weights, "preserve": _several}
     | {"layers": _layers, "blend": _blend, "upscale": _upscale}
 )  # all others are checked against their types alone

@@ -134,7 +134,7 @@ class Restore(Chosen, Output):
     mask: Any = option(None, "of inpaint: an image that is white where to paint", reads=True, type=Path, metavar="FILE")
     box: tuple[int, int, int, int] | None = option(
         None,
-        "of uncrop: where in the result the image is, in pixels; x1 and y1 are exclusive",
+        "of uncrop: where in the result the image is: left, top, right, bottom in pixels, the last two exclusive",
         type=box,
         metavar="x0,y0,x1,y1",
     )

@@ -80,6 +80,18 @@ def test_a_command_and_a_function_that_differ(folder, monkeypatch, capsys):
         assert json.loads(written.info["p2p"])["call"] == json.loads(result.call.to_json())
 
 
+def test_a_fraction_that_is_no_number(tiny):
+    with pytest.raises(ValueError, match="t_0 must be a number, got 'x'"):
+        p2p.compare(CAT, DOG, model=tiny, t_0="x")
+
+
+def test_edits_with_an_option_that_they_replace(tiny):
+    edits = p2p.Swap("cat", "dog")
+    assert p2p.compare(CAT, DOG, model=tiny, edits=edits, **HOW).call.targets[0].edit == edits
+    with pytest.raises(ValueError, match="edits are the whole edit: leave out tau"):
+        p2p.compare(CAT, DOG, model=tiny, edits=edits, tau=0.5)
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
