@@ -19,7 +19,7 @@ from p2p.cli import options
 VALUES = """
     Times are a fraction of T, `p2p.Step(200)`, "never", or a `p2p.Window`; words come as `swap={"cat": "dog"}`,
     `alpha={"dog": 0.5}`, `reweight={"fog": 3}`; several as a list: `blend=["house", "-door"]`. A file is a path; `mask`
-    may also be an array, 1 where targets may differ; `model` may also be a model that `p2p.load` returned.
+    may also be an array, 1 for white; `model` may also be a model that `p2p.load` returned.
 """
 
 
@@ -104,6 +104,38 @@ def attention(prompt, **keywords):
         A `p2p.Drawing`, whose data are the `p2p.Maps`, or the components. Raises as `edit`.
     """
     return _run("p2p.attention", options.Attention, {"prompt": prompt} | keywords)
+
+
+@_documented(options.Compare)
+def compare(source, *targets, **keywords):
+    """Edit an image by Prompt-to-Prompt, and beside it by the same seed, SDEdit, masks and Google's implementation.
+
+    Args:
+        source, targets: the prompt y, and one y* or several.
+        keywords: as below.
+
+    Returns:
+        A `p2p.Comparison`. Raises as `edit`.
+    """
+    return _run("p2p.compare", options.Compare, {"source": source, "targets": targets} | keywords)
+
+
+@_documented(options.Restore)
+def restore(task, image, prompt="", **keywords):
+    """Restore an image by a prompt: what is given stays, the model makes the rest.
+
+    Args:
+        task: "inpaint": paint inside the mask. "uncrop": paint around the image, which fills the box. "colour": colour
+            it by its grey levels. "super": enlarge it.
+        image: a file, a PIL image or an array of bytes (H, W, 3). It has the model's size; for "uncrop" that of the box
+            and for "super" a factor-th of the model's.
+        prompt: of the whole image.
+        keywords: as below.
+
+    Returns:
+        A `p2p.Restored`. Raises as `edit`.
+    """
+    return _run("p2p.restore", options.Restore, {"task": task, "image": image, "prompt": prompt} | keywords)
 
 
 @_documented(*options.SHOW.values())

@@ -97,7 +97,8 @@ def read_mask(path: Path, size: Size, factor: int) -> Bool[Tensor, "h w"]:
         width, height = image.size
         if (height, width) not in ((H, W), (h, w)):  # checked before any pixel is decoded
             raise ValueError(
-                f"{name} is {width}x{height} pixels; it must have the image's size, {W}x{H}, or the latent's, {w}x{h}"
+                f"{name} is {width}x{height} pixels; it must have the image's size, {W}x{H}"
+                + (f", or the latent's, {w}x{h}" if factor > 1 else "")
             )
         with decoding(name):
             white = torch.from_numpy(_brightness(image))
@@ -116,8 +117,8 @@ def drawn_mask(white: np.ndarray | Tensor, size: Size, factor: int) -> Bool[Tens
     (h, w), (H, W) = size, (factor * side for side in size)
     if tuple(pixels.shape) not in ((H, W), (h, w)):
         raise ValueError(
-            f"the mask is an array {tuple(pixels.shape)}; it must have the image's size, {(H, W)}, or the latent's, "
-            f"{(h, w)}"
+            f"the mask is an array {tuple(pixels.shape)}; it must have the image's size, {(H, W)}"
+            + (f", or the latent's, {(h, w)}" if factor > 1 else "")
         )
     if not ((pixels >= 0) & (pixels <= 1)).all():
         raise ValueError("a mask's numbers lie in [0, 1], black to white: divide one of bytes by 255")

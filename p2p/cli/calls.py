@@ -95,8 +95,7 @@ def where_of(given: groups.Where, model: LatentDiffusion) -> Region | Bool[Tenso
     if given.blend is not None and given.mask is not None:
         raise ValueError("--blend and --mask both restrict where targets may differ: give one of them")
     if given.mask is not None:
-        read = read_mask if isinstance(given.mask, Path) else drawn_mask
-        return read(given.mask, model.latent_shape[1:], model.config.autoencoder.factor)
+        return mask_of(given.mask, model)
     if given.blend is None:
         return None
     chosen = [word.strip() for word in given.blend.split(",") if word.strip()]
@@ -104,6 +103,12 @@ def where_of(given: groups.Where, model: LatentDiffusion) -> Region | Bool[Tenso
     if not keep:
         raise ValueError(f"--blend needs at least one word whose region changes: --blend {','.join(['WORD', *chosen])}")
     return Region(keep, tuple(word.removeprefix("-") for word in chosen if word.startswith("-")))
+
+
+def mask_of(mask: Path | object, model: LatentDiffusion) -> Bool[Tensor, "h w"]:
+    """Raises ValueError for a mask that does not fit the image."""
+    read = read_mask if isinstance(mask, Path) else drawn_mask
+    return read(mask, model.latent_shape[1:], model.config.autoencoder.factor)
 
 
 def self_injection_of(given: options.Edit, model: LatentDiffusion) -> SelfInjection:
@@ -122,7 +127,7 @@ def self_injection_of(given: options.Edit, model: LatentDiffusion) -> SelfInject
     return SelfInjection(given.self_until, layers)
 
 
-def sampling_of(given: groups.Visited) -> Sampling:
+def sampling_of(given: groups.Chosen) -> Sampling:
     """The sampling settings; those that the command has no options for are the defaults."""
     return Sampling(**{f.name: getattr(given, f.name) for f in fields(Sampling) if hasattr(given, f.name)})
 

@@ -19,22 +19,27 @@ from p2p.call import Call, Sampling
 from p2p.cli import options
 from p2p.cli.calls import alpha_of, claims_of, edit_of, sampling_of
 from p2p.cli.unknown_words import tokenised
+from p2p.comparison import Comparison
 from p2p.edits import Edit, Matrices, Swap
 from p2p.experiments.self_attention_pca import SelfMaps, principal_components
 from p2p.inject import layout_side, together, watching
 from p2p.mappers import align, copies, mapper
 from p2p.maps import MapHistory, Scale
+from p2p.restoration import Restored
 from p2p.result import Drawing, Result, edited, histories_of, maps_of, sampled, with_progress
 from p2p.summary import shares, summary
 
 # importing matplotlib takes a second, so plotting modules are imported by the commands that need them
 
 
+Product = Image.Image | Drawing | Result | Comparison | Restored
+
+
 @dataclass(frozen=True)
 class Made:
     """The output of a command: its result, the image to write, and a writer for each further requested file."""
 
-    result: Image.Image | Drawing | Result
+    result: Product
     image: Image.Image
     also: dict[Path, Callable[[Path], object]] = field(default_factory=dict)
 
@@ -50,10 +55,7 @@ def drawing(figure, data: object, also: dict[Path, Callable[[Path], object]] | N
 def generate(model: LatentDiffusion, given: options.Generate) -> Made:
     """Generate an image, or a figure of several seeds, each the same as on its own."""
     samplings = of_seeds(sampling_of(given), given.seeds or 1)
-    if model.text_encoder is None and not given.prompt:  # a model without prompts
-        context = model.encode_prompts([""])
-    else:
-        context = model.encode_tokens(tokenised(model, [given.prompt]))
+    context = context_of(model, given.prompt)
     images = [(sampling.seed, _sampled(model, context, sampling)[0]) for sampling in samplings]
     if given.seeds is None:
         image = enlarged(Image.fromarray(images[0][1]), given.upscale)
@@ -63,6 +65,13 @@ def generate(model: LatentDiffusion, given: options.Generate) -> Made:
         panels = [(f"seed {seed}", image) for seed, image in images]
         image = sheets.as_image(sheets.grid(sheets.broken(panels, 5), given.prompt, side=1.6))
     return Made(image, image)
+
+
+def context_of(model: LatentDiffusion, prompt: str) -> Float[Tensor, "1 m e"]:
+    """tau_theta(y) of a prompt; a warning names its unknown words."""
+    if model.text_encoder is None and not prompt:  # a model without prompts
+        return model.encode_prompts([""])
+    return model.encode_tokens(tokenised(model, [prompt]))
 
 
 def of_seeds(sampling: Sampling, count: int) -> list[Sampling]:

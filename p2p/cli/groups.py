@@ -15,24 +15,33 @@ SAMPLERS = ("ddim", "ddpm", "plms", "dpm++", "euler")  # as in ldm.samplers
 DTYPES = ("float32", "bfloat16", "float16")  # as in weights.load
 
 
-def option(default: Any, help: str, *flags: str, view: bool = False, writes: tuple[str, ...] = (), **how) -> Any:
+def option(
+    default: Any,
+    help: str,
+    *flags: str,
+    view: bool = False,
+    writes: tuple[str, ...] = (),
+    reads: bool = False,
+    **how,
+) -> Any:
     """An option of the command line, `--name`, and a keyword in Python.
 
     Args:
         default: its value if it is not given.
         help: its explanation, in argparse's format.
-        flags: further spellings.
+        flags: further spellings; a long one replaces `--name`.
         view: at most one of these options may be given.
         writes: the endings of the file that it names, which is written.
+        reads: whether it names a file that is read, which is then not written.
         how: passed to argparse.
     """
-    metadata = {"help": help, "flags": flags, "view": view, "writes": writes, "how": how}
+    metadata = {"help": help, "flags": flags, "view": view, "writes": writes, "reads": reads, "how": how}
     return field(default=default, metadata=metadata)
 
 
-def required(help: str, *flags: str, **how) -> Any:
-    """An argument that must be given: by position, or by its flag."""
-    return field(metadata={"help": help, "flags": flags, "how": how})
+def required(help: str, *flags: str, reads: bool = False, **how) -> Any:
+    """An argument that must be given: by position, or by its flag; `reads` as for `option`."""
+    return field(metadata={"help": help, "flags": flags, "reads": reads, "how": how})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +68,8 @@ class Loading:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Visited(Loading):
-    """The model, and the timesteps that sampling visits."""
+class Chosen(Loading):
+    """The model."""
 
     model: str | Path = option(
         "stickers",
@@ -70,6 +79,12 @@ class Visited(Loading):
         "of several models. Recommended: 50 steps and guidance 7.5 for Stable Diffusion, 4 steps and guidance 1 for "
         "sd-turbo. Default %(default)s",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visited(Chosen):
+    """The model, and the timesteps that sampling visits."""
+
     steps: int = option(30, "number of timesteps to visit, at most T (default %(default)s)", type=int)
     sampler: str = option(
         "ddim",
@@ -179,6 +194,7 @@ class Where:
     mask: Any = option(
         None,
         "keep the source outside the white area of this image, which has the image's size or the latent's",
+        reads=True,
         type=Path,
         metavar="FILE",
     )

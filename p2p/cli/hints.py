@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
     def _unrecognised(self, left: list[str], found: argparse.Namespace) -> str:
         text = f"unrecognized arguments: {' '.join(left)}"
         if option := next((word for word in left if word.startswith("-")), None):
-            options = re.findall(r"--[a-z][a-z-]*", self.format_usage())
+            options = re.findall(r"--[a-z][a-z0-9-]*", self.format_usage())
             return text + meant(option.partition("=")[0], options).rstrip("?.")
         if "prompt" in found:
             return f'{text}: a prompt of several words goes in quotes: "{" ".join([found.prompt, *left])}"'

@@ -82,8 +82,8 @@ def _file(name: str, value: object, hint: Any) -> Path | Call:
     return Path(value) if isinstance(value, str) else value
 
 
-def _mask(name: str, value: object, hint: Any) -> object:
-    """A path, or an array, which is checked once the model's size is known."""
+def _pixels(name: str, value: object, hint: Any) -> object:
+    """A path, or an image or an array, which is checked once the model's size is known."""
     return Path(value) if isinstance(value, str) else value
 
 
@@ -114,6 +114,10 @@ def _real(name: str, value: object, hint: Any) -> object:
     return float(value) if type(value) is int else value
 
 
+def _number(name: str, value: object, hint: Any) -> float:
+    return checked(name, _real(name, value, hint), hint)
+
+
 def _several(name: str, value: object, hint: Any) -> tuple[str, ...]:
     """One string, or several."""
     several = (value,) if isinstance(value, str) else value
@@ -141,6 +145,7 @@ READERS: dict[str, Callable[[str, Any, Any], Any]] = (
     | dict.fromkeys(("output", "save", "gif", "save_maps", "data"), _path)
     | dict.fromkeys(("guidance", "eta"), _real)
     | dict.fromkeys(("swap", "alpha"), _pairs)
-    | {"model": _model, "file": _file, "mask": _mask, "edits": _any, "reweight": _weights, "preserve": _several}
+    | dict.fromkeys(("mask", "image"), _pixels)
+    | {"t_0": _number, "model": _model, "file": _file, "edits": _any, "reweight": _weights, "preserve": _several}
     | {"layers": _layers, "blend": _blend, "upscale": _upscale}
 )  # all others are checked against their types alone

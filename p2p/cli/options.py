@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from p2p.cli.groups import (
+    Chosen,
     Claims,
     ComparedViews,
     Loading,
@@ -23,9 +24,18 @@ from p2p.cli.groups import (
     option,
     required,
 )
+from p2p.cli.values import box, finite
 from weights.checkpoints import CHECKPOINTS
 
 BY = ("word", "step", "layer", "component")
+TASKS = ("inpaint", "uncrop", "colour", "super")  # as in p2p.restoration
+EDITS = """p2p.Swap("cat", "dog") + p2p.Reweight("grass", 2): one edit for all targets, or a list with one for each;
+replaces tau, alpha, refine, swap, preserve, reweight and renormalise"""
+
+
+def in_python(help: str) -> Any:
+    """A keyword that is no option of the command line."""
+    return field(default=None, metadata={"help": help})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +63,7 @@ class Edit(WordMaps, ComparedViews, Where, SelfTimes, Weights, Claims, Times, Sa
         type=Path,
         metavar="FILE.gif",
     )
-    edits: Any = field(  # in Python only
-        default=None,
-        metadata={
-            "help": 'p2p.Swap("cat", "dog") + p2p.Reweight("grass", 2): one edit for all targets, or a list with one '
-            "for each; replaces tau, alpha, refine, swap, preserve, reweight and renormalise"
-        },
-    )
+    edits: Any = in_python(EDITS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +90,68 @@ class Attention(WordMaps, Sampled, Output):
         "of self-attention, where positions of one colour attend to the same places. Default %(default)s",
         choices=BY,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(SelfTimes, Weights, Claims, Times, Sampled, Output):
+    """An edit beside the methods that Prompt-to-Prompt is compared with."""
+
+    command: ClassVar[str] = "compare"
+    source: str = required("the prompt of the image")
+    targets: tuple[str, ...] = required("the edited prompt, or several", nargs="+", metavar="target")
+    mask: Any = option(
+        None,
+        "an image that is white where targets may differ, for the methods that need it, blending of latents and "
+        "inpainting; Prompt-to-Prompt does not use it",
+        reads=True,
+        type=Path,
+        metavar="FILE",
+    )
+    t_0: float = option(
+        0.5,
+        "of SDEdit: how far the source is noised, as a fraction of T (default %(default)s)",
+        "--t0",
+        type=finite,
+        metavar="T0",
+    )
+    edits: Any = in_python(EDITS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restore(Chosen, Output):
+    """Inpaint, uncrop, colour or enlarge an image file."""
+
+    command: ClassVar[str] = "restore"
+    task: str = required(
+        "inpaint: paint inside the white of --mask. uncrop: paint around the image, which fills --box. colour: colour "
+        "the image by its grey levels. super: enlarge the image --factor times.",
+        "--task",
+        choices=TASKS,
+        required=True,
+    )
+    image: Any = required("the image to restore", "--image", reads=True, type=Path, required=True, metavar="FILE")
+    prompt: str = option("", "what the whole image shows (default: nothing)")
+    mask: Any = option(None, "of inpaint: an image that is white where to paint", reads=True, type=Path, metavar="FILE")
+    box: tuple[int, int, int, int] | None = option(
+        None,
+        "of uncrop: where in the result the image is: left, top, right, bottom in pixels, the last two exclusive",
+        type=box,
+        metavar="x0,y0,x1,y1",
+    )
+    factor: int | None = option(None, "of super: how many times to enlarge (default 4)", type=int, metavar="N")
+    seed: int = option(0, "of the noise (default %(default)s)", type=int)
+    steps: int = option(20, "from noise to image (default %(default)s)", type=int)
+    guidance: float = option(
+        2.0, "how strongly to follow the prompt; 1 is no guidance (default %(default)s)", type=finite
+    )
+    eta: float = option(1.0, "noise that each step adds, 0 to 1 (default %(default)s)", type=finite)
+    visits: int = option(
+        2,
+        "time travel: how often each stretch of steps is taken, to fit what is made to what is given (default "
+        "%(default)s)",
+        type=int,
+    )
+    length: int = option(1, "of such a stretch, in steps (default %(default)s)", type=int)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,4 +249,4 @@ class Equations:
 
 SHOW = {each.figure: each for each in (ShowMapper, ShowSchedule)}
 SWEEP = {each.figure: each for each in (SweepTau, SweepWindow, SweepWord)}
-COMMANDS = (Generate, Edit, Replay, Download, Vocabulary, Schema, Equations, Attention)
+COMMANDS = (Generate, Edit, Replay, Download, Vocabulary, Schema, Equations, Attention, Compare, Restore)

@@ -31,6 +31,11 @@ DESCRIPTIONS = {
     "words are swapped phrase by phrase (a noun for a noun, a preposition for a preposition); new words keep their own "
     "attention. The inferred edit is printed. The options below replace it, and apply to every target; in a file that "
     "--save wrote each target may have its own.",
+    "compare": "One figure: the source, the same seed with the new prompt, SDEdit, blending and inpainting by a mask "
+    "if one is given, Google's implementation, and Prompt-to-Prompt, which needs no mask.",
+    "restore": "Complete an image by a prompt: what is given stays, the model makes the rest. The file has the model's "
+    "size, as have its mask and its grey levels; or the size of the box; or a factor-th of the model's. The output "
+    "shows the given beside the restored image.",
     "replay": "Each target of a saved call may have its own edits; `p2p schema` prints the format.",
     "download": "Download a public checkpoint into the Hugging Face cache (HF_HOME), and verify it.\n\n"
     + "\n".join(f"  {name:<16}{c.size / 1e9:4.1f} GB  {c.about}" for name, c in CHECKPOINTS.items()),
@@ -85,8 +90,11 @@ def _add_option(group: Any, name: str, default: Any, metadata: Mapping[str, Any]
     if default is MISSING:
         group.add_argument(*(metadata["flags"] or [name]), **how)
         return
+    names = [*metadata["flags"]]
+    if not any(flag.startswith("--") for flag in names):
+        names.append(f"--{name.replace('_', '-')}")
     if default is False:
         how["action"] = "store_true"
     elif how.get("action") == "append":
         default = list(default)
-    group.add_argument(*metadata["flags"], f"--{name.replace('_', '-')}", default=default, **how)
+    group.add_argument(*names, dest=name, default=default, **how)

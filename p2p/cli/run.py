@@ -15,13 +15,14 @@ from ldm.pipeline import LatentDiffusion
 from ldm.presets import PRESETS
 from p2p.call import CALL, Call
 from p2p.cli import commands, options
-from p2p.cli.calls import call_of, sampling_of
+from p2p.cli.calls import call_of, mask_of, sampling_of
 from p2p.cli.groups import Loading
 from p2p.cli.unknown_words import tokenised
+from p2p.comparison import compared
 from p2p.equations.explain import explanation
 from p2p.equations.register import listing
 from p2p.masks import decoding
-from p2p.result import Drawing, Result
+from p2p.restoration import as_pixels, check_settings, given_by, restored
 from weights.checkpoints import fetched
 from weights.load import load, load_vocabulary
 
@@ -64,9 +65,10 @@ def check_files(given: Any) -> None:
         if not path.parent.is_dir():
             raise ValueError(f"the output's folder {str(path.parent)!r} does not exist")
         check_writable(path)
-        mask = getattr(given, "mask", None)
-        if isinstance(mask, Path) and mask.resolve() == path.resolve():
-            raise ValueError(f"the output {str(path)!r} would overwrite the mask: give it another name")
+        for read in (f.name for f in fields(given) if f.metadata.get("reads")):
+            source = getattr(given, read)
+            if isinstance(source, Path) and source.resolve() == path.resolve():
+                raise ValueError(f"the output {str(path)!r} would overwrite the {read}: give it another name")
 
 
 def check_use(given: Any) -> None:
@@ -95,7 +97,7 @@ def save(made: commands.Made, output: Path | None, made_by: str) -> list[Path]:
     return list(files)
 
 
-def make(given: Any, model: LatentDiffusion | None = None) -> tuple[Result | Drawing | Image.Image, list[Path]]:
+def make(given: Any, model: LatentDiffusion | None = None) -> tuple[commands.Product, list[Path]]:
     """Make an image or a figure, with the model given or with the one that the options name.
 
     Returns:
@@ -107,8 +109,8 @@ def make(given: Any, model: LatentDiffusion | None = None) -> tuple[Result | Dra
     """
     check_files(given)
     check_use(given)
-    if isinstance(given, options.Edit | options.Replay):
-        made, written = (edit if isinstance(given, options.Edit) else replay)(given, model)
+    if own := OWN.get(type(given)):
+        made, written = own(given, model)
     else:
         sampling = sampling_of(given)
         model = model or _load(given.model, given, not given.no_ema, given.parameterisation)
@@ -145,14 +147,43 @@ def replay(given: options.Replay, model: LatentDiffusion | None) -> tuple[comman
     return commands.edit(call.p2p(model, tokens), call, given), call.to_json()
 
 
+def compare(given: options.Compare, model: LatentDiffusion | None) -> tuple[commands.Made, str]:
+    """Make an edit by several methods; also return the JSON of its call."""
+    sampling_of(given)
+    model = model or _load(given.model, given, not given.no_ema, given.parameterisation)
+    tokens = tokenised(model, [given.source, *given.targets])
+    mask = None if given.mask is None else mask_of(given.mask, model)
+    everywhere = {f.name: getattr(given, f.name) for f in fields(given) if f.name not in ("mask", "t_0")}
+    call = call_of(options.Edit(**everywhere), model, tokens)
+    result = compared(call.p2p(model, tokens), call, mask, given.t_0)
+    written = {"command": given.command, "t_0": given.t_0, "call": json.loads(call.to_json())}
+    return commands.Made(result, result.image), json.dumps(written, ensure_ascii=False)
+
+
+def restore(given: options.Restore, model: LatentDiffusion | None) -> tuple[commands.Made, str]:
+    """Restore an image; also return the JSON of the options."""
+    settings = {"mask": given.mask, "box": given.box, "factor": given.factor}
+    check_settings(given.task, **settings)
+    sampling, image = sampling_of(given), as_pixels(given.image)
+    model = model or _load(given.model, given, not given.no_ema, given.parameterisation)
+    known = given_by(given.task, image, model.config.image_size, **settings)
+    context = commands.context_of(model, given.prompt)
+    result = restored(model, known, given.prompt, context, sampling, given.visits, given.length)
+    return commands.Made(result, result.image), described(given)
+
+
+OWN = {options.Edit: edit, options.Replay: replay, options.Compare: compare, options.Restore: restore}
+
+
 def _load(name: str | Path, given: Loading, ema: bool, parameterisation: str | None) -> LatentDiffusion:
     return load(name, given.device, given.dtype, ema=ema, parameterisation=parameterisation)
 
 
 def described(given: Any) -> str:
-    """The options as JSON, without the files to write."""
+    """The options as JSON, without the files to write and to read."""
     kind = {"command": given.command} | ({"figure": given.figure} if hasattr(given, "figure") else {})
-    found = {f.name: getattr(given, f.name) for f in fields(given) if not f.metadata.get("writes")}
+    files = [f.name for f in fields(given) if f.metadata.get("writes") or f.metadata.get("reads")]
+    found = {f.name: getattr(given, f.name) for f in fields(given) if f.name not in files}
     plain = lambda value: asdict(value) if is_dataclass(value) else str(value)  # a window or a weight; a path
     return json.dumps(kind | found, default=plain, ensure_ascii=False)
 

@@ -73,6 +73,14 @@ def places(text: str) -> tuple[str, ...]:
     return chosen
 
 
+def box(text: str) -> tuple[int, ...]:
+    """Parse `x0,y0,x1,y1`."""
+    numbers = [part.strip() for part in text.split(",")]
+    if len(numbers) != 4 or not all(number.isdecimal() for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} is not x0,y0,x1,y1: four whole numbers, such as 0,0,96,128")
+    return tuple(map(int, numbers))
+
+
 def scale_factor(text: str) -> int:
     """Parse a whole number from 1 to 16."""
     if not (text.isdecimal() and 1 <= int(text) <= 16):

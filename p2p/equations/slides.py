@@ -17,8 +17,9 @@ class Slide(NamedTuple):
 TASKS = Slide(
     "Tasks of image generation",
     "text to image: `p2p generate`; style transfer: [`docs/gallery.png`](docs/gallery.png); inpainting and uncropping: "
-    "`inpaint` and `uncrop` of [`baselines.py`](p2p/experiments/baselines.py); class-conditional generation, "
-    "colourisation and super-resolution: not yet",
+    "`inpaint` and `uncrop` of [`baselines.py`](p2p/experiments/baselines.py); class-conditional generation: "
+    "[`class_embedder.py`](ldm/class_embedder.py), `p2p generate cat --model stickers-classes`; colourisation and "
+    "super-resolution: [`restoration.py`](ldm/restoration.py), `p2p restore`",
 )
 COST = Slide(
     "Why latent diffusion: what diffusion on pixels costs",

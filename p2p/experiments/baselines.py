@@ -1,7 +1,7 @@
 """Baselines for Prompt-to-Prompt, and its reference implementation.
 
-Every function takes the model, the prompts (one row of the batch each), its own arguments, the seed, and `sampling` as
-for `LatentDiffusion.denoise`, and yields the states of the run.
+Every function takes the model, the prompts or their tokens (one row of the batch each), its own arguments, the seed,
+and `sampling` as for `LatentDiffusion.denoise`, and yields the states of the run.
 """
 
 from collections.abc import Iterator
@@ -15,13 +15,16 @@ from ldm.helpers.checks import check_latents
 from ldm.helpers.images import check_image
 from ldm.pipeline import LatentDiffusion, Noise, State
 from ldm.samplers import DDIM, Sampler
+from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Step
 from p2p.experiments.reference import Fraction, Mapper, Reference, cross_replace, self_replace
 from p2p.masks import Box, box_pixels, check_mask, composite, share
 
+Prompts = list[str] | list[Tokens]
 
-def fixed_seed(model: LatentDiffusion, prompts: list[str], seed: int, **sampling) -> Iterator[State]:
+
+def fixed_seed(model: LatentDiffusion, prompts: Prompts, seed: int, **sampling) -> Iterator[State]:
     """[P1] Sample every prompt from the same z_T, hoping that the noise alone preserves the composition.
 
     Args:
@@ -30,11 +33,12 @@ def fixed_seed(model: LatentDiffusion, prompts: list[str], seed: int, **sampling
         seed: of the shared noise.
         sampling: as for `LatentDiffusion.denoise`.
     """
-    return model.denoise(model.encode_prompts(prompts), [seed] * len(prompts), **sampling)
+    encode = model.encode_tokens if prompts and isinstance(prompts[0], Tokens) else model.encode_prompts
+    return model.denoise(encode(prompts), [seed] * len(prompts), **sampling)
 
 
 def blended(
-    model: LatentDiffusion, prompts: list[str], mask: Bool[Tensor, "h w"], seed: int, **sampling
+    model: LatentDiffusion, prompts: Prompts, mask: Bool[Tensor, "h w"], seed: int, **sampling
 ) -> Iterator[State]:
     """[P2] The mask-based baseline (Avrahami et al. 2022, arXiv 2206.02779): inside the mask every prompt is sampled
     freely, outside it the latent is replaced by the first prompt's after every step.
@@ -52,7 +56,7 @@ def blended(
 
 def inpaint(
     model: LatentDiffusion,
-    prompts: list[str],
+    prompts: Prompts,
     z_0: Float[Tensor, "1 c h w"],
     mask: Bool[Tensor, "h2 w2"],
     seed: int,
@@ -87,7 +91,7 @@ def inpaint(
 
 
 def uncrop(
-    model: LatentDiffusion, prompts: list[str], image: UInt8[np.ndarray, "H W 3"], box: Box, seed: int, **sampling
+    model: LatentDiffusion, prompts: Prompts, image: UInt8[np.ndarray, "H W 3"], box: Box, seed: int, **sampling
 ) -> Iterator[State]:
     """Place an image in a box of a larger canvas, and paint the rest by `inpaint`.
 
@@ -114,7 +118,7 @@ def uncrop(
 
 def sdedit(
     model: LatentDiffusion,
-    prompts: list[str],
+    prompts: Prompts,
     z_0: Float[Tensor, "1 c h w"],
     t_0: float | int | Step,
     seed: int,
@@ -142,7 +146,7 @@ def sdedit(
 
 def reference(
     model: LatentDiffusion,
-    prompts: list[str],
+    prompts: Prompts,
     mapper: Mapper,
     seed: int,
     *,

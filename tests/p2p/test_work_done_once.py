@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
+from PIL import Image
 
 import p2p
 import p2p.alpha
@@ -73,11 +74,14 @@ COMMANDS = (
     ("attention", CAT, "--save-maps", "m.npz"),
     ("attention", CAT, "--by", "component"),
     ("generate", CAT, "--seeds", "2"),
+    ("compare", CAT, BICYCLE, RED, "--mask", "white.png"),
+    ("restore", "--task", "colour", "--image", "white.png", "--prompt", CAT),
 )
 
 
 @pytest.mark.parametrize("line", COMMANDS, ids=lambda line: " ".join(x for x in line if " " not in x))
 def test_a_command_tokenises_each_prompt_once(listed, tokenised, line):
+    Image.new("L", (32, 32), "white").save("white.png")
     make(parsed([*line, "--steps", "1", "-o", "x.png"]), listed)
     del tokenised["guidance"]
     assert tokenised == {prompt: 1 for prompt in (CAT, BICYCLE, RED) if prompt in line}

@@ -113,6 +113,7 @@ def test_layers_that_the_model_has_none_of_are_refused(p2p, args, message):
         ("download sd-turb", "no 'sd-turb': did you mean 'sd-turbo'?"),
         ("generate a photo of a cat -o x.png", 'goes in quotes: "a photo of a cat"; see `p2p generate --help`'),
         ("show mapper a cat a dog -o x.png", "prompts of several words go in quotes, each in its own"),
+        ("compare a b --t1 0.6 -o x.png", "unrecognized arguments: --t1 0.6: did you mean '--t0'"),
         ("generate cat --sede 3 -o x.png", "unrecognized arguments: --sede 3: did you mean '--seed'"),
         ("edit cat dog --blend -grass -o x.png", "is joined to its option, as in --blend=-grass"),
         ("generate cat --guidance -1e5 -o x.png", "as in --guidance=-1e5"),
@@ -157,7 +158,7 @@ def parsers(found: argparse.ArgumentParser):
 
 def test_every_command_has_help():
     helps = [found.format_help() for found in parsers(parser())]
-    assert len(helps) == 1 + 10 + 5 and all(text.startswith("usage: p2p") for text in helps)
+    assert len(helps) == 1 + 12 + 5 and all(text.startswith("usage: p2p") for text in helps)
 
 
 def test_help_states_the_default_of_every_option_with_one():

@@ -21,7 +21,7 @@ def lines(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in found]
 
 
-PAGES = ("README.md", "docs/editing.md", "docs/formulas.md", "docs/public-weights.md")
+PAGES = ("README.md", "docs/editing.md", "docs/restoration.md", "docs/formulas.md", "docs/public-weights.md")
 OF_PAGES = {page: lines((ROOT / page).read_text(encoding="utf-8")) for page in PAGES} | {"help": lines(DESCRIPTION)}
 SHORT = [
     line for line in OF_PAGES["README.md"] if line[0] in ("generate", "edit", "attention") and "--model" not in line
