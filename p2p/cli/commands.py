@@ -19,13 +19,13 @@ from p2p.call import Call, Sampling
 from p2p.cli import options
 from p2p.cli.calls import alpha_of, claims_of, edit_of, sampling_of
 from p2p.cli.unknown_words import tokenised
-from p2p.comparison import Comparison
 from p2p.edits import Edit, Matrices, Swap
+from p2p.experiments.comparison import Comparison
+from p2p.experiments.restore import Restored
 from p2p.experiments.self_attention_pca import SelfMaps, principal_components
 from p2p.inject import layout_side, together, watching
 from p2p.mappers import align, copies, mapper
 from p2p.maps import MapHistory, Scale
-from p2p.restoration import Restored
 from p2p.result import Drawing, Result, edited, histories_of, maps_of, sampled, with_progress
 from p2p.summary import shares, summary
 

@@ -28,7 +28,7 @@ from p2p.cli.values import box, finite
 from weights.checkpoints import CHECKPOINTS
 
 BY = ("word", "step", "layer", "component")
-TASKS = ("inpaint", "uncrop", "colour", "super")  # as in p2p.restoration
+TASKS = ("inpaint", "uncrop", "colour", "super")  # as in p2p.experiments.restore
 EDITS = """p2p.Swap("cat", "dog") + p2p.Reweight("grass", 2): one edit for all targets, or a list with one for each;
 replaces tau, alpha, refine, swap, preserve, reweight and renormalise"""
 

@@ -18,11 +18,11 @@ from p2p.cli import commands, options
 from p2p.cli.calls import call_of, mask_of, sampling_of
 from p2p.cli.groups import Loading
 from p2p.cli.unknown_words import tokenised
-from p2p.comparison import compared
 from p2p.equations.explain import explanation
 from p2p.equations.register import listing
+from p2p.experiments.comparison import compared
+from p2p.experiments.restore import as_pixels, check_settings, given_by, restored
 from p2p.masks import decoding
-from p2p.restoration import as_pixels, check_settings, given_by, restored
 from weights.checkpoints import fetched
 from weights.load import load, load_vocabulary
 

@@ -33,7 +33,7 @@ def fixed_seed(model: LatentDiffusion, prompts: Prompts, seed: int, **sampling) 
         seed: of the shared noise.
         sampling: as for `LatentDiffusion.denoise`.
     """
-    encode = model.encode_tokens if prompts and isinstance(prompts[0], Tokens) else model.encode_prompts
+    encode = model.encode_tokens if any(isinstance(y, Tokens) for y in prompts) else model.encode_prompts
     return model.denoise(encode(prompts), [seed] * len(prompts), **sampling)
 
 
