@@ -26,7 +26,7 @@ NEEDS = {"inpaint": "mask", "uncrop": "box", "colour": None, "super": "factor"}
 
 
 class Given(NamedTuple):
-    """What is known of an image: y = A x."""
+    """The known part of an image: y = A x."""
 
     y: Float[Tensor, "1 ..."]
     degradation: Degradation
@@ -59,7 +59,7 @@ def check_settings(task: object, **settings: object) -> None:
         raise ValueError(f"--{idle[0]} is not for --task {task}: leave it out")
     needed = NEEDS[task]
     if needed in ("mask", "box") and settings[needed] is None:
-        raise ValueError(f"--task {task} needs --{needed}: give it, to say where to paint")
+        raise ValueError(f"--task {task} needs --{needed}: give the area to paint")
 
 
 def given_by(
@@ -71,7 +71,7 @@ def given_by(
     box: tuple[int, int, int, int] | None = None,
     factor: int | None = None,
 ) -> Given:
-    """What an image gives of one that is to be made, of `side` pixels a side.
+    """The known part of an image of `side` pixels a side, from the given image.
 
     Args:
         task: "inpaint": the image outside the mask. "uncrop": the image, as the box of a larger one. "colour": its
@@ -128,7 +128,7 @@ class Restored:
 
     @property
     def degraded(self) -> Image.Image:
-        """What was given, at the size of the image: A^+ y, grey where nothing is known."""
+        """The given image at the size of the result: A^+ y, grey where nothing is known."""
         return _image(self.given.degradation.A_plus(self.given.y))
 
     @property
@@ -148,7 +148,7 @@ class Restored:
 
     @property
     def image(self) -> Image.Image:
-        """What is shown."""
+        """The displayed image."""
         return Image.fromarray(np.concatenate([self.degraded, self.restored], axis=1))
 
     def _repr_png_(self) -> bytes:

@@ -316,7 +316,7 @@ def test_b3_training_moves_every_parameter_and_fits_a_batch():
 # configurations
 
 
-def test_a_codebook_survives_the_round_trip_through_json_and_is_none_where_a_file_says_nothing():
+def test_a_codebook_survives_json_and_is_none_by_default():
     shipped = ModelConfig.from_json((SHIPPED["stickers"] / "config.json").read_bytes())
     assert shipped.autoencoder.codebook is None
     config = ModelConfig(**{**vars(PRESETS["stickers"]), "autoencoder": VQ})

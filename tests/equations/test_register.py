@@ -129,7 +129,7 @@ def test_the_errata_show_both_numbers():
         assert not math.isclose(printed, corrected, rel_tol=1e-3, abs_tol=1e-6), id
 
 
-def test_every_slip_of_a_row_is_in_the_errata_and_every_form_is_used():
+def test_every_slip_is_in_the_errata_and_every_form_is_used():
     assert [e.row for e in OF_ROWS] == [id for id in FORMULAS if FORMULAS[id].corrected]
     assert len(ERRATA) == len(OF_ROWS) + len(OTHERS)
     assert sorted(e.forms for e in ERRATA if e.forms) == sorted(SLIPS)

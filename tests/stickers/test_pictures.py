@@ -57,7 +57,7 @@ def test_pictures_are_bytes_and_the_same_each_time(art, place):
     [Thing("cat", "blue"), Thing("cat", pattern="striped"), Thing("cat", pattern="with sprinkles"), Thing("dog")],
     ids=str,
 )
-def test_another_look_of_the_thing_changes_no_pixel_outside_its_box(art, place, weather, other):
+def test_another_look_changes_no_pixel_outside_the_box(art, place, weather, other):
     scene = one("cat", place=place, weather=weather, seed=11)
     edited = scene.replace(things=(other,))
     assert boxes(edited) == boxes(scene)
@@ -162,7 +162,7 @@ def test_above_puts_the_first_thing_above_the_second():
             assert abs(x1 - x0) < 0.25 * SIZE  # not beside it
 
 
-def test_next_to_puts_them_side_by_side_on_one_ground_in_either_order():
+def test_next_to_is_side_by_side_in_either_order():
     orders = set()
     for scene in EVERY_LAYOUT:
         if scene.relation == "next to":

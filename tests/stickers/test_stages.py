@@ -44,7 +44,7 @@ def test_a_decoder_of_another_autoencoder_is_not_exported(tiny, tmp_path):
         train.check_encoder(model, trained, tmp_path)
 
 
-def test_scenes_with_what_the_model_finds_hard_are_drawn_twice_as_often():
+def test_hard_scenes_are_drawn_twice_as_often():
     scenes = [
         Scene((Thing("cat"),)),
         Scene((Thing("cat"), Thing("bicycle")), relation="next to"),
@@ -70,7 +70,7 @@ def test_latents_are_cached_for_their_pictures_and_their_encoder(tiny, tmp_path,
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_the_captions_of_the_contact_sheet_are_a_hundred_that_no_training_scene_has():
+def test_the_contact_sheet_has_a_hundred_untrained_captions():
     captions = held_out_captions(100)
     trained = {caption(scene) for scene in training_scenes(train.LATENTS)}
     assert len(set(captions)) == 100 and trained.isdisjoint(captions)

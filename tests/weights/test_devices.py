@@ -44,7 +44,7 @@ def test_a_gpu_that_is_there_and_does_not_answer_is_one_error(machine):
 
 
 @pytest.mark.parametrize("name", ["mps", "meta", "nonsense", "cuda:9"])
-def test_a_device_that_is_not_here_is_one_line_with_those_that_are(machine, name):
+def test_an_absent_device_is_one_line_with_those_there_are(machine, name):
     machine()
     with pytest.raises(ValueError, match=r"^no device '.*: give cpu or auto") as refused:
         pick_device(name)

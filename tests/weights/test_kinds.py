@@ -190,7 +190,7 @@ def test_a_pipeline_with_more_than_a_model_is_refused(component, what, tmp_path)
     refused(what, tmp_path)
 
 
-def test_what_only_looks_at_images_or_is_not_there_is_passed_over(tmp_path, caplog):
+def test_safety_checkers_and_absent_parts_are_passed_over(tmp_path, caplog):
     write_folder(public("sd1"), tmp_path)
     index = SD_INDEX | {"controlnet": [None, None], "image_encoder": ["transformers", "CLIPVisionModelWithProjection"]}
     (tmp_path / MODEL).write_text(json.dumps(index | {"requires_safety_checker": True}))

@@ -52,7 +52,7 @@ def test_averages_and_plain_weights_are_not_mixed(opens):
     assert not opened.misfit()
 
 
-def test_shapes_do_not_tell_the_models_of_stable_diffusion_2_apart(opens):
+def test_shapes_do_not_tell_stable_diffusion_2s_models_apart(opens):
     opens(compvis_file("sd21"))
     with pytest.raises(ValueError, match="may be any of several models") as error:
         detect.compvis_file(PATH, None, ema=True)
@@ -98,7 +98,7 @@ KEPT = [
 
 
 @pytest.mark.parametrize("name, dropped", [*((name, True) for name in DROPPED), *((name, False) for name in KEPT)])
-def test_what_is_no_part_of_the_model_is_dropped_and_nothing_else(name, dropped):
+def test_only_what_is_no_part_of_the_model_is_dropped(name, dropped):
     assert is_dropped(name, PRESETS["sd21"].text) is dropped
     if "resblocks" in name:  # without a prompt model no layer of one is unused
         assert not is_dropped(name, None)

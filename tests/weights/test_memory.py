@@ -84,7 +84,7 @@ def measured(loader: str, *paths: Path) -> tuple[int, int]:
     return peak - before, size
 
 
-def test_loading_a_first_stage_takes_little_more_memory_than_its_parameters(tmp_path):
+def test_a_first_stage_loads_in_little_more_than_its_memory(tmp_path):
     """Both files are in full precision and are converted as they are read: as a whole, they would be twice as much."""
     tensors = shapes(AUTOENCODERS["kl-f8"])
     write_zeros({name: (torch.float32, shape) for name, shape in tensors.items()}, tmp_path / "vae.safetensors")

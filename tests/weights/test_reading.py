@@ -140,7 +140,7 @@ def test_a_checkpoint_of_a_trainer_is_read_without_the_trainer(kind, as_key, tmp
         ({"a": torch.ones(1, dtype=torch.complex64)}, r"asks for 'torch\.ComplexFloatStorage'"),
     ],
 )
-def test_checkpoints_that_are_no_dictionaries_of_tensors_are_refused(kind, checkpoint, match, tmp_path):
+def test_checkpoints_without_dictionaries_are_refused(kind, checkpoint, match, tmp_path):
     refused(match, save(kind, checkpoint, tmp_path))
 
 

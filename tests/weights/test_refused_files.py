@@ -51,7 +51,7 @@ def test_a_pickle_with_a_call_is_refused_and_not_run(kind, trap, tmp_path):
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_pickle_that_torch_save_did_not_write_by_itself_is_refused(protocol, tmp_path):
+def test_a_pickle_of_another_writer_is_refused(protocol, tmp_path):
     path, sprung = tmp_path / "model.ckpt", traps(tmp_path / "sprung")["eval"]
     path.write_bytes(pickle.dumps(sprung, protocol))
     refused("torch.save did not write|no file of tensors", path)
@@ -132,7 +132,7 @@ def test_a_pickle_has_a_limit(tmp_path):
 
 
 @pytest.mark.parametrize("keys", [(), ("0", "1"), ("1",), ("0", "0"), (0,), ([],)], ids=str)
-def test_the_numbers_of_an_old_checkpoint_are_those_that_it_lists(keys, tmp_path):
+def test_an_old_checkpoint_has_the_numbers_that_it_lists(keys, tmp_path):
     """Of others, torch.load would take what lies in memory by chance."""
     refused(ANY, legacy_of(pickled({"a": claim()}, "legacy"), tmp_path / "ckpt", keys=keys))
 

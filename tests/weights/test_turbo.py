@@ -37,7 +37,7 @@ def test_the_names_make_a_file_of_the_size_that_the_hub_records():
     assert 8 + -(-len(text) // 8) * 8 + end == 5_214_561_328
 
 
-def test_it_is_told_by_its_names_from_the_models_of_the_same_shapes(monkeypatch):
+def test_its_names_tell_it_from_models_of_the_same_shapes(monkeypatch):
     path = Path("sd_turbo.safetensors")
     monkeypatch.setattr(detect, "open_tensors", lambda path: as_file(public_shapes()))
     opened, config, _ = detect.compvis_file(path, None, ema=True)

@@ -37,7 +37,7 @@ def training_settings(path: Path) -> dict:
 
 
 def predicted(params: dict) -> str | None:
-    """What the UNet predicts: "eps", which is also the default, or "v"; None if there are no settings."""
+    """The UNet's parameterisation: "eps", which is also the default, or "v"; None if there are no settings."""
     return params.get("parameterization", "eps") if params else None
 
 

@@ -1,10 +1,10 @@
-"""Read a picture of the stickers world back into words, by the hypothesis that leaves least of it unexplained; and
-judge an edit by what is read in its two pictures.
+"""Read an image of the stickers world back into words, by the hypothesis that leaves least of it unexplained; and judge
+an edit by the readings of its two images.
 
-The world is rendered, so a hypothesis about a picture is a picture too. First the empty place that is nearest to it,
-with its fog and style; on that the sticker that takes away most of the squared error, at its best position, size and
-mirroring; then a second one beside it. Nothing is learned. Pencil drawings are not read: lines fit only where each lies
-as in the hypothesis.
+The world is rendered, so a hypothesis about an image is an image too. First comes the nearest empty place, with its fog
+and style; on it the sticker that removes most of the squared error, at its best position, size and mirroring; then a
+second sticker beside it. Nothing is learned. Pencil drawings are not read: lines match only where they coincide with
+those of the hypothesis.
 """
 
 from dataclasses import dataclass, replace
@@ -36,8 +36,8 @@ ALIKE = 1.33  # factor within which the side of what stays may change: less than
 
 @dataclass(frozen=True)
 class Found:
-    """A sticker in a picture: which, its centre and longer side in pixels, and what it takes away of the squared error
-    inside its outline, as a share."""
+    """A sticker in an image: centre and longer side in pixels, and the share of the squared error inside its outline
+    that it removes."""
 
     thing: Thing  # of no size
     x: int
@@ -46,13 +46,13 @@ class Found:
     share: float
 
     def size_word(self, number: int) -> str | None:
-        """The size word nearest to its side, in a picture of so many things."""
+        """The size word nearest to its side, in an image of so many things."""
         return min(SIZES, key=lambda word: abs(np.log(self.side / (SIDE[number] * SIZES[word]))))
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a picture shows, the clearest thing first."""
+    """The contents of an image, the clearest thing first."""
 
     style: str
     place: str
@@ -66,26 +66,26 @@ class Reading:
         return "fog" if self.fog else "snow" if self.flakes > FLAKES else None
 
     def find(self, thing: Thing) -> Found | None:
-        """What looks like the thing, of whatever size."""
+        """The found thing of this kind, of any size."""
         return next((found for found in self.found if found.thing == replace(thing, size=None)), None)
 
     def rest_at(self, found: Found) -> float:
-        """What is unexplained in the middle of a thing's place, per pixel."""
+        """The unexplained squared error in the middle of a thing's place, per pixel."""
         x, y, r = found.x // 2, found.y // 2, round(found.side / 6)
         return self.rest[y - r : y + r, x - r : x + r].mean().item()
 
 
 def read(picture: UInt8[np.ndarray, "128 128 3"], art: Art, prompts: tuple[Scene, ...]) -> Reading:
-    """What the picture shows: one thing at least, two at most.
+    """Read an image with one thing or two.
 
-    Nouns, places and weather are told from all that the world has. The rest is asked only where a prompt speaks of it:
-    styles and patterns are told from those of the prompts, colours from all if one is named. So a tree of the
-    natural green is no green tree, and fog makes a photo no painting.
+    Nouns, places and weather are chosen among all of the world. Styles and patterns are chosen among those that the
+    prompts name, and colours are considered only if a prompt names one: so a tree in its natural green is not a green
+    tree, and fog does not turn a photo into a painting.
 
     Args:
         picture: a photo, or a painting without weather.
         art: the true stickers.
-        prompts: what it may be asked for.
+        prompts: the scenes that it may show.
     """
     image, things = halved(picture), [thing for scene in prompts for thing in scene.things]
     scenes, pictures = _empty_places(tuple(sorted({scene.style for scene in prompts})))
@@ -116,13 +116,14 @@ def read(picture: UInt8[np.ndarray, "128 128 3"], art: Art, prompts: tuple[Scene
 
 
 def halved(picture: np.ndarray) -> Float[Tensor, "c h w"]:
-    """A picture in bytes, at half its size and in [0, 1]."""
+    """An image in bytes, at half its size and in [0, 1]."""
     x = torch.from_numpy(picture.astype(np.float32) / 255)
     return F.avg_pool2d(x.permute(2, 0, 1)[None], 2)[0]
 
 
 def _nearest(image: Float[Tensor, "3 h w"], pictures: Float[Tensor, "n 3 h w"]) -> list[int]:
-    """The pictures by how like the image they are, where they are at all: a thing is unlike, however it looks."""
+    """Indices of the candidates, nearest to the image first; differences are clamped, since a thing in front differs
+    from every empty place."""
     return (pictures - image).abs().sum(dim=1).clamp(max=0.3).mean(dim=(1, 2)).argsort().tolist()
 
 
@@ -173,9 +174,9 @@ def _templates(
 def _best(
     image: Float[Tensor, "3 h w"], canvas: Float[Tensor, "3 h w"], things: list[Thing], art: Art
 ) -> tuple[Found, Float[Tensor, "4 h w"]]:
-    """The thing, of these, that takes away most squared error from the canvas; and its sticker at its place.
+    """The thing, among these, that removes most squared error from the canvas; and its sticker in place.
 
-    A sticker s of outline a takes away the sum of a ((image - canvas)^2 - (image - s)^2): at all positions at once, a
+    A sticker s of outline a removes the sum of a ((image - canvas)^2 - (image - s)^2): at all positions at once, a
     correlation of a with (image - canvas)^2 - image^2, and of a s with 2 image.
     """
     error = (image - canvas).square()
@@ -198,14 +199,14 @@ def _best(
 
 
 def _dots(picture: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
-    """What is brighter than its surroundings and less than seven pixels wide: the white top-hat, in levels of 255."""
+    """The white top-hat: brightness of details less than seven pixels wide, in levels of 255."""
     light = Image.fromarray(picture.min(axis=-1))
     opened = light.filter(ImageFilter.MinFilter(7)).filter(ImageFilter.MaxFilter(7))
     return np.asarray(light, dtype=np.float32) - np.asarray(opened, dtype=np.float32)
 
 
 def right(before: Reading, after: Reading, source: Scene, target: Scene) -> bool:
-    """Whether the picture shows the target's scene, and what stays stands where it stood in the source's picture."""
+    """True if the image shows the target's scene and unchanged things kept their place and size."""
     if (after.style, after.place, after.weather) != (target.style, target.place, target.weather):
         return False
     now = [after.find(thing) for thing in target.things]

@@ -101,7 +101,7 @@ def test_added_tokens_have_the_ids_and_spans_of_transformers(how, tmp_path):
 
 
 @pytest.mark.parametrize("how", [lambda folder: None, decoder], ids=["none added", "added_tokens_decoder"])
-def test_of_two_files_that_differ_in_what_pads_the_right_one_counts(how, tmp_path):
+def test_of_two_paddings_the_right_files_counts(how, tmp_path):
     """special_tokens_map.json, as for Stable Diffusion 2, unless tokenizer_config.json lists the added tokens."""
     path = written(tmp_path, how, rows=int(how is decoder))
     change(path / "tokenizer" / "special_tokens_map.json", pad_token="!")

@@ -88,7 +88,7 @@ def published(monkeypatch) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("how", [dict(dtype="float16"), dict(dtype="bfloat16"), dict(ema=False)], ids=str)
-def test_of_a_checkpoint_by_name_only_the_verified_files_are_read(folder_with_variants, published, how):
+def test_a_named_checkpoint_reads_only_its_verified_files(folder_with_variants, published, how):
     """Other programs leave more in the same snapshot, and nobody has hashed that."""
     published("sd1", folder_with_variants, STABLE_DIFFUSION)
     dtype = getattr(torch, how.get("dtype", "float32"))
@@ -98,7 +98,7 @@ def test_of_a_checkpoint_by_name_only_the_verified_files_are_read(folder_with_va
     refused("lacks weights", "sd1", **how)
 
 
-def test_of_an_autoencoder_by_name_only_the_verified_file_is_read(folder_with_variants, published):
+def test_a_named_autoencoder_reads_only_its_verified_file(folder_with_variants, published):
     vae = folder_with_variants / "vae"
     published("kl", vae, ("config.json", "diffusion_pytorch_model.safetensors"), "autoencoder")
     found = load_autoencoder("kl", dtype="float16")
@@ -112,7 +112,7 @@ def test_a_pickle_in_place_of_a_verified_file_is_read(tmp_path, published):
     assert_equal(tensors_of(load("sd1")), public("sd1").tensors())
 
 
-def test_a_folder_is_said_to_be_the_preset_that_its_configuration_is(folder, caplog):
+def test_a_folder_is_named_by_its_configuration(folder, caplog):
     with caplog.at_level(logging.INFO, "weights"):
         load(folder("sd1"))
     assert f"{folder('sd1')}, which is sd1 by its configuration, a diffusers folder (" in caplog.text

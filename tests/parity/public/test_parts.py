@@ -67,7 +67,7 @@ def test_an_autoencoder_with_attention_and_a_codebook_alone(first_stage):
     assert_close(ours.decode(z), theirs.decode(z).sample, **EXACT)
 
 
-def test_an_autoencoder_that_is_none_of_the_known_ones_is_refused(tmp_path):
+def test_an_unknown_autoencoder_is_refused(tmp_path):
     tensors = compvis_autoencoder(public("sd1").parts["autoencoder"])
     del tensors["decoder.up.0.block.1.conv1.weight"]
     path = save_checkpoint(tensors, tmp_path / "model.safetensors")

@@ -144,7 +144,7 @@ def test_a_tokenizer_with_an_id_beyond_the_vocabulary_is_refused(change_tokenize
     refused("has an entry of the id 100000, the config has 723 ids from 0", change_tokenizer(edit))
 
 
-def test_a_tokenizer_that_puts_other_tokens_around_a_prompt_is_refused(change_tokenizer):
+def test_a_tokenizer_with_other_special_tokens_is_refused(change_tokenizer):
     edit = lambda fields: fields["post_processor"]["sep"].__setitem__(1, 100_000)
     refused(r"puts the tokens \[721, 100000\] around a prompt, not BOS and EOS: 721, 722", change_tokenizer(edit))
 

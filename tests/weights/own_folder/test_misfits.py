@@ -56,7 +56,7 @@ def test_a_tensors_name_is_escaped_and_cut(change_tensors, nothing_is_read, name
 
 
 @pytest.mark.parametrize("name, said", [("\x1b[2J", r"'\x1b[2J'"), (LONG, f"'{'n' * 199}...")])
-def test_the_names_of_a_file_that_is_no_model_are_escaped_and_cut(tmp_path, name, said):
+def test_names_in_a_file_that_is_no_model_are_escaped(tmp_path, name, said):
     save_file({name: torch.ones(1)}, tmp_path / "file")
     assert refused("holds no latent diffusion model", tmp_path / "file").endswith(f"begin {said}")
 

@@ -59,7 +59,7 @@ def test_a_name_of_another_kind_is_refused_before_it_is_fetched(loader, name, sa
     "loader, what",
     [(load_autoencoder, "no autoencoder 'sd99': .*sd-vae-ft"), (load_clip, "no clip 'sd99': .*clip-vit-l")],
 )
-def test_an_unknown_name_of_a_part_is_refused_with_the_known_ones(loader, what):
+def test_an_unknown_part_is_refused_with_the_known_ones(loader, what):
     with pytest.raises(ValueError, match=what):
         loader("sd99")
 
