@@ -101,9 +101,9 @@ def restoring(
     autoencoder: Autoencoder,
     y: Float[Tensor, "#b ..."],
     degradation: Degradation,
-    eta: float = 0.85,
-    length: int = 10,
-    visits: int = 1,
+    eta: float = 1.0,
+    length: int = 1,
+    visits: int = 2,
 ) -> Sampler:
     """A sampler of images that are consistent with y: DDIM steps of the projected z_0, to t = 0.
 

@@ -35,7 +35,7 @@ from notebooks import check, lesson
 torch.manual_seed(0)
 model = p2p.load("stickers", device="cpu")
 autoencoder = model.autoencoder
-vq = p2p.load_autoencoder("stickers-vq")
+vq = p2p.load_autoencoder("stickers-vq", device="cpu")
 
 # %% [markdown]
 # ## 3.1 What it costs

@@ -161,7 +161,11 @@ class Refine(Edit):
 @dataclass(frozen=True)
 class Swap(Edit):
     """[P6-P9] Replace a word or phrase of the source by one of the target, of any numbers of tokens; words that the
-    prompts share are kept, as by `Refine`."""
+    prompts share are kept.
+
+    The mapper's rows sum to 1: attention displaced by other inserted or deleted words moves to BOS and to the next
+    padding, where `Refine` loses it.
+    """
 
     __pydantic_config__ = STRICT
 

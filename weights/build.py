@@ -42,7 +42,3 @@ def empty(parts: dict[str, PartConfig]) -> nn.ModuleDict:
 def shapes(part: PartConfig) -> dict[str, tuple[int, ...]]:
     """The shapes of a part's parameters, by name."""
     return {name: tuple(tensor.shape) for name, tensor in empty({"it": part})["it"].state_dict().items()}
-
-
-def all_shapes(parts: dict[str, PartConfig]) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.{key}": shape for name, part in parts.items() for key, shape in shapes(part).items()}

@@ -83,7 +83,7 @@ def load(
     return LatentDiffusion(config, words, text_encoder, parts["unet"], parts["autoencoder"], vocabulary)
 
 
-def load_autoencoder(name: str | Path, device: str = "cpu", dtype: str = "float32") -> Autoencoder:
+def load_autoencoder(name: str | Path, device: str = "auto", dtype: str = "float32") -> Autoencoder:
     """Load a first stage on its own: by name (stickers-vq, which is included; sd-vae-ft-mse), from a diffusers folder,
     or from a file.
 
@@ -99,7 +99,7 @@ def load_autoencoder(name: str | Path, device: str = "cpu", dtype: str = "float3
 
 
 def load_clip(
-    name: str | Path = "clip-vit-l", device: str = "cpu", dtype: str = "float32"
+    name: str | Path = "clip-vit-l", device: str = "auto", dtype: str = "float32"
 ) -> tuple[CLIP, PromptTokenizer]:
     """Load CLIP with both towers, and its tokenizer: by name, or from a folder in transformers' format.
 

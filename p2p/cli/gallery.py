@@ -209,7 +209,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name in FIGURES:
         check_writable(FOLDER / name)
-    model = load("stickers")
+    model = load("stickers", device="cpu")
     shown = []
     for example in tqdm(EXAMPLES, unit="edit", file=sys.stderr):
         call = example.call()

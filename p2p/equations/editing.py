@@ -102,7 +102,8 @@ PROMPT_TO_PROMPT = (
         "p2p.edits.Refine",
         note=r"$a(j)$ is the source's token that the target's token $j$ stands for. As in the paper, rows are not "
         r"renormalised: attention to a deleted word is lost, and that to padding where the target has words. Moving "
-        r"it, to BOS and to the next padding, so that rows keep their sums (`Moved`), was measured to be no better.",
+        r"it, to BOS and to the next padding, so that rows keep their sums (`Moved`), was measured to be no better. "
+        r"The mapper of a swap (P8) does move it.",
     ),
     Formula(
         "P11",

@@ -162,7 +162,7 @@ def p10() -> Example:
         "and cat weighs 2": used(A, A_own, *weighed),
         "its sum: rows are not renormalised": used(A, A_own, *weighed).sum().item(),
         "sleeps deleted, target BOS a cat EOS PAD: A^": A @ lost,
-        "... with its attention moved to BOS, not used here": A @ moved,
+        "... with its attention moved to BOS, as the mapper of a swap does": A @ moved,
     }
 
 

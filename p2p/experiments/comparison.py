@@ -16,7 +16,7 @@ from p2p.result import edited, png, with_progress
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A source, and its targets by several methods. In a notebook it shows itself: a row of images for each target.
+    """A source, and its targets by several methods. In a notebook it displays itself: a row of images for each target.
 
     Args:
         call: the edit by Prompt-to-Prompt.

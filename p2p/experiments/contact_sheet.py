@@ -54,7 +54,7 @@ def held_out_captions(number: int) -> list[str]:
 def main() -> None:
     for name in (SHEET, SHEET_OF_EDITS):
         check_writable(FOLDER / name)
-    model = load("stickers")
+    model = load("stickers", device="cpu")
     prompts = held_out_captions(100)
     panels = []
     for i in tqdm(range(0, len(prompts), COLUMNS), "captions", unit="row", file=sys.stderr):

@@ -77,7 +77,7 @@ def psnr_outside(picture: UInt8[np.ndarray, "H W 3"], other: UInt8[np.ndarray, "
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    model, art = load("stickers"), load_art()
+    model, art = load("stickers", device="cpu"), load_art()
     names = [(way, tau) for tau in TAUS for way in WAYS]
     with tqdm(total=2 * len(INSERTIONS) * len(SEEDS), unit="edit", file=sys.stderr) as bar:
         for kind, cases in (("insertions", INSERTIONS), ("deletions", DELETIONS)):

@@ -198,7 +198,7 @@ def main() -> None:
     parser.parse_args()
     for path in (PAGE, FIGURE):
         check_writable(path)
-    model, art = load("stickers"), load_art()
+    model, art = load("stickers", device="cpu"), load_art()
     scenes = held_out_scenes(SCENES)
     truth, captions = np.stack([render(scene, art) for scene in scenes]), [caption(scene) for scene in scenes]
     encoded = model.decode(torch.cat([model.autoencoder.encode(x[None]) for x in to_tensor(truth)]))
@@ -250,7 +250,8 @@ The file is what is given: for `inpaint` and `colour` of the model's size (128x1
 of the size of its box, for `super` of a quarter of the model's. The mask is white where to paint. In Python,
 `p2p.restore("colour", "grey.png", "a photo of a blue car")` returns `restored`, `decoded` (before the last correction,
 in pixels) and `degraded`. The formula is a sampler, and combines with the rest:
-`model.denoise(context, seeds, sampler=restoring(model.autoencoder, y, degradation))`.
+`model.denoise(context, seeds, sampler=restoring(model.autoencoder, y, degradation))` with `restoring` and the degradations
+of `ldm.restoration`.
 
 ![For each of the four tasks: what is given, the restored image, the image of a simpler method, and the
 truth](restoration.png)

@@ -130,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     check_writable(OUTPUT)
-    model, art = load("stickers"), load_art()
+    model, art = load("stickers", device="cpu"), load_art()
     cases = len(SEEDS) * sum(map(len, (*EDITS.values(), *REMOVALS.values())))
     with tqdm(total=SCENES + cases, unit="scene", file=sys.stderr) as bar:
         text = PAGE.format(

@@ -72,9 +72,9 @@ here starts from the included weights):
   autoencoder   encoder and decoder, on crops of rendered scenes
   diffusion     text encoder and UNet on the autoencoder's latents (Algorithm 1)
   decoder       the decoder only, for longer; the latents, and so the diffusion model, stay valid
-  classes       a table of the nouns in the place of the text encoder, for the included UNet; minutes, then included
   vq            the autoencoder with a codebook instead of the KL, for comparison; independent of the other stages
   export        write config, tokenizer and half-precision weights into the package
+  classes       a table of the nouns in the place of the exported text encoder; minutes; writes it into the package
 """
 
 

@@ -36,7 +36,7 @@ def train_classes(runs: Path, recipe: Recipe) -> None:
 
     A run belongs to one UNet: once the included one has changed, the same command begins a new run.
     """
-    model = load("stickers")
+    model = load("stickers", device="cpu")
     scenes = list(filter(is_plain, training_scenes(SCENES)))
     latents = encode_all(model.autoencoder, render_all(scenes, "classes"))
     table = ClassEmbedder(CONFIG)
