@@ -19,7 +19,9 @@
 # by numbers, and finds the slips among them. No network is needed: at the end you will sample with the best denoiser
 # there is, which in two dimensions can be written down.
 #
-# You need: Gaussians (mean, variance, the product of two densities) and a little PyTorch.
+# You need: Gaussians (mean, variance, the product of two densities, the KL divergence) and a little PyTorch.
+#
+# Ids such as [D5] name formulas of the slides; [EQUATIONS.md](../EQUATIONS.md) lists all of them, with the slide each is from.
 #
 # The lecture writes $x$ for images on its first slides and $z$ for latents later. The formulas are the same for both;
 # we write $z$.
@@ -143,8 +145,8 @@ check.alpha_bar(my_alpha_bar)
 # $$z_t = \sqrt{\bar\alpha_t}\, z_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon \qquad\text{(corrected)}$$
 #
 # With the printed form the variance of the noise is $(1 - \bar\alpha_t)^2$. Line 6 of the training algorithm, on a later
-# slide, has the root. The difference is not small: in the middle of the schedule a latent would lose a quarter of its
-# variance.
+# slide, has the root. The difference is not small: near $t = 350$, where $\bar\alpha_t = \frac12$, a latent would lose a quarter of
+# its variance.
 
 # %%
 abar = schedule.alpha_bar
@@ -213,7 +215,7 @@ lesson.claim("factor of z_0 in z_T", schedule.alpha_bar[-1].sqrt(), 0.0683, with
 # - *Given an image*, $z_T$ is not standard normal: $q(z_T \mid z_0) = \mathcal{N}(\sqrt{\bar\alpha_T}\, z_0,
 #   (1 - \bar\alpha_T) I)$. Its KL divergence from $\mathcal{N}(0, 1)$ is, for a value $z_0 = 1$ of a latent,
 #   $\frac12(\sigma^2 + \mu^2 - 1 - \ln \sigma^2)$.
-# - *Over all images*, the mean over $z_0$ is taken too. If latents had a normal distribution of variance 1, then $q(z_T)$
+# - *Over all images*, the mean over $z_0$ is taken too. If latents had a normal distribution of mean 0 and variance 1, then $q(z_t)$
 #   would be $\mathcal{N}(0, 1)$ exactly, at every $t$.
 
 # %%
@@ -222,8 +224,9 @@ kl = (variance + mean**2 - 1 - variance.log()) / 2
 lesson.claim("KL of q(z_T given z_0 = 1), in nats", kl, 0.00234, within=0.00001)
 
 # %% [markdown]
-# The rest matters more than its size suggests: 0.07 of a whole image is its mean brightness, which networks do read.
-# Models trained this way can hardly make a very dark or a very bright image.
+# The rest matters more than its size suggests. The mean brightness of an image is the average of all its values, in which
+# the noise nearly cancels: so even at a factor of 0.07 a network can read it from $z_T$. Pure noise has none to read, and
+# models trained this way can hardly make a very dark or a very bright image.
 #
 # **Take away.** Sampling starts from noise that training never quite saw. It works, nearly.
 
@@ -241,7 +244,8 @@ lesson.claim("KL of q(z_T given z_0 = 1), in nats", kl, 0.00234, within=0.00001)
 # $z_{1:T}$. To see it, count: with $T = 2$ the right side of $q$ has the factors $q(z_0)$, $q(z_1 \mid z_0)$ and
 # $q(z_2 \mid z_1)$, so three latents.
 #
-# $q$ runs forward and has nothing to learn. $p_\theta$ runs backward, and $\theta$ is the network. Lesson 6 trains it.
+# $q$ runs forward and has nothing to learn. $p_\theta$ runs backward, and $\theta$ is the network. $\tau(y)$ is the prompt $y$,
+# as the numbers that the network reads.
 
 # %% [markdown]
 # ## 2.5 One step back
@@ -290,7 +294,7 @@ for t in (2, 10, 100, 1000):
 # \frac{\sqrt{\alpha_t}\,(1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t} z_t$$
 #
 # As printed, the second fraction would cancel to $\sqrt{\alpha_t}$, and at the last step, $t = 1$, the mean would still
-# depend on $z_1$ although $z_0$ is known. Where does the difference matter? Late: near $t = 1$, where the image is made.
+# depend on $z_1$ although $z_0$ is known. Where does the difference matter? Late in sampling, near $t = 1$, where the details are made.
 
 # %%
 t = torch.arange(1, schedule.T + 1)
@@ -428,7 +432,8 @@ check.eps_from_v(my_eps_from_v)
 #
 # Start from $z_T \sim \mathcal{N}(0, I)$ and walk back. Two ways, neither printed on the slides but both needed:
 #
-# - [D16], **DDPM** (ancestral): $z_{t-1} = \tilde\mu(z_t, \hat z_0) + \sigma_t n$, a draw at every step;
+# - [D16], **DDPM** (ancestral): $z_{t-1} = \tilde\mu(z_t, \hat z_0) + \sigma_t n$ with $n \sim \mathcal{N}(0, I)$, a draw at every step
+#   (hats mark what the network predicts);
 # - [D17], **DDIM**: $z_{t'} = \sqrt{\bar\alpha_{t'}}\, \hat z_0 + \sqrt{1 - \bar\alpha_{t'}}\, \hat\epsilon$, no draws: take the
 #   guess of $z_0$, and add back the *same* noise, at the scale of $t'$.
 #

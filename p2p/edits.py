@@ -1,8 +1,8 @@
 """An edit is a pair of matrices for each step: A_used = A P_t + A* Q_t.
 
-A (n x m) is the source's cross-attention, A* (n x m*) the target's own; P_t is m x m*, Q_t an m* x m* diagonal. Before
-any edit P = 0 and Q = I: the target uses its own attention. An edit takes such a pair to another, so edits compose:
-`a + b` is first a, then b, and (a + b) + c is a + (b + c).
+A (n x m) is the source's cross-attention, A* (n x m*) the target's own; P_t is m x m*, Q_t an m* x m* diagonal matrix.
+Before any edit P = 0 and Q = I: the target uses its own attention. An edit takes such a pair to another, so edits
+compose: `a + b` is first a, then b, and (a + b) + c is a + (b + c).
 
 Swap, Refine and Preserve claim columns, target tokens that take the source's attention while alpha_t is 1; a column
 claimed twice belongs to the later claim. Reweight scales columns, whoever claimed them. The rows of A_used are not

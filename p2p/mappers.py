@@ -148,7 +148,7 @@ def mapper(alignment: tuple[Run, ...], length: int, merge: Merge = "sum") -> Flo
     tokens: if every token is in a run, as in those of `align`, each row of M sums to 1, and so each row of A^ = A M
     stays a distribution. That is `sum`: where several tokens become one, their maps are added. `mean` averages them
     instead, and rows may then sum to less. `copy` gives every target token of the run the whole attention of each
-    source token, and rows may sum to more: to 2, where one word becomes two. That is why the lecture goes on to split.
+    source token, and rows may sum to more: to 2, where one word becomes two. Hence the lecture splits.
 
     Args:
         alignment: runs, none of which share a source token; the rows of tokens in no run are 0.

@@ -1,5 +1,6 @@
 """The keywords of `p2p.edit` and its like: Python values, checked and converted to the options of a command."""
 
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -10,6 +11,7 @@ from ldm.pipeline import LatentDiffusion
 from p2p.call import Call
 from p2p.cli.groups import Loading
 from p2p.cli.hints import meant
+from p2p.cli.values import window
 from p2p.edits import Reweight
 
 EXAMPLES = {"swap": "{'cat': 'dog'}", "alpha": "{'dog': 0.5}", "reweight": "{'fog': 3}, or a list of p2p.Reweight"}
@@ -103,6 +105,18 @@ def _pairs(name: str, value: object, hint: Any) -> tuple[tuple[str, Any], ...]:
     return found
 
 
+def _time(name: str, value: object, hint: Any) -> object:
+    """A time or a window, or one in the notation of the command line: "t=200", "1:0.5"."""
+    try:
+        return window(value) if isinstance(value, str) else value
+    except ArgumentTypeError as e:
+        raise ValueError(f"{name}: {e}") from e
+
+
+def _times(name: str, value: object, hint: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple((word, _time(name, when, hint)) for word, when in _pairs(name, value, hint))
+
+
 def _weights(name: str, value: object, hint: Any) -> tuple[Reweight, ...]:
     if isinstance(value, tuple) and all(isinstance(weight, Reweight) for weight in value):
         return value
@@ -144,8 +158,8 @@ READERS: dict[str, Callable[[str, Any, Any], Any]] = (
     dict.fromkeys(("prompt", "source", "target", "targets"), _prompt)
     | dict.fromkeys(("output", "save", "gif", "save_maps", "data"), _path)
     | dict.fromkeys(("guidance", "eta"), _real)
-    | dict.fromkeys(("swap", "alpha"), _pairs)
+    | dict.fromkeys(("tau", "self_until", "blend_from"), _time)
     | dict.fromkeys(("mask", "image"), _pixels)
     | {"t_0": _number, "model": _model, "file": _file, "edits": _any, "reweight": _weights, "preserve": _several}
-    | {"layers": _layers, "blend": _blend, "upscale": _upscale}
+    | {"swap": _pairs, "alpha": _times, "layers": _layers, "blend": _blend, "upscale": _upscale}
 )  # all others are checked against their types alone

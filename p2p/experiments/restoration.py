@@ -250,8 +250,7 @@ The file is what is given: for `inpaint` and `colour` of the model's size (128x1
 of the size of its box, for `super` of a quarter of the model's. The mask is white where to paint. In Python,
 `p2p.restore("colour", "grey.png", "a photo of a blue car")` returns `restored`, `decoded` (before the last correction,
 in pixels) and `degraded`. The formula is a sampler, and combines with the rest:
-`model.denoise(context, seeds, sampler=restoring(model.autoencoder, y, degradation))` with `restoring` and the degradations
-of `ldm.restoration`.
+`model.denoise(context, seeds, sampler=restoring(model.autoencoder, y, degradation))`, from `ldm.restoration`.
 
 ![For each of the four tasks: what is given, the restored image, the image of a simpler method, and the
 truth](restoration.png)

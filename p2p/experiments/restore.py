@@ -112,7 +112,7 @@ def given_by(
 
 @dataclass(frozen=True, eq=False)
 class Restored:
-    """An image restored. In a notebook it shows itself: what was given beside the image.
+    """A restored image. A notebook displays it beside the given one.
 
     Args:
         model: what made it.

@@ -365,3 +365,12 @@ def test_help_imports_nothing_heavy(args):
     loaded = set(done.stderr.split())
     assert done.stdout and "p2p.cli.options" in loaded
     assert not loaded & {"torch", "numpy", "matplotlib", "pydantic", "PIL", "tqdm", "huggingface_hub"}
+
+
+def test_times_may_be_written_as_on_the_command_line(tiny):
+    written = p2p.edit(CAT, DOG, model=tiny, steps=1, tau="t=200", alpha={"dog": "1:0.5"}, self_until="never").call
+    half = p2p.Window(start=1.0, end=0.5)
+    given = p2p.edit(CAT, DOG, model=tiny, steps=1, tau=p2p.Step(200), alpha={"dog": half}, self_until="never").call
+    assert written == given
+    with pytest.raises(ValueError, match="tau: 'soon' is not a number"):
+        p2p.edit(CAT, DOG, model=tiny, tau="soon")
