@@ -1,4 +1,4 @@
-"""What a call of a UNet costs on latents, and what it would cost on pixels: floating-point operations, counted."""
+"""The cost of a call of a UNet on latents, and on pixels: floating-point operations, counted."""
 
 from dataclasses import replace
 from functools import cache

@@ -1,4 +1,4 @@
-"""What becomes of the attention that an inserted or a deleted phrase displaces [P10]:
+"""The attention displaced by an inserted or a deleted phrase, in three treatments [P10]:
 `python -m p2p.experiments.displaced_attention` measures three answers with the included model.
 
 A prompt with a phrase more has less padding, and one with a phrase less has no place for the phrase's attention. As

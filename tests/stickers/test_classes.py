@@ -21,7 +21,7 @@ def train(tmp_path, monkeypatch):
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "model.safetensors").write_bytes(b"the UNet")
     monkeypatch.setattr(train_classes, "FOLDER", tmp_path / "package")
-    monkeypatch.setattr(train_classes, "load", lambda name: shipped)
+    monkeypatch.setattr(train_classes, "load", lambda name, device: shipped)
     monkeypatch.setattr(train_classes, "training_scenes", lambda number: scenes)
     monkeypatch.setattr(train_classes, "render_all", lambda scenes, name: None)
     monkeypatch.setattr(train_classes, "encode_all", lambda autoencoder, pictures: latents)
