@@ -53,7 +53,7 @@ def train_classes(runs: Path, recipe: Recipe) -> None:
     if trainer.step >= recipe.steps:
         rows = trainer.averaged["text_encoder"].embedding.weight.half()
         save_atomically(lambda part: save_file({"embedding.weight": rows}, part), FOLDER / "classes.safetensors")
-        wrong = misread(load("stickers-classes"))
+        wrong = misread(load("stickers-classes", device="cpu"))
         print(f"{len(NOUNS) * len(SEEDS) - len(wrong)} of {len(NOUNS) * len(SEEDS)} images show their class; {wrong=}")
 
 
