@@ -51,18 +51,9 @@ SEED = 1
 
 
 # %%
-def side_by_side(images: dict[str, np.ndarray], alt: str) -> None:
-    figure, axes = plt.subplots(1, len(images), figsize=(2.2 * len(images), 2.5))
-    for axis, (title, image) in zip(axes, images.items()):
-        axis.imshow(image)
-        axis.set_title(title, fontsize=9)
-        axis.axis("off")
-    lesson.show(figure, alt)
-
-
 source, same_seed = model.generate([RED, BLUE], [SEED, SEED])
 edit = p2p.edit(RED, BLUE, seed=SEED, model=model)
-side_by_side(
+lesson.side_by_side(
     {"source": source, "same seed": same_seed, "Prompt-to-Prompt": edit.images[1]},
     "A red car at the left; a blue car that faces the other way at the right; a blue car in the red one's place",
 )
@@ -160,7 +151,7 @@ def algorithm_1(prompt, prompt_star, seed, tau, steps=30, guidance=4.0):
 
 by_hand = algorithm_1(RED, BLUE, SEED, tau=200)
 by_package = p2p.edit(RED, BLUE, seed=SEED, tau=p2p.Step(200), self_until="never", model=model).images
-side_by_side(
+lesson.side_by_side(
     {"source": by_hand[0], "by hand": by_hand[1], "by p2p.edit": by_package[1]},
     "The red car and twice the same blue car, made by the code above and by the package",
 )
@@ -304,7 +295,7 @@ lesson.show(figure, "A diagonal of ones; cat's row has two halves, and all words
 
 # %%
 butterfly = p2p.edit(CAT, BUTTERFLY, seed=7, model=model)
-side_by_side(
+lesson.side_by_side(
     {"source": butterfly.images[0], "cat to butterfly": butterfly.images[1]},
     "A cat on grass, and a butterfly in its place on the same grass",
 )
@@ -367,7 +358,7 @@ lesson.show(figure, "At t = 900 all columns are one; at 500 only lemon's is zero
 # %%
 held = p2p.edit(APPLE, LEMON, seed=2, model=model)
 free = p2p.edit(APPLE, LEMON, seed=2, model=model, alpha={"lemon": 0.8})
-side_by_side(
+lesson.side_by_side(
     {"source": held.images[0], "all at 0.2": held.images[1], "lemon at 0.8": free.images[1]},
     "An apple; a lemon as round as the apple; a lemon with more of its own shape, on the same table",
 )
@@ -407,7 +398,7 @@ ipywidgets.interact(look, injected=slider)  # fmt: skip
 # The slider needs a running kernel; here is all of it:
 
 # %%
-side_by_side(
+lesson.side_by_side(
     {"source": swept.images[0]} | {f"{s:.0%}": image for s, image in zip(shares, swept.images[1:])},
     "The red car, a free blue car at another place, and blue cars that keep more and more of the red one's place",
 )
@@ -479,7 +470,7 @@ states = p2p.edit(
 ).states
 guesses = [model.decode(state.prediction.z_0[1:])[0] for state in states]
 chosen = (0, 2, 5, 10, 15, 29)
-side_by_side(
+lesson.side_by_side(
     {f"t = {states[k].t}": guesses[k] for k in chosen},
     "Guesses of the final car: a blur in the right place at first, then an outline, then wheels and windows",
 )

@@ -34,16 +34,6 @@ from notebooks import check, lesson
 model = p2p.load("stickers", device="cpu")
 T = model.schedule.T
 
-
-def side_by_side(images: dict[str, np.ndarray], alt: str) -> None:
-    figure, axes = plt.subplots(1, len(images), figsize=(2.2 * len(images), 2.5))
-    for axis, (title, image) in zip(axes, images.items()):
-        axis.imshow(image)
-        axis.set_title(title, fontsize=9)
-        axis.axis("off")
-    lesson.show(figure, alt)
-
-
 # %% [markdown]
 # ## 8.1 Two matrices
 #
@@ -120,8 +110,8 @@ check.refine(my_refine)
 # %%
 pink = p2p.edit(HOUSE, PINK, seed=2, model=model)
 snow = p2p.edit("a photo of a house on the grass with snowflakes", HOUSE, seed=3, model=model)
-side_by_side({"a house": pink.images[0], "a pink house": pink.images[1]}, "A house, and the same house in pink")
-side_by_side(
+lesson.side_by_side({"a house": pink.images[0], "a pink house": pink.images[1]}, "A house, and the same house in pink")
+lesson.side_by_side(
     {"with snowflakes": snow.images[0], "without": snow.images[1]}, "A house in falling snow, and without snow"
 )
 
@@ -152,7 +142,7 @@ check.reweight(my_reweight)
 FOG = "a photo of a tree on the grass in fog"
 weights = (-1, 0, 1, 3)
 fog = p2p.edit(FOG, *[FOG] * len(weights), seed=5, edits=[p2p.Reweight("fog", float(c)) for c in weights], model=model)
-side_by_side(
+lesson.side_by_side(
     {f"fog x {c}": image for c, image in zip(weights, fog.images[1:])},
     "A tree in clear air at weight -1, in ordinary fog at 1, and in thick fog at 3",
 )
@@ -173,7 +163,7 @@ side_by_side(
 RED, BLUE = "a photo of a red car on the street in fog", "a photo of a blue car on the street in fog"
 both = p2p.Swap("red", "blue") + p2p.Reweight("fog", 2.0)
 cars = p2p.edit(RED, BLUE, BLUE, seed=4, edits=[p2p.Swap("red", "blue"), both], model=model)
-side_by_side(
+lesson.side_by_side(
     {"source": cars.images[0], "swap": cars.images[1], "swap + fog x 2": cars.images[2]},
     "A red car in fog, a blue car in the same fog, a blue car in thicker fog",
 )
@@ -204,7 +194,9 @@ DESERT = "a photo of a butterfly in the desert"
 kept = p2p.edit(
     "a photo of a butterfly on the grass", DESERT, seed=5, preserve="butterfly", self_until="never", model=model
 )
-side_by_side({"source": kept.images[0], "kept": kept.images[1]}, "A butterfly on grass, and its like in the desert")
+lesson.side_by_side(
+    {"source": kept.images[0], "kept": kept.images[1]}, "A butterfly on grass, and its like in the desert"
+)
 
 # %% [markdown]
 # **The other way: change an object, keep all else.** An attention map says where a word is. So the edit can be confined to
@@ -244,7 +236,7 @@ check.local_blend(my_local_blend)
 free = p2p.edit(HOUSE, PINK, seed=2, model=model)
 blended = p2p.edit(HOUSE, PINK, seed=2, blend="house", model=model)
 change = [np.abs(r.images[1].astype(float) - r.images[0]).mean(axis=2) for r in (free, blended)]
-side_by_side(
+lesson.side_by_side(
     {"source": free.images[0], "edit": free.images[1], "edit, blended": blended.images[1]},
     "A house, a pink house, and a pink house whose surroundings are the source's",
 )
@@ -327,7 +319,7 @@ for title, prompt, prompt_star in FAILURES:
     default = p2p.edit(prompt, prompt_star, seed=1, model=model)
     helped = p2p.edit(prompt, prompt_star, seed=1, tau=0.8, self_until=0.8, model=model)
     print(title)
-    side_by_side(
+    lesson.side_by_side(
         {"source": default.images[0], "default": default.images[1], "tau 0.8, self 0.8": helped.images[1]},
         f"{prompt}; the default edit, which keeps much of it; with tau 0.8 it is {prompt_star}",
     )
@@ -340,7 +332,7 @@ for title, prompt, prompt_star in FAILURES:
 RED_CAR = "a photo of a red car on the street"
 weighed = p2p.edit(RED_CAR, RED_CAR, RED_CAR, seed=1, edits=[p2p.Reweight("red", c) for c in (0.0, -4.0)], model=model)
 print("a weight of 0 does not remove a colour")
-side_by_side(
+lesson.side_by_side(
     {"source": weighed.images[0], "red x 0": weighed.images[1], "red x -4": weighed.images[2]},
     "A red car, still red at weight 0, and at weight -4 of another colour",
 )
@@ -352,7 +344,7 @@ side_by_side(
 # %%
 second = p2p.edit("a photo of a cat on the grass", "a photo of a cat next to a ball on the grass", seed=1, model=model)
 print("a second object has no free place of its own")
-side_by_side(
+lesson.side_by_side(
     {"source": second.images[0], "and a ball": second.images[1]},
     "A cat; beside it a ball, half transparent where it meets the cat",
 )

@@ -1,5 +1,4 @@
-"""What a lesson's cells use besides the package: source code, figures with a description, and numbers that are held to
-what the text says of them."""
+"""Helpers of the lessons: source code, figures with a description, and numbers checked against the text."""
 
 import inspect
 import io
@@ -7,6 +6,7 @@ import textwrap
 from collections.abc import Callable
 
 import matplotlib.pyplot as plt
+import numpy as np
 from IPython.display import Code, Image, display
 from matplotlib.figure import Figure
 
@@ -37,6 +37,16 @@ def show(figure: Figure, alt: str) -> None:
     figure.savefig(file, format="png", bbox_inches="tight")
     plt.close(figure)
     display(Image(file.getvalue(), alt=alt))
+
+
+def side_by_side(images: dict[str, np.ndarray], alt: str) -> None:
+    """Display images (H, W, 3) in a row, each under its title; `alt` describes the row."""
+    figure, axes = plt.subplots(1, len(images), figsize=(2.2 * len(images), 2.5))
+    for axis, (title, image) in zip(axes, images.items()):
+        axis.imshow(image)
+        axis.set_title(title, fontsize=9)
+        axis.axis("off")
+    show(figure, alt)
 
 
 def claim(what: str, value: float, stated: float, within: float) -> None:

@@ -1,5 +1,5 @@
-"""The attention displaced by an inserted or a deleted phrase, in three treatments [P10]:
-`python -m p2p.experiments.displaced_attention` measures three answers with the included model.
+"""The attention displaced by an inserted or a deleted phrase [P10]: `python -m p2p.experiments.displaced_attention`
+compares three treatments of it with the included model.
 
 A prompt with a phrase more has less padding, and one with a phrase less has no place for the phrase's attention. As
 printed, A^_j = A_a(j) copies columns and loses what no column copies: that is `Refine`. `Moved` moves it, so that rows
