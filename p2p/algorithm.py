@@ -56,6 +56,8 @@ class PromptToPrompt:
     tokens: list[Tokens] = field(init=False, repr=False, compare=False)  # of the prompts, the source's first
 
     def __post_init__(self):
+        if isinstance(self.model, str):
+            raise ValueError(f"the model comes first: write PromptToPrompt(model, {self.model!r}, targets, edits)")
         given = [self.source, *self.targets] if isinstance(self.targets, tuple | list) else []
         texts = [y.prompt if isinstance(y, Tokens) else y for y in given]
         check_prompts("targets", texts[1:] if given else self.targets)

@@ -156,6 +156,8 @@ def mapper(alignment: tuple[Run, ...], length: int, merge: Merge = "sum") -> Flo
         merge: how a run with different numbers of tokens is mapped.
     """
     checked("merge", merge, Merge)
+    if isinstance(alignment, int):
+        raise ValueError(f"the alignment comes first: write mapper(align(source, target), {alignment})")
     M = torch.zeros(length, length, dtype=torch.float64)
     for source, target, _ in alignment:
         if len(source) == len(target):

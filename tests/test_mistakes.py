@@ -60,6 +60,10 @@ print(json.dumps(said))
 
 # a call, and what its error must say
 REFUSED = {
+    # arguments in another order
+    "mapper(77, align(source, target))": "write mapper(align(source, target), 77)",
+    "PromptToPrompt(CAT, model, (DOG,), (edit,))": "write PromptToPrompt(model, 'a photo of a cat', targets, edits)",
+    "S.add_noise(500, z, z)": "z_0 must be latents, a tensor (b, c, h, w), got int",
     # options that do not exist
     'mapper(align(source, target), 32, "average")': "merge must be 'sum', 'mean' or 'copy', got 'average'",
     'Swap("cat", "dog", merge="average")': "merge must be 'sum', 'mean' or 'copy', got 'average'",
