@@ -176,8 +176,8 @@ class LatentDiffusion:
         attn_fn: AttentionFn | None = None,
         empty: Float[Tensor, "1 m e"] | None = None,
     ) -> Prediction:
-        """The guided prediction [D18] from z_t at step t, given the prompts; `empty` is tau_theta of the empty prompt,
-        if already computed.
+        """The guided prediction [D18] from z_t at step t, given the prompts; `empty` is what guidance leads away from,
+        by default tau_theta of the empty prompt.
 
         `attn_fn` applies to the conditional half of the batch only; attention to the empty prompt stays plain.
         Only the network computes in the model's dtype; the rest, and the result, are in that of z_t.
@@ -217,6 +217,7 @@ class LatentDiffusion:
         attn_fn: Callable[[int], AttentionFn | None] = lambda t: None,
         blend: Callable[[State], Latent] = lambda state: state.z_t,
         start: State | None = None,
+        empty: Callable[[int], Float[Tensor, "1 m e"]] | None = None,
     ) -> States:
         """Sample z_0, yielding a state per network call [D16, D17].
 
@@ -233,6 +234,7 @@ class LatentDiffusion:
             blend: maps the state after a step to the latents to continue with.
             start: the state to continue from, instead of z_T at T; its latents may have any size. Below T the steps are
                 evenly spaced, and a multistep sampler starts without earlier predictions.
+            empty: t -> what guidance leads away from at step t, in place of tau_theta of the empty prompt.
 
         Raises:
             ValueError: too many or too few steps, not exactly one seed (and one row of `start`) per prompt, or an
@@ -256,7 +258,7 @@ class LatentDiffusion:
             )
         visited = sampler.visit(self.schedule, steps, start.t if start else None)
         draw = Noise(seeds, start.z_t.shape[1:] if start else self.latent_shape)
-        return States(self._states(context, visited, draw, guidance, sampler.step, attn_fn, blend, start))
+        return States(self._states(context, visited, draw, guidance, sampler.step, attn_fn, blend, start, empty))
 
     @torch.no_grad()
     def _states(
@@ -269,15 +271,18 @@ class LatentDiffusion:
         attn_fn: Callable[[int], AttentionFn | None],
         blend: Callable[[State], Latent],
         start: State | None,
+        empty: Callable[[int], Float[Tensor, "1 m e"]] | None,
     ) -> Iterator[State]:
         dtype = torch.promote_types(start.z_t.dtype, torch.float32) if start else self.latent_dtype
         noise = lambda: draw().to(self.device, dtype)
         z_T = noise()  # drawn in any case: `start` may be made of this noise, and the steps' noise must differ
         z_t = start.z_t.to(dtype) if start else z_T
-        empty = self.encode_prompts([""]) if guidance != 1 else None  # once, not at every step
+        if empty is None:
+            once = self.encode_prompts([""]) if guidance != 1 else None  # not at every step
+            empty = lambda t: once
         past: deque[Visit] = deque(maxlen=REMEMBERED)
         for i, (t, t_prev) in enumerate(pairwise(visited), start=1):
-            prediction = self.predict(z_t, t, context, guidance, attn_fn(t), empty)
+            prediction = self.predict(z_t, t, context, guidance, attn_fn(t), empty(t))
             z_prev = step(self.schedule, z_t, prediction, t, t_prev, noise(), tuple(past))
             if not z_prev.isfinite().all():
                 wider = "" if self.dtype == self.latent_dtype else ", compute in float32"

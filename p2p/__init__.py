@@ -7,10 +7,11 @@ __version__ = "0.1.0"
 __all__, __getattr__, __dir__ = exports(  # torch is imported with the first of them
     __name__,
     {
-        "p2p.api": "attention compare edit generate replay restore show sweep",
+        "p2p.api": "attention compare edit generate invert replay restore show sweep",
         "p2p.result": "Drawing Maps Result",
         "p2p.experiments.restore": "Restored",
         "p2p.experiments.comparison": "Comparison",
+        "p2p.inversion.reconstruction": "Reconstruction",
         "p2p.call": "Blend Call Sampling Target",
         "p2p.edits": "Edit Matrices Preserve Refine Renormalise Reweight Swap used",
         "p2p.alpha": "Alpha Step Window",

@@ -138,6 +138,21 @@ def restore(task, image, prompt="", **keywords):
     return _run("p2p.restore", options.Restore, {"task": task, "image": image, "prompt": prompt} | keywords)
 
 
+@_documented(options.Invert)
+def invert(prompt, image, **keywords):
+    """Find the noise that leads to an image, and sample from it again: how well an edit can keep the image.
+
+    Args:
+        prompt: describes the image.
+        image: a file, a PIL image or an array of bytes (H, W, 3), of any size.
+        keywords: as below.
+
+    Returns:
+        A `p2p.Reconstruction`. Raises as `edit`.
+    """
+    return _run("p2p.invert", options.Invert, {"prompt": prompt, "image": image} | keywords)
+
+
 @_documented(*options.SHOW.values())
 def show(figure, source, target, **keywords):
     """Draw an edit itself, without sampling: its mapper and matrices, or its schedule.

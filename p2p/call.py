@@ -27,8 +27,10 @@ from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Time
 from p2p.edits import Edit, Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.inject import Layers, Watch, layout_side, together
+from p2p.inversion.inverted import Inverted, Method
 from p2p.local_blend import LocalBlend, Region
 from p2p.masks import check_mask
+from p2p.photo import Fit
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,26 @@ class Blend:
 
 
 @dataclass(frozen=True)
+class RealImage:
+    """The image that takes the place of a generated source, and how it is inverted.
+
+    Args:
+        sha256: of its pixels, by `p2p.photo.digest`. The image itself is not saved: to replay the call, give it again.
+        invert: the method of inversion.
+        fit: how it is brought to the model's size.
+    """
+
+    __pydantic_config__ = STRICT
+
+    sha256: str
+    invert: Method = "direct"
+    fit: Fit = "crop"
+
+    def __post_init__(self):
+        check_fields(self)
+
+
+@dataclass(frozen=True)
 class Call:
     """Everything that determines an image and its edits.
 
@@ -173,6 +195,7 @@ class Call:
     layers: Layers = Layers()
     blend: Blend = Blend()
     sampling: Sampling = Sampling()
+    image: RealImage | None = None
     model: str = "stickers"
     ema: bool = True  # the model's averaged weights, where its file has both
     parameterisation: Literal["eps", "v"] | None = None  # what the UNet predicts; None: as the model's files state
@@ -180,6 +203,10 @@ class Call:
 
     def __post_init__(self):
         check_fields(self)
+        if self.image and (self.sampling.sampler, self.sampling.eta) != ("ddim", 0):
+            raise ValueError(
+                "an image is inverted along the steps of ddim without noise: leave out --sampler and --eta"
+            )
 
     def p2p(self, model: LatentDiffusion, tokens: Sequence[Tokens] = ()) -> PromptToPrompt:
         """The edits of the call, compiled for a model.
@@ -199,7 +226,9 @@ class Call:
         """Sample the call: `call.run(call.p2p(model), watch)`."""
         return self.run(self.p2p(model), watch)
 
-    def run(self, p2p: PromptToPrompt, watch: Sequence[Watch] = ()) -> Iterator[State]:
+    def run(
+        self, p2p: PromptToPrompt, watch: Sequence[Watch] = (), inverted: Inverted | None = None
+    ) -> Iterator[State]:
         """Sample the call's prompts with its sampling settings, regions and masks: one state per step, row 0 the
         source's.
 
@@ -207,6 +236,7 @@ class Call:
             p2p: the call's, from `p2p`.
             watch: each receives the attention that every cross-attention layer used. Attention maps are then computed,
                 which rounds differently than without, by at most 1 in the bytes of an image.
+            inverted: the image to start from, instead of noise.
 
         Raises:
             ValueError: a setting does not fit the model or the prompts; no step has been made.
@@ -224,6 +254,8 @@ class Call:
             how["blend"] = blend
             if any(isinstance(where, Region) for where in wheres):
                 watches.append(blend.maps)
+        if inverted:
+            how |= inverted.options(len(p2p.prompts), how.get("blend"))
         return p2p.denoise(sampling.seed, watch=together(watches), **how)
 
     def to_json(self) -> str:

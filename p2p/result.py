@@ -3,7 +3,7 @@
 import io
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +17,7 @@ from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt
 from p2p.call import Call, Sampling
 from p2p.inject import layout_side
+from p2p.inversion.inverted import Inverted
 from p2p.maps import MapHistory
 from p2p.words import columns
 
@@ -88,6 +89,8 @@ class Result:
         states: after each step; row 0 is the source's.
         histories: the attention maps of each prompt's words, if recorded.
         figure: displayed instead of the images.
+        inverted: of a real image, from which all were sampled.
+        given: the real image, at the model's size.
     """
 
     p2p: PromptToPrompt
@@ -96,6 +99,8 @@ class Result:
     states: Sequence[State]
     histories: Sequence[MapHistory] = ()
     figure: Image.Image | None = None
+    inverted: Inverted | None = None
+    given: UInt8[np.ndarray, "H W 3"] | None = None
 
     @property
     def source(self) -> Image.Image:
@@ -108,7 +113,8 @@ class Result:
     @property
     def image(self) -> Image.Image:
         """The displayed image."""
-        return self.figure or Image.fromarray(np.concatenate(list(self.images), axis=1))
+        given = [] if self.given is None else [self.given]
+        return self.figure or Image.fromarray(np.concatenate([*given, *self.images], axis=1))
 
     @cached_property
     def maps(self) -> list[Maps]:
@@ -117,7 +123,7 @@ class Result:
         If the run did not record them, the call is sampled once more, with attention maps. That rounds differently, by
         at most 1 in the bytes of an image; `images` keeps those of the first run.
         """
-        histories = self.histories or edited(self.p2p, self.call, watched=True).histories
+        histories = self.histories or edited(self.p2p, self.call, watched=True, inverted=self.inverted).histories
         return [maps_of(history, layout_side(self.p2p.model)) for history in histories]
 
     def _repr_png_(self) -> bytes:
@@ -128,14 +134,16 @@ class Result:
         return f"<edit of {self.call.source!r} to {targets}: source, targets, images, maps, states, call>"
 
 
-def edited(p2p: PromptToPrompt, call: Call, watched: bool = False) -> Result:
-    """Sample the source and its targets by Prompt-to-Prompt, and record the attention maps of words if `watched`.
+def edited(p2p: PromptToPrompt, call: Call, watched: bool = False, inverted: Inverted | None = None) -> Result:
+    """Sample the source and its targets by Prompt-to-Prompt, from noise or from an inverted image, and record the
+    attention maps of words if `watched`.
 
     Raises:
         ValueError: a setting does not fit, or a prompt to watch has no words; no step has been made.
     """
     histories = histories_of(p2p) if watched else []
-    return sampled(p2p, call, call.run(p2p, histories), histories, "Prompt-to-Prompt" if watched else "")
+    run = call.run(p2p, histories, inverted)
+    return replace(sampled(p2p, call, run, histories, "Prompt-to-Prompt" if watched else ""), inverted=inverted)
 
 
 def sampled(

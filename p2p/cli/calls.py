@@ -7,19 +7,21 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Bool
+import numpy as np
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from ldm.pipeline import LatentDiffusion
 from ldm.tokenizer import Tokens
 from p2p.algorithm import SelfInjection
 from p2p.alpha import Alpha
-from p2p.call import Blend, Call, Sampling, Target
+from p2p.call import Blend, Call, RealImage, Sampling, Target
 from p2p.cli import groups, options
 from p2p.edits import Edit, Preserve, Refine, Renormalise, Swap
 from p2p.inject import Layers, layout_side, sides
 from p2p.local_blend import Region
 from p2p.masks import drawn_mask, read_mask
+from p2p.photo import digest
 from p2p.words import columns
 
 
@@ -132,9 +134,14 @@ def sampling_of(given: groups.Chosen) -> Sampling:
     return Sampling(**{f.name: getattr(given, f.name) for f in fields(Sampling) if hasattr(given, f.name)})
 
 
-def call_of(given: options.Edit, model: LatentDiffusion, tokens: Sequence[Tokens]) -> Call:
-    """The whole call, given the tokens of its prompts. Raises ValueError for options that do not fit prompts, model or
-    image."""
+def call_of(
+    given: options.Edit,
+    model: LatentDiffusion,
+    tokens: Sequence[Tokens],
+    image: UInt8[np.ndarray, "H W 3"] | None = None,
+) -> Call:
+    """The whole call, given the tokens of its prompts, and the image that it edits, if it edits one. Raises ValueError
+    for options that do not fit prompts, model or image."""
     source, *targets = tokens
     where = where_of(given, model)
     edits = edits_of(given, source, targets)
@@ -145,6 +152,7 @@ def call_of(given: options.Edit, model: LatentDiffusion, tokens: Sequence[Tokens
         Layers(places=given.layers),
         blend_of(given),
         sampling_of(given),
+        None if image is None else RealImage(digest(image), given.invert, given.fit),
         str(given.model),
         not given.no_ema,
         given.parameterisation,

@@ -24,15 +24,19 @@ from p2p.experiments.comparison import Comparison
 from p2p.experiments.restore import Restored
 from p2p.experiments.self_attention_pca import SelfMaps, principal_components
 from p2p.inject import layout_side, together, watching
+from p2p.inversion.inverted import Inverted
+from p2p.inversion.methods import invert
+from p2p.inversion.reconstruction import Reconstruction
 from p2p.mappers import align, copies, mapper
 from p2p.maps import MapHistory, Scale
+from p2p.photo import fitted
 from p2p.result import Drawing, Result, edited, histories_of, maps_of, sampled, with_progress
 from p2p.summary import shares, summary
 
 # importing matplotlib takes a second, so plotting modules are imported by the commands that need them
 
 
-Product = Image.Image | Drawing | Result | Comparison | Restored
+Product = Image.Image | Drawing | Result | Comparison | Restored | Reconstruction
 
 
 @dataclass(frozen=True)
@@ -98,29 +102,44 @@ def _sampled(
     return model.decode(states[-1].z_t)[0], states
 
 
-def edit(p2p: PromptToPrompt, call: Call, given: options.Edit | options.Replay) -> Made:
+def edit(
+    p2p: PromptToPrompt,
+    call: Call,
+    given: options.Edit | options.Replay,
+    image: UInt8[np.ndarray, "H W 3"] | None = None,
+) -> Made:
     """Edit, and show the source and its targets: side by side, compared, or for several seeds.
 
     Args:
         p2p: of the call.
         call: what is edited and sampled.
         given: how the images are shown, and the files to write.
+        image: a real image to edit.
+
+    Raises:
+        ValueError: something does not fit; nothing has been sampled.
     """
-    model = p2p.model
+    model, inverted = p2p.model, None
+    if image is not None and given.seeds is not None:
+        raise ValueError("--seeds draws images from several noises, and an image has one: leave it out for --image")
     samplings = of_seeds(call.sampling, given.seeds or 1)
     call.run(p2p)  # raises if something does not fit
+    if image is not None:
+        image = fitted(image, model.config.image_size, call.image.fit)
     source, *targets = p2p.tokens
     until, times, T = call.self_injection.until, call.sampling.times(model.schedule), model.schedule.T
     for target, tokens in zip(call.targets, targets):
         print(f"{target.prompt}: {target.edit}", file=sys.stderr)
         print(f"  {summary(source, tokens, target.edit, until, times, T)}", file=sys.stderr)
+    if image is not None:
+        inverted = invert(model, image, source, call.image.invert, call.sampling)
     if given.seeds is not None:
-        image, run = _seeds(p2p, [replace(call, sampling=sampling) for sampling in samplings])
+        shown, run = _seeds(p2p, [replace(call, sampling=sampling) for sampling in samplings])
     elif given.compare:
-        image, run = compare(p2p, call, given.scale or "word")
+        shown, run = compare(p2p, call, given.scale or "word", inverted)
     else:
-        run = edited(p2p, call, watched=given.save_maps is not None)
-        image = enlarged(run.image, given.upscale)
+        run = replace(edited(p2p, call, given.save_maps is not None, inverted), given=image)
+        shown = enlarged(run.image, given.upscale)
     also = {}
     if given.save_maps:
         from p2p.experiments.export import save_maps
@@ -133,24 +152,27 @@ def edit(p2p: PromptToPrompt, call: Call, given: options.Edit | options.Replay) 
         also[given.gif] = lambda part: save_gif(animation, part)
     if isinstance(given, options.Edit) and given.save:
         also[given.save] = lambda part: part.write_text(call.to_json() + "\n", encoding="utf-8")
-    return Made(replace(run, figure=image), image, also)
+    return Made(replace(run, figure=shown, given=image), shown, also)
 
 
-def unedited(p2p: PromptToPrompt, call: Call) -> Result:
-    """[P1] Sample the same prompts from the same seed, each with its own attention."""
+def unedited(p2p: PromptToPrompt, call: Call, inverted: Inverted | None = None) -> Result:
+    """[P1] Sample the same prompts from the same noise, each with its own attention."""
     histories, sampling = histories_of(p2p), call.sampling
     watch, context = together(histories), p2p.model.encode_tokens(p2p.tokens)
-    seeds = [sampling.seed] * len(context)
-    run = p2p.model.denoise(context, seeds, attn_fn=lambda t: watching(watch), **sampling.options())
+    seeds, how = [sampling.seed] * len(context), sampling.options()
+    how |= inverted.options(len(context)) if inverted else {}
+    run = p2p.model.denoise(context, seeds, attn_fn=lambda t: watching(watch), **how)
     return sampled(p2p, call, run, histories, "same seed")
 
 
-def compare(p2p: PromptToPrompt, call: Call, scale: Scale = "word") -> tuple[Image.Image, Result]:
+def compare(
+    p2p: PromptToPrompt, call: Call, scale: Scale = "word", inverted: Inverted | None = None
+) -> tuple[Image.Image, Result]:
     """Draw for each target the source, the same seed with the target's prompt, and the edit, with the maps of their
     words; also return the run of the edit."""
     from p2p.figures import sheets
 
-    plain, run = unedited(p2p, call), edited(p2p, call, watched=True)
+    plain, run = unedited(p2p, call, inverted), edited(p2p, call, watched=True, inverted=inverted)
     maps = lambda history: history.mean(history.at_side(layout_side(p2p.model)))
     panels = []
     for row, target in enumerate(call.targets, start=1):

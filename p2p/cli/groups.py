@@ -12,6 +12,8 @@ from p2p.cli.values import PLACES, finite, pair, places, scale_factor, time, wei
 
 SCALES = ("word", "shared")
 SAMPLERS = ("ddim", "ddpm", "plms", "dpm++", "euler")  # as in ldm.samplers
+INVERSIONS = ("direct", "ddim", "fixed-point", "null-text", "negative-prompt", "edit-friendly")  # as in p2p.inversion
+FITS = ("crop", "pad")  # as in p2p.photo
 DTYPES = ("float32", "bfloat16", "float16")  # as in weights.load
 
 
@@ -199,6 +201,38 @@ class Where:
         metavar="FILE",
     )
     blend_from: Any = option(None, "regions and masks apply once t < TAU (default 0.8)", type=time, metavar="TAU")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inversion:
+    """How a real image is inverted."""
+
+    invert: str = option(
+        "direct",
+        "how the noise is found that leads to the image: direct, the source follows the inverted latents exactly; "
+        "ddim, the sampler's steps backwards, and fixed-point, the same, iterated; null-text, the empty prompt is "
+        "optimised (minutes); negative-prompt, guidance leads away from the source's prompt; edit-friendly, the noise "
+        "of each step of ddpm. Default %(default)s",
+        choices=INVERSIONS,
+    )
+    fit: str = option(
+        "crop",
+        "an image of another size is scaled, and cut to the middle square, or padded with white (default %(default)s)",
+        choices=FITS,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealImage(Inversion):
+    """A real image in the place of a generated source."""
+
+    image: Any = option(
+        None,
+        "edit this image instead of a generated one; the source's prompt describes it",
+        reads=True,
+        type=Path,
+        metavar="FILE",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

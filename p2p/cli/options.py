@@ -11,8 +11,10 @@ from p2p.cli.groups import (
     Chosen,
     Claims,
     ComparedViews,
+    Inversion,
     Loading,
     Output,
+    RealImage,
     Sampled,
     SelfTimes,
     Times,
@@ -47,7 +49,7 @@ class Generate(Views, Sampled, Output):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Edit(WordMaps, ComparedViews, Where, SelfTimes, Weights, Claims, Times, Sampled, Output):
+class Edit(WordMaps, ComparedViews, Where, SelfTimes, Weights, Claims, Times, RealImage, Sampled, Output):
     """An image and its edits, side by side."""
 
     command: ClassVar[str] = "edit"
@@ -75,6 +77,7 @@ class Replay(WordMaps, ComparedViews, Loading, Output):
     model: str | Path | None = option(
         None, "use this model instead of the call's; required if that is a path, which is not taken from a file"
     )
+    image: Any = option(None, "the image that the call edits, if it edits one", reads=True, type=Path, metavar="FILE")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +155,20 @@ class Restore(Chosen, Output):
         type=int,
     )
     length: int = option(1, "of such a stretch, in steps (default %(default)s)", type=int)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invert(Inversion, Chosen, Output):
+    """Find the noise that leads to an image file, and sample from it again."""
+
+    command: ClassVar[str] = "invert"
+    prompt: str = required("describes the image")
+    image: Any = required("the image", "--image", reads=True, type=Path, required=True, metavar="FILE")
+    seed: int = option(0, "of the noise, for edit-friendly (default %(default)s)", type=int)
+    steps: int = option(30, "number of timesteps to visit, at most T (default %(default)s)", type=int)
+    guidance: float = option(
+        4.0, "guidance scale w of the sampling; 1 is no guidance (default %(default)s)", type=finite, metavar="W"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,4 +266,4 @@ class Equations:
 
 SHOW = {each.figure: each for each in (ShowMapper, ShowSchedule)}
 SWEEP = {each.figure: each for each in (SweepTau, SweepWindow, SweepWord)}
-COMMANDS = (Generate, Edit, Replay, Download, Vocabulary, Schema, Equations, Attention, Compare, Restore)
+COMMANDS = (Generate, Edit, Replay, Download, Vocabulary, Schema, Equations, Attention, Compare, Restore, Invert)

@@ -21,8 +21,10 @@ from p2p.cli.unknown_words import tokenised
 from p2p.equations.explain import explanation
 from p2p.equations.register import listing
 from p2p.experiments.comparison import compared
-from p2p.experiments.restore import as_pixels, check_settings, given_by, restored
+from p2p.experiments.restore import check_settings, given_by, restored
+from p2p.inversion.reconstruction import reconstructed
 from p2p.masks import decoding
+from p2p.photo import as_pixels, digest, fitted
 from weights.checkpoints import fetched
 from weights.load import load, load_vocabulary
 
@@ -122,16 +124,26 @@ def make(given: Any, model: LatentDiffusion | None = None) -> tuple[commands.Pro
 def edit(given: options.Edit, model: LatentDiffusion | None) -> tuple[commands.Made, str]:
     """Make an edit; also return the JSON of its call."""
     sampling_of(given)  # refuses wrong settings before a model is loaded
+    image = None if given.image is None else as_pixels(given.image)
     model = model or _load(given.model, given, not given.no_ema, given.parameterisation)
     tokens = tokenised(model, [given.source, *given.targets])
-    call = call_of(given, model, tokens)
-    return commands.edit(call.p2p(model, tokens), call, given), call.to_json()
+    call = call_of(given, model, tokens, image)
+    return commands.edit(call.p2p(model, tokens), call, given, image), call.to_json()
 
 
 def replay(given: options.Replay, model: LatentDiffusion | None) -> tuple[commands.Made, str]:
     """Repeat an edit from a file or a call; also return the JSON of its call."""
     saved = not isinstance(given.file, Call)
     call, name = (read_call(given.file), given.file) if saved else (given.file, "the call")
+    image = None if given.image is None else as_pixels(given.image)
+    if bool(call.image) != (image is not None):
+        raise ValueError(
+            f"{name} edits an image, which is not saved with it: give --image"
+            if call.image
+            else f"{name} edits a generated image: leave out --image"
+        )
+    if call.image and digest(image) != call.image.sha256:
+        raise ValueError(f"{name} edits another image than the one given: its pixels have another sha256")
     if given.model is None and call.model not in PRESETS:  # no path is taken from a file
         raise ValueError(f"{name} was made by the model {call.model!r}, which is no known name: give --model")
     if given.model is None and saved:  # a file from elsewhere may name a model that is gigabytes to download
@@ -144,7 +156,7 @@ def replay(given: options.Replay, model: LatentDiffusion | None) -> tuple[comman
     )
     model = model or _load(given.model or call.model, given, call.ema, call.parameterisation)
     tokens = tokenised(model, [call.source, *(target.prompt for target in call.targets)])
-    return commands.edit(call.p2p(model, tokens), call, given), call.to_json()
+    return commands.edit(call.p2p(model, tokens), call, given, image), call.to_json()
 
 
 def compare(given: options.Compare, model: LatentDiffusion | None) -> tuple[commands.Made, str]:
@@ -172,7 +184,24 @@ def restore(given: options.Restore, model: LatentDiffusion | None) -> tuple[comm
     return commands.Made(result, result.image), described(given)
 
 
-OWN = {options.Edit: edit, options.Replay: replay, options.Compare: compare, options.Restore: restore}
+def invert(given: options.Invert, model: LatentDiffusion | None) -> tuple[commands.Made, str]:
+    """Invert an image and sample from it again; also return the JSON of the options."""
+    sampling, image = sampling_of(given), as_pixels(given.image)
+    model = model or _load(given.model, given, not given.no_ema, given.parameterisation)
+    image = fitted(image, model.config.image_size, given.fit)
+    (tokens,) = tokenised(model, [given.prompt])
+    result = reconstructed(model, image, tokens, given.invert, sampling)
+    print(result.summary, file=sys.stderr)
+    return commands.Made(result, result.image), described(given)
+
+
+OWN = {
+    options.Edit: edit,
+    options.Replay: replay,
+    options.Compare: compare,
+    options.Restore: restore,
+    options.Invert: invert,
+}
 
 
 def _load(name: str | Path, given: Loading, ema: bool, parameterisation: str | None) -> LatentDiffusion:

@@ -14,11 +14,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ldm.helpers.checks import checked
-from ldm.helpers.images import check_image, to_bytes, to_tensor
+from ldm.helpers.images import to_bytes, to_tensor
 from ldm.pipeline import LatentDiffusion, State
 from ldm.restoration import Degradation, cropped, grey, masked, pooled, project, restoring
 from p2p.call import Sampling
-from p2p.masks import Box, box_pixels, decoding, drawn_mask, read_mask
+from p2p.masks import Box, box_pixels, drawn_mask, read_mask
 from p2p.result import png
 
 Task = Literal["inpaint", "uncrop", "colour", "super"]
@@ -30,24 +30,6 @@ class Given(NamedTuple):
 
     y: Float[Tensor, "1 ..."]
     degradation: Degradation
-
-
-def as_pixels(image: Path | Image.Image | np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
-    """An image as bytes, from a file of any mode, an image of PIL, or bytes.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    if isinstance(image, Path):
-        with decoding(f"the image {str(image)!r}"), Image.open(image) as opened:
-            opened.load()
-            image = opened
-    if isinstance(image, Image.Image):
-        if image.mode.startswith("I"):  # 16 bits a pixel, which PIL would clip to 8 instead of scaling
-            image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-        return np.array(image.convert("RGB"))  # a copy, which torch can write to
-    check_image("image", image)
-    return image
 
 
 def check_settings(task: object, **settings: object) -> None:

@@ -167,7 +167,7 @@ def test_keywords_that_do_not_fit(tiny, call, message):
 
 def test_files_of_every_mode_are_read(tmp_path):
     """A grey level is the same number in all of them: 100 of 255."""
-    from p2p.experiments.restore import as_pixels
+    from p2p.photo import as_pixels
 
     grey = np.full((4, 4), 100, dtype=np.uint8)
     images = [Image.fromarray(grey), Image.fromarray(grey).convert("RGBA"), Image.fromarray(grey).convert("P")]

@@ -1,0 +1,53 @@
+"""A real image as a run of the sampler: what each method of inversion returns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ldm.pipeline import State
+from ldm.samplers import DDIM, Sampler
+from ldm.shapes import Latent
+
+Method = Literal["direct", "ddim", "fixed-point", "null-text", "negative-prompt", "edit-friendly"]
+
+
+@dataclass(frozen=True, eq=False)
+class Inverted:
+    """An image's latents at every timestep of a run, and what a run needs to return to the image.
+
+    Args:
+        states: of one row, from the noisiest on; the last is the image's z_0.
+        sampler: with which the run returns.
+        empty: t -> what guidance leads away from [D18]; None is the empty prompt.
+        pinned: whether the source's latents are replaced by `states` after every step.
+    """
+
+    states: tuple[State, ...]
+    sampler: Sampler = DDIM
+    empty: Callable[[int], Float[Tensor, "1 m e"]] | None = None
+    pinned: bool = False
+
+    def options(self, rows: int, blend: Callable[[State], Latent] | None = None) -> dict[str, Any]:
+        """The keyword arguments of `denoise` for a source and its targets.
+
+        Args:
+            rows: their number.
+            blend: as for `denoise`; it sees the source as it is pinned.
+        """
+        blend = blend or (lambda state: state.z_t)
+        at = {state.t: state.z_t for state in self.states}
+
+        def pinning(state: State) -> Latent:
+            return blend(state._replace(z_t=torch.cat([at[state.t], state.z_t[1:]])))
+
+        start = self.states[0]
+        return {
+            "start": State(start.t, start.z_t.expand(rows, -1, -1, -1)),
+            "sampler": self.sampler,
+            "empty": self.empty,
+            "blend": pinning if self.pinned else blend,
+        }
