@@ -16,7 +16,7 @@ from ldm.presets import PRESETS
 from p2p.call import CALL, Call
 from p2p.cli import commands, options
 from p2p.cli.calls import call_of, mask_of, sampling_of
-from p2p.cli.groups import Loading
+from p2p.cli.groups import Inversion, Loading, RealImage
 from p2p.cli.unknown_words import tokenised
 from p2p.equations.explain import explanation
 from p2p.equations.register import listing
@@ -83,6 +83,10 @@ def check_use(given: Any) -> None:
             raise ValueError(f"--seeds must be at least 1, got {given.seeds}")
         if idle := [name for name in ("--gif", "--save-maps") if getattr(given, name[2:].replace("-", "_"), None)]:
             raise ValueError(f"{idle[0]} is for a single seed: leave out --seeds")
+    if isinstance(given, RealImage) and given.image is None:
+        for name in (f.name for f in fields(Inversion)):
+            if getattr(given, name) != getattr(Inversion, name):
+                raise ValueError(f"--{name} is for an image: give --image too")
     if hasattr(given, "compare") and given.scale and not given.compare:
         raise ValueError("--scale applies to the maps that --compare draws: give both")
 
