@@ -7,17 +7,9 @@ targets are not corrected: they are free to differ.
 
 from dataclasses import replace
 
-from jaxtyping import Float
-from torch import Tensor
-
-from ldm.pipeline import LatentDiffusion
-from p2p.call import Sampling
-from p2p.inversion.ddim import FIXED_POINT, ddim
 from p2p.inversion.inverted import Inverted
 
 
-def direct(
-    model: LatentDiffusion, z_0: Float[Tensor, "1 c h w"], context: Float[Tensor, "1 m e"], sampling: Sampling
-) -> Inverted:
-    """Arguments and errors as for `ddim`."""
-    return replace(ddim(model, z_0, context, sampling, FIXED_POINT), pinned=True)
+def direct(inverted: Inverted) -> Inverted:
+    """Let the source follow the states of an inversion."""
+    return replace(inverted, pinned=True)

@@ -28,7 +28,7 @@ from p2p.inversion.inverted import Inverted
 def edit_friendly(
     model: LatentDiffusion, z_0: Float[Tensor, "1 c h w"], context: Float[Tensor, "1 m e"], sampling: Sampling
 ) -> Inverted:
-    """Arguments and errors as for `ddim`, but guidance is used, and the seed is that of the independent draws."""
+    """As `ddim`, but guidance is used, and the seed is that of the independent draws."""
     schedule, z_0 = model.schedule, z_0.to(model.latent_dtype)
     draw = Noise([sampling.seed], z_0.shape[1:])
     visited = sampling.times(schedule)

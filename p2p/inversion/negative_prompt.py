@@ -10,14 +10,9 @@ from dataclasses import replace
 from jaxtyping import Float
 from torch import Tensor
 
-from ldm.pipeline import LatentDiffusion
-from p2p.call import Sampling
-from p2p.inversion.ddim import FIXED_POINT, ddim
 from p2p.inversion.inverted import Inverted
 
 
-def negative_prompt(
-    model: LatentDiffusion, z_0: Float[Tensor, "1 c h w"], context: Float[Tensor, "1 m e"], sampling: Sampling
-) -> Inverted:
-    """Arguments and errors as for `ddim`."""
-    return replace(ddim(model, z_0, context, sampling, FIXED_POINT), empty=lambda t: context)
+def negative_prompt(inverted: Inverted, context: Float[Tensor, "1 m e"]) -> Inverted:
+    """Let guidance lead away from `context`, tau_theta(y) of the source's prompt."""
+    return replace(inverted, empty=lambda t: context)

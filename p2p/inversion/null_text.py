@@ -23,8 +23,6 @@ from tqdm import tqdm
 from ldm.pipeline import LatentDiffusion
 from ldm.samplers import DDIM
 from ldm.schedule import guided
-from p2p.call import Sampling
-from p2p.inversion.ddim import FIXED_POINT, ddim
 from p2p.inversion.inverted import Inverted
 
 STEPS = 10  # of Adam, for each step of the sampler
@@ -32,12 +30,16 @@ RATE = 1e-2
 SMALL = 1e-5  # mean squared error at which to stop; a little more at each step
 
 
-def null_text(
-    model: LatentDiffusion, z_0: Float[Tensor, "1 c h w"], context: Float[Tensor, "1 m e"], sampling: Sampling
-) -> Inverted:
-    """Arguments and errors as for `ddim`, but guidance is used: the run returns with this w."""
-    inverted = ddim(model, z_0, context, sampling, FIXED_POINT)
-    if sampling.guidance == 1:  # nothing to correct
+def null_text(model: LatentDiffusion, inverted: Inverted, context: Float[Tensor, "1 m e"], w: float) -> Inverted:
+    """Optimise what guidance leads away from, so that a run with this w follows the states of an inversion.
+
+    Args:
+        model: the latent diffusion model.
+        inverted: by DDIM inversion.
+        context: tau_theta(y) of the source's prompt.
+        w: guidance [D18].
+    """
+    if w == 1:  # nothing to correct
         return inverted
     schedule, z_t = model.schedule, inverted.states[0].z_t
     e, found = model.encode_prompts([""]).to(z_t.dtype), {}  # Adam needs more than half precision
@@ -47,7 +49,7 @@ def null_text(
 
         def stepped(e: Tensor, cond: Tensor) -> Tensor:
             uncond = model.unet(x, timestep, e.to(model.dtype)).to(z_t.dtype)
-            prediction = schedule.predict(z_t, guided(uncond, cond, sampling.guidance), t)
+            prediction = schedule.predict(z_t, guided(uncond, cond, w), t)
             return DDIM.step(schedule, z_t, prediction, t, wanted.t, torch.zeros_like(z_t), ())
 
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 import itertools
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import torch
@@ -21,7 +22,8 @@ from p2p.call import Sampling
 from p2p.edits import Swap
 from p2p.inject import Layers
 from p2p.inversion.ddim import ddim, step_back
-from p2p.inversion.methods import METHODS
+from p2p.inversion.inverted import Method
+from p2p.inversion.methods import invert_latent
 from p2p.local_blend import LocalBlend
 from weights.load import load
 
@@ -124,7 +126,7 @@ def edited(model: LatentDiffusion, inverted, sampling: Sampling, **options):
 def test_direct_inversion_returns_to_the_bit(tiny, image, w):
     """Whatever guidance, edits and local blends do, the source's latents are those of the image."""
     sampling = Sampling(steps=4, guidance=w)
-    inverted = METHODS["direct"](tiny, image, tiny.encode_prompts([CAT]), sampling)
+    inverted = invert_latent(tiny, image, tiny.encode_prompts([CAT]), "direct", sampling)
     source, target = (tiny.tokenizer.encode(y) for y in (CAT, DOG))
     assert torch.equal(edited(tiny, inverted, sampling)[:1], image)
     mask = torch.zeros(tiny.latent_shape[1:], dtype=torch.bool)
@@ -142,7 +144,7 @@ def test_guidance_leads_ddim_away_and_negative_prompts_do_not(tiny, image):
     sampling, context = Sampling(steps=6, guidance=7.5), tiny.encode_prompts([CAT])
     ends = {}
     for name in ("fixed-point", "negative-prompt"):
-        inverted = METHODS[name](tiny, image, context, sampling)
+        inverted = invert_latent(tiny, image, context, name, sampling)
         for w in (1.0, 7.5):
             *_, last = tiny.denoise(context, [0], steps=6, guidance=w, **inverted.options(1))
             ends[name, w] = last.z_t
@@ -159,18 +161,18 @@ def test_null_text_brings_the_guided_run_back():
     *_, made = model.denoise(context, [7], steps=10)
     off = {}
     for name in ("fixed-point", "null-text"):
-        inverted = METHODS[name](model, made.z_t, context, sampling)
+        inverted = invert_latent(model, made.z_t, context, name, sampling)
         *_, last = model.denoise(context, [0], **sampling.options() | inverted.options(1))
         off[name] = (last.z_t - made.z_t).square().mean().item()
     assert off["null-text"] < 0.8 * off["fixed-point"], off
-    assert METHODS["null-text"](model, made.z_t, context, Sampling(steps=2, guidance=1.0)).empty is None
+    assert invert_latent(model, made.z_t, context, "null-text", Sampling(steps=2, guidance=1.0)).empty is None
 
 
 @pytest.mark.parametrize("w", [1.0, 3.0])
 def test_edit_friendly_noise_leads_along_the_drawn_latents(tiny, image, w):
     """Every state of the run is the z_t that was drawn for its t; only the last step, without noise, predicts."""
     sampling, context = Sampling(steps=6, guidance=w, seed=3), tiny.encode_prompts([CAT])
-    inverted = METHODS["edit-friendly"](tiny, image, context, sampling)
+    inverted = invert_latent(tiny, image, context, "edit-friendly", sampling)
     run = list(tiny.denoise(context, [0], **sampling.options() | inverted.options(1)))
     for state, drawn in zip(run[:-1], inverted.states[1:-1]):
         # float32: guided means of this random network reach a hundred, are subtracted, and added again by the run
@@ -183,8 +185,8 @@ def test_edit_friendly_noise_leads_along_the_drawn_latents(tiny, image, w):
 
 def test_every_method_serves_every_target(tiny, image):
     sampling, context = Sampling(steps=2, guidance=2.0), tiny.encode_prompts([CAT])
-    for name, method in METHODS.items():
-        made = edited(tiny, method(tiny, image, context, sampling), sampling)
+    for name in get_args(Method):
+        made = edited(tiny, invert_latent(tiny, image, context, name, sampling), sampling)
         assert made.shape == (3, *image.shape[1:]) and made.isfinite().all(), name
         # the third row repeats the source's prompt, with all its attention
         assert not torch.equal(made[1], made[0]), name
@@ -193,7 +195,7 @@ def test_every_method_serves_every_target(tiny, image):
 def test_layers_and_windows_apply_as_to_a_generated_source(tiny, image):
     """Injection everywhere at every step makes a target with the source's prompt the source, if it is not pinned."""
     sampling, context = Sampling(steps=3, guidance=2.0), tiny.encode_prompts([CAT])
-    inverted = METHODS["fixed-point"](tiny, image, context, sampling)
+    inverted = invert_latent(tiny, image, context, "fixed-point", sampling)
     edit = PromptToPrompt(tiny, CAT, (CAT,), (Swap("cat", "cat", Alpha(0.0)),), layers=Layers())
     *_, last = edit.denoise(0, **sampling.options() | inverted.options(2))
     assert_close(last.z_t[1], last.z_t[0], rtol=0, atol=1e-4)  # float32, folded and plain products of three steps

@@ -1,6 +1,7 @@
 """Edits of real images, from the command line and in one line: the same image, saved, replayed, and refused."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 
 import p2p
 from p2p.cli import groups
-from p2p.inversion.methods import METHODS
+from p2p.inversion.inverted import Method
 from p2p.photo import fitted
 
 CAT, DOG = "a photo of a cat", "a photo of a dog"
@@ -20,10 +21,10 @@ def image() -> np.ndarray:
 
 
 def test_the_methods_are_those_that_help_lists():
-    assert set(groups.INVERSIONS) == set(METHODS)
+    assert set(groups.INVERSIONS) == set(get_args(Method))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", get_args(Method))
 def test_the_source_is_the_image_and_the_targets_are_edits_of_it(tiny, image, method):
     result = p2p.edit(CAT, DOG, "a photo of a bird", image=image, invert=method, steps=2, model=tiny)
     given = fitted(image, tiny.config.image_size)
