@@ -174,10 +174,16 @@ class LatentDiffusion:
             raise ValueError(f"{name} makes an image of another one: give it as condition, or {ENLARGE}")
         if not channels:
             raise ValueError(f"{name} makes an image of a prompt alone: leave out condition")
-        check_latents(condition=condition)
-        if condition.shape[1] != channels or size not in (None, condition.shape[2:]):
+        there = isinstance(condition, Tensor) and condition.is_floating_point() and condition.ndim == 4
+        if not there or condition.shape[1] != channels or size not in (None, condition.shape[2:]):
             wanted = "h, w" if size is None else f"{size[0]}, {size[1]}"
-            raise ValueError(f"condition must be (b, {channels}, {wanted}), got {tuple(condition.shape)}")
+            got = type(condition).__name__
+            if isinstance(condition, Tensor):
+                got = f"{condition.dtype} of shape {tuple(condition.shape)}"
+            raise ValueError(
+                f"condition must be images in [-1, 1], (b, {channels}, {wanted}), got {got}: "
+                "ldm.helpers.images.to_tensor converts bytes (b, H, W, 3)"
+            )
         if len(condition) not in (1, rows):
             raise ValueError(f"there are {rows} images to make of {len(condition)}: give one for all, or one for each")
 

@@ -1,11 +1,15 @@
 """Prompt to picture, as diffusers makes it from the same folder."""
 
+import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, LDMTextToImagePipeline, StableDiffusionPipeline
+from diffusers import DDIMScheduler, LDMSuperResolutionPipeline, LDMTextToImagePipeline, StableDiffusionPipeline
 from torch.testing import assert_close
 
+import p2p
+from ldm.helpers.images import to_tensor
 from ldm.pipeline import LatentDiffusion, State
+from p2p.call import Sampling
 from tests.support.model_files import assert_equal
 from tests.support.public_models import celebahq, public
 from weights.load import load
@@ -113,3 +117,38 @@ def test_noise_to_picture_without_prompts(folder):
         assert_close(state.z_t, z, **EXACT)
     pictures = (first_stage.decode(z).sample / 2 + 0.5).clamp(0, 1)
     assert_pictures_equal(model, states[-1], ["", ""], pictures)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_small_image_to_large_equals_latent_diffusion(eta, folder, tmp_path, monkeypatch):
+    """From the folder that diffusers writes; with our noise, which is float32, and an image at a time."""
+    theirs = LDMSuperResolutionPipeline.from_pretrained(folder("super-resolution"), local_files_only=True)
+    theirs.save_pretrained(tmp_path)
+    model = in_float64(load(tmp_path))
+    exactly(theirs.scheduler)
+    theirs.set_progress_bar_config(disable=True)
+    theirs.to(torch.float64)
+    modules = "pipelines.latent_diffusion.pipeline_latent_diffusion_superresolution", "schedulers.scheduling_ddim"
+
+    def enlarged(x: torch.Tensor, seed: int) -> torch.Tensor:
+        stream = torch.Generator().manual_seed(seed)  # of all noise; theirs draws that of the steps from another
+        for module in modules:
+            drawn = lambda shape, **_: torch.randn(shape, generator=stream).double()
+            monkeypatch.setattr(f"diffusers.{module}.randn_tensor", drawn)
+        return theirs(x[None], num_inference_steps=STEPS, eta=eta, output_type="pt").images
+
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 12, 3), dtype=np.uint8)
+    small = to_tensor(images).double()
+    large = [enlarged(x, seed) for x, seed in zip(small, SEEDS)]
+    assert large[0].shape == (1, 3, 32, 48)
+    *_, last = model.denoise(
+        model.encode_prompts(["", ""]), SEEDS, condition=small, **Sampling(steps=STEPS, eta=eta).options()
+    )
+    ours = (model.autoencoder.decode(last.z_t) / 2 + 0.5).clamp(0, 1)
+    for mine, its in zip(ours, large):
+        assert ((its > 0) & (its < 1)).double().mean() > 0.2
+        assert_close(mine[None], its, **EXACT)
+    result = p2p.restore("super", images[0], model=model, seed=SEEDS[0], steps=STEPS, eta=eta)
+    # half a grey level from rounding to bytes, and float32 of the image and the decoder's output
+    assert np.abs(np.asarray(result.restored) - large[0][0].permute(1, 2, 0).numpy() * 255).max() < 0.51
