@@ -11,6 +11,7 @@ from ldm.helpers.images import to_tensor
 from ldm.pipeline import LatentDiffusion, State
 from p2p.call import Sampling
 from tests.support.model_files import assert_equal
+from tests.support.oracles import enlarged_by_diffusers, exactly
 from tests.support.public_models import celebahq, public
 from weights.load import load
 
@@ -23,18 +24,6 @@ PROMPTS, SEEDS, STEPS, GUIDANCE = ["a photo of a cat", "painting on a painting"]
 # times that of it, and two later calls what a random network makes of a difference. Names taken wrongly, schedules one
 # step off, another activation or another padding show at 1e-3 and above.
 EXACT = dict(rtol=0, atol=1e-10)
-
-
-def exactly(scheduler: DDIMScheduler) -> DDIMScheduler:
-    """Its alphas in float64, where its own float32 would hide all that differs by less than 1e-4 (test_samplers)."""
-    c = scheduler.config
-    power = {"scaled_linear": 2, "linear": 1}[c.beta_schedule]
-    ends = c.beta_start ** (1 / power), c.beta_end ** (1 / power)
-    scheduler.alphas_cumprod = (1 - torch.linspace(*ends, 1000, dtype=torch.float64) ** power).cumprod(0)
-    scheduler.final_alpha_cumprod = torch.ones((), dtype=torch.float64)
-    if not c.set_alpha_to_one:
-        scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
-    return scheduler
 
 
 def in_float64(model: LatentDiffusion) -> LatentDiffusion:
@@ -121,7 +110,7 @@ def test_noise_to_picture_without_prompts(folder):
 
 @torch.no_grad()
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_small_image_to_large_equals_latent_diffusion(eta, folder, tmp_path, monkeypatch):
+def test_small_image_to_large_equals_latent_diffusion(eta, folder, tmp_path):
     """From the folder that diffusers writes; with our noise, which is float32, and an image at a time."""
     theirs = LDMSuperResolutionPipeline.from_pretrained(folder("super-resolution"), local_files_only=True)
     theirs.save_pretrained(tmp_path)
@@ -129,18 +118,9 @@ def test_small_image_to_large_equals_latent_diffusion(eta, folder, tmp_path, mon
     exactly(theirs.scheduler)
     theirs.set_progress_bar_config(disable=True)
     theirs.to(torch.float64)
-    modules = "pipelines.latent_diffusion.pipeline_latent_diffusion_superresolution", "schedulers.scheduling_ddim"
-
-    def enlarged(x: torch.Tensor, seed: int) -> torch.Tensor:
-        stream = torch.Generator().manual_seed(seed)  # of all noise; theirs draws that of the steps from another
-        for module in modules:
-            drawn = lambda shape, **_: torch.randn(shape, generator=stream).double()
-            monkeypatch.setattr(f"diffusers.{module}.randn_tensor", drawn)
-        return theirs(x[None], num_inference_steps=STEPS, eta=eta, output_type="pt").images
-
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 12, 3), dtype=np.uint8)
     small = to_tensor(images).double()
-    large = [enlarged(x, seed) for x, seed in zip(small, SEEDS)]
+    large = [enlarged_by_diffusers(theirs, x, seed, STEPS, eta) for x, seed in zip(small, SEEDS)]
     assert large[0].shape == (1, 3, 32, 48)
     *_, last = model.denoise(
         model.encode_prompts(["", ""]), SEEDS, condition=small, **Sampling(steps=STEPS, eta=eta).options()
