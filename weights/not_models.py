@@ -35,6 +35,7 @@ AUTOENCODER = Kind(
     r"^decoder\..*^encoder\.",
     "^(AutoencoderKL|VQModel)$",
 )
+IMAGE_TO_IMAGE = 6, 3  # channels of a latent and of the image to enlarge; of the latent
 OURS = Kind("the weights of a model of ours, without its configuration", "give its folder", r"^autoencoder\..*^unet\.")
 KINDS = (  # the first match counts
     Kind(
@@ -102,14 +103,16 @@ def by_tensors(shapes: Shapes) -> Kind | None:
     for first, last in (("input_blocks.0.0", "out.2"), ("conv_in", "conv_out")):
         for prefix in ("model.diffusion_model.", ""):
             into, out = (shapes.get(f"{prefix}{layer}.weight", ()) for layer in (first, last))
-            if len(into) == len(out) == 4 and into[1] != out[0]:
-                return by_channels(into[1])
+            if len(into) == len(out) == 4 and (kind := by_channels(into[1], out[0])):
+                return kind
     names = "\n".join(sorted(shapes))
     return next((kind for kind in KINDS if kind.tensors and re.search(kind.tensors, names, re.M | re.S)), None)
 
 
-def by_channels(channels: int) -> Kind:
-    """The kind of a UNet with this number of input channels, and another of output channels."""
+def by_channels(channels: int, out: int) -> Kind | None:
+    """The kind of a UNet by its numbers of input and output channels; None if these do not tell."""
+    if channels == out or (channels, out) == IMAGE_TO_IMAGE:
+        return None
     if channels == 9:
         return Kind("an inpainting model", "give the model that it was made from, and confine edits by `--mask`")
     return Kind(f"a model with {channels} input channels and others to come out", ANOTHER)

@@ -137,6 +137,18 @@ FIRST_DDIM = {  # of diffusers' first release
     "timestep_values": None,
     "trained_betas": None,
 }
+SUPER_RESOLUTION_DDIM = {
+    "_class_name": "DDIMScheduler",
+    "_diffusers_version": "0.8.0.dev0",
+    "beta_end": 0.0155,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.0015,
+    "clip_sample": False,
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": True,
+    "steps_offset": 0,
+    "trained_betas": None,
+}
 SD_INDEX = {
     "_class_name": "StableDiffusionPipeline",
     "_diffusers_version": "0.6.0",

@@ -28,6 +28,7 @@ from tests.support.public_json import (
     NO_CHECKER,
     PNDM,
     SD_INDEX,
+    SUPER_RESOLUTION_DDIM,
     WITH,
     WITHOUT,
     WORDPIECES,
@@ -237,7 +238,59 @@ def celebahq(seed: int = 0) -> Public:
     return Public(files, config, parts_of(files, seed))
 
 
-MAKERS = {"sd1": sd1, "sd2": sd2, "bk-sdm": bk_sdm, "text2im": text2im, "celebahq": celebahq}
+def super_resolution(seed: int = 0) -> Public:
+    """The latent diffusion paper's super-resolution: a UNet of a latent and a small image, attention at the last level
+    alone."""
+    files = {
+        "model_index.json": {
+            "_class_name": "LDMSuperResolutionPipeline",
+            "_diffusers_version": "0.8.0.dev0",
+            "scheduler": ["diffusers", "DDIMScheduler"],
+            "unet": ["diffusers", "UNet2DModel"],
+            "vqvae": ["diffusers", "VQModel"],
+        },
+        "scheduler/scheduler_config.json": SUPER_RESOLUTION_DDIM,
+        "unet/config.json": unet_json(
+            ["DownBlock2D", "DownBlock2D", "AttnDownBlock2D"],
+            ["AttnUpBlock2D", "UpBlock2D", "UpBlock2D"],
+            [32, 64, 96],
+            _class_name="UNet2DModel",
+            attention_head_dim=16,
+            in_channels=6,
+            out_channels=3,
+            time_embedding_type="positional",
+        ),
+        "vqvae/config.json": autoencoder_json(
+            [32, 64, 64], _class_name="VQModel", latent_channels=3, num_vq_embeddings=40, sample_size=256
+        ),
+    }
+    config = ModelConfig(
+        name="super-resolution",
+        image_size=32,
+        schedule=ScheduleConfig(beta_start=0.0015, beta_end=0.0155, spacing="leading"),
+        autoencoder=AutoencoderConfig(channels=(32, 64, 64), latent_channels=3, codebook=40, scale=1.0),
+        unet=UNetConfig(
+            channels=(32, 64, 96),
+            attention=(False, False, True),
+            heads=None,
+            head_size=16,
+            context_width=None,
+            latent_channels=3,
+            condition_channels=3,
+        ),
+        text=None,
+    )
+    return Public(files, config, parts_of(files, seed))
+
+
+MAKERS = {
+    "sd1": sd1,
+    "sd2": sd2,
+    "bk-sdm": bk_sdm,
+    "text2im": text2im,
+    "celebahq": celebahq,
+    "super-resolution": super_resolution,
+}
 
 
 @cache

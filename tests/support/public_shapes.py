@@ -33,6 +33,15 @@ FACES = unet_json(
     in_channels=3,
     out_channels=3,
 )
+SUPER_RESOLUTION = unet_json(
+    [*["DownBlock2D"] * 3, "AttnDownBlock2D"],
+    ["AttnUpBlock2D", *["UpBlock2D"] * 3],
+    [160, 320, 320, 640],
+    _class_name="UNet2DModel",
+    attention_head_dim=32,
+    in_channels=6,
+    out_channels=3,
+)
 VQ_F4 = autoencoder_json([128, 256, 512], _class_name="VQModel", latent_channels=3, num_vq_embeddings=8192)
 VQ_F8 = autoencoder_json(
     [128, 256, 256, 512],
@@ -78,6 +87,7 @@ FILES = {
         ),
     },
     "ldm-celebahq": {"unet/config.json": FACES, "vqvae/config.json": VQ_F4},
+    "ldm-super-resolution-4x": {"unet/config.json": SUPER_RESOLUTION, "vqvae/config.json": VQ_F4},
 }
 
 

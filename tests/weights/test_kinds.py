@@ -146,7 +146,7 @@ def test_a_shard_is_named(tmp_path):
 # what is a model is taken for nothing else
 
 
-@pytest.mark.parametrize("preset", ["sd15", "sd21", "ldm-text2im", "ldm-celebahq"])
+@pytest.mark.parametrize("preset", ["sd15", "sd21", "ldm-text2im", "ldm-celebahq", "ldm-super-resolution-4x"])
 @pytest.mark.parametrize("averaged", [False, True])
 def test_a_whole_model_is_of_no_other_kind(preset, averaged):
     assert by_tensors({name: shape for name, (_, shape) in compvis_file(preset, averaged).items()}) is None
@@ -199,7 +199,7 @@ def test_safety_checkers_and_absent_parts_are_passed_over(tmp_path, caplog):
     assert "the image encoder is not read" in caplog.text
 
 
-@pytest.mark.parametrize("channels", [9, 8])
+@pytest.mark.parametrize("channels", [9, 8, 7])
 def test_a_folder_and_a_file_are_told_in_the_same_words(channels, tmp_path):
     folder, file = tmp_path / "folder", tmp_path / "file.safetensors"
     write_json(public("sd1"), folder)

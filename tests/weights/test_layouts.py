@@ -24,7 +24,7 @@ def opens(monkeypatch):
     return opens
 
 
-@pytest.mark.parametrize("preset", ["sd15", "ldm-text2im", "ldm-celebahq"])
+@pytest.mark.parametrize("preset", ["sd15", "ldm-text2im", "ldm-celebahq", "ldm-super-resolution-4x"])
 def test_a_compvis_file_is_recognised_by_its_shapes(preset, opens):
     opens(compvis_file(preset))
     opened, config, _ = detect.compvis_file(PATH, None, ema=True)

@@ -83,9 +83,9 @@ def unet_config(path: Path) -> UNetConfig:
             raise ValueError("levels with and without attention to a prompt in one model")
         if file.get("mid_block_type") not in (None, UNET_MIDDLES[prompted]):
             raise ValueError(f"'mid_block_type' is {shown(file['mid_block_type'])}, which the classes here do not have")
-        latent_channels = file.get("in_channels", ..., Size)
-        if file.get("out_channels", ..., Size) != latent_channels:
-            raise ValueError("it is {0.what}: {0.advice}".format(by_channels(latent_channels)))
+        channels_in, latent_channels = (file.get(key, ..., Size) for key in ("in_channels", "out_channels"))
+        if kind := by_channels(channels_in, latent_channels):
+            raise ValueError(f"it is {kind.what}: {kind.advice}")
         # named after the head size, but the number of heads in every UNet with prompts
         heads = file.get("attention_head_dim", 8)
         config = made(
@@ -97,6 +97,7 @@ def unet_config(path: Path) -> UNetConfig:
             head_size=None if prompted else heads,
             context_width=file.get("cross_attention_dim", 1280, Size) if prompted else None,
             latent_channels=latent_channels,
+            condition_channels=channels_in - latent_channels,
             linear_projection=file.get("use_linear_projection", False),
             groups=file.get("norm_num_groups", 32),
             mid=file.get("mid_block_type", "") is not None,

@@ -19,7 +19,7 @@ from weights.load import load
 # of diffusers' schedulers, in numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
-IN_ONE_FILE = ["sd1", "sd2", "text2im", "celebahq"]
+IN_ONE_FILE = ["sd1", "sd2", "text2im", "celebahq", "super-resolution"]
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
