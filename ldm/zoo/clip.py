@@ -1,4 +1,4 @@
-"""The whole CLIP model: an image tower beside the text encoder [C9], and the scores that rate images and edits.
+"""The whole CLIP model: an image tower beside the text encoder [C9], and the score that rates images.
 
 After Radford et al. 2021 (arXiv 2103.00020); the image tower is the vision transformer of Dosovitskiy et al. 2020
 (arXiv 2010.11929). Parameter names are those of the public files.
@@ -128,17 +128,3 @@ def new_clip(config: CLIPConfig) -> CLIP:
     for parameter in (vision.class_embedding, vision.position_embedding.weight):
         nn.init.normal_(parameter, std=config.vision.width**-0.5)
     return model
-
-
-def directional_similarity(
-    sources: Float[Tensor, "b e"],
-    edited: Float[Tensor, "b e"],
-    source_texts: Float[Tensor, "b e"],
-    target_texts: Float[Tensor, "b e"],
-) -> Float[Tensor, " b"]:
-    """How well the change of the image matches that of the prompt: the cosine of the two changes.
-
-    All four are unit vectors of one CLIP model. 1 is exactly the requested change; 0 an unrelated one, or none. After
-    Gal et al. 2021 (arXiv 2108.00946), as used for edits by Brooks et al. 2022 (arXiv 2211.09800).
-    """
-    return F.cosine_similarity(edited - sources, target_texts - source_texts, dim=-1)

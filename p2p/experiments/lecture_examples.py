@@ -38,7 +38,7 @@ CAPTIONS = {  # by the noun
     "pizza": "a photo of a pizza on a table",
     "ball": "a photo of a blue ball on the beach",
     "penguin": "a photo of a penguin in the snow",
-    "flower": "a pencil drawing of a flower",
+    "lion": "a photo of a lion in the desert",
     "owl": "a photo of an owl at night",
 }
 
@@ -114,20 +114,23 @@ def figure(clip: Compared) -> Figure:
 
 
 def draw_clip(sheet: Sheet, clip: Compared) -> None:
-    """Draw the two matrices side by side at the bottom, their images at the left of the rows."""
-    left, top = MARGIN + CELL + GAP / 2, sheet.bottom + TITLE
-    for i, image in enumerate(clip.images):
-        sheet.image(MARGIN, top + i * CELL, CELL, ("", image))
-    others = "any other noun"
-    for caption, M, words in (
+    """Draw the two matrices side by side at the bottom, each with the images at the left of its rows."""
+    left, top = MARGIN + LEFT, sheet.bottom + TITLE
+    for caption, M, texts in (
         ("CLIP [C9]: cosines of images and captions", clip.cosines, [*CAPTIONS.values()]),
-        ("zero-shot: probabilities of the nouns", clip.nouns, [*CAPTIONS, others]),
+        (
+            'zero-shot classifier [C9]: probabilities of\n"a photo of a cat", ...',
+            clip.nouns,
+            [*CAPTIONS, "another noun"],
+        ),
     ):
         axis = sheet.axes(left, top, CELL * M.shape[1], CELL * M.shape[0])
-        heat_map(axis, M.double().round(decimals=2), [""] * len(M), words, 1.0)
+        heat_map(axis, M.double().round(decimals=2), [""] * len(M), texts, 1.0)
         axis.set_title(caption, fontsize=CAPTION, color=INK, pad=6)
-        left += CELL * M.shape[1] + 2.2
-    sheet.bottom += 2.0
+        for i, image in enumerate(clip.images):
+            sheet.image(left - CELL - GAP / 2, top + i * CELL, CELL, ("", image))
+        left += CELL * M.shape[1] + LEFT + CELL
+    sheet.bottom += 1.9  # captions, rotated
 
 
 def main() -> None:

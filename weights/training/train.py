@@ -42,7 +42,7 @@ RECIPES = {
     "vq": Recipe(steps=3600, batch=16, lr=2e-3, warmup=100, decay=0.5, ema=0.998),
     "diffusion": Recipe(steps=25_000, batch=64, lr=1e-3, warmup=200, decay=0.3, ema=0.999),
     "classes": Recipe(steps=400, batch=32, lr=2e-2, warmup=20, decay=0.5, ema=0.99, weight_decay=0.0),
-    "clip": Recipe(steps=800, batch=128, lr=5e-3, warmup=20, decay=0.5, ema=0.98),
+    "clip": Recipe(steps=1300, batch=128, lr=1e-2, warmup=20, decay=0.5, ema=0.98),
 }
 SCENES = 40_000  # rendered for training
 LATENTS = 20_000  # of these encoded for the diffusion model: encoding all of them is not worth the time

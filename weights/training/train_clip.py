@@ -24,7 +24,7 @@ FILE = SHIPPED_CLIPS["stickers-clip"]
 
 
 class ClipLoss:
-    """[C9] The loss of a batch of images and their captions, for the trainer.
+    """The contrastive loss of a batch of images and their captions, for the trainer.
 
     A batch holds one scene of each caption drawn, so it may be a little smaller than asked: two scenes with the same
     caption are both right for it, and the loss would count one of them as wrong.
