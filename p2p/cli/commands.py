@@ -174,7 +174,7 @@ def compare(
 
     plain, run = unedited(p2p, call, inverted), edited(p2p, call, watched=True, inverted=inverted)
     maps = lambda history: history.mean(history.at_side(layout_side(p2p.model)))
-    panels = []
+    panels, noise = [], "noise" if inverted else "seed"
     for row, target in enumerate(call.targets, start=1):
         panels += [
             (f"source\n{call.source}", plain.images[0], maps(plain.histories[0])),
