@@ -178,11 +178,7 @@ def compare(
     for row, target in enumerate(call.targets, start=1):
         panels += [
             (f"source\n{call.source}", plain.images[0], maps(plain.histories[0])),
-            (
-                f"same {'noise' if inverted else 'seed'}, new prompt\n{target.prompt}",
-                plain.images[row],
-                maps(plain.histories[row]),
-            ),
+            (f"same {noise}, new prompt\n{target.prompt}", plain.images[row], maps(plain.histories[row])),
             (f"Prompt-to-Prompt edit\n{target.prompt}", run.images[row], maps(run.histories[row])),
         ]
     return sheets.as_image(sheets.attention(panels, scale=scale)), run
