@@ -42,6 +42,12 @@ class Repository:
             siblings[-1] |= {"blobId": "0" * 40, "lfs": lfs} if is_lfs(file) else {}
         return {"id": "-", "sha": self.commit, "siblings": siblings}
 
+    def tree(self) -> list[dict]:
+        files = [{"type": "file", "path": f["rfilename"], "oid": f["blobId"], **f} for f in self.info()["siblings"]]
+        return [
+            file | ({"lfs": file["lfs"] | {"oid": file["lfs"]["sha256"]}} if "lfs" in file else {}) for file in files
+        ]
+
 
 class Damage(NamedTuple):
     """What goes wrong with a file's content."""
@@ -97,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):  # HTTP/1.0: one request a connection
 
     def do_GET(self):
         path = unquote(urlsplit(self.path).path)
-        asked = re.fullmatch(r"/(?:api/models/)?([^/]+/[^/]+)/(revision|resolve|large)/([^/]+)(?:/(.+))?", path)
+        asked = re.fullmatch(r"/(?:api/models/)?([^/]+/[^/]+)/(revision|tree|resolve|large)/([^/]+)(?:/(.+))?", path)
         if asked is None:  # of its own accord the client asks for more, which no download needs
             return self.answer(404)
         name, how, revision, what = asked.groups(default="api")
@@ -110,7 +116,8 @@ class Handler(BaseHTTPRequestHandler):  # HTTP/1.0: one request a connection
         if revision not in ("main", repository.commit):
             return self.refuse(404, "RevisionNotFound")
         if what == "api":
-            return self.answer(200, json.dumps(repository.info()).encode(), {"Content-Type": "application/json"})
+            content = repository.tree() if how == "tree" else repository.info()
+            return self.answer(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
         if what not in repository.files:
             return self.refuse(404, "EntryNotFound")
         content, headers = repository.files[what], {"X-Repo-Commit": repository.commit}
