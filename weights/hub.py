@@ -116,9 +116,7 @@ def fetch(name: str, place: Checkpoint) -> Path:
     # only names from our own table are requested: no name from a server becomes a path
     files = [next((name for name in place.choices(file) if name in listed), file) for file in place.files]
     if lacking := [file for file in files if not expected(place, file, listed.get(file))]:
-        raise ValueError(
-            f"{place.hub} has no {', '.join(lacking)} at {commit}, or not with the hash of the published file"
-        )
+        raise ValueError(f"{place.hub} at {commit} lacks {', '.join(lacking)}, or has another than was published")
     print(
         f"{name}: {place.about}\nlicence {place.licence}: {LICENCES[place.licence]}\n"
         f"{place.size / 1e6:,.0f} MB from {constants.ENDPOINT}/{place.hub} at {commit} into {folder(place)}",

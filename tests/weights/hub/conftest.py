@@ -4,8 +4,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import huggingface_hub.constants
+import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
 from tests.support.server import Hub
 from tests.support.toy import REPOSITORY, TOY
@@ -16,17 +17,14 @@ from weights.checkpoints import CHECKPOINTS
 @pytest.fixture
 def cache(monkeypatch, tmp_path) -> Path:
     """The client's, empty, as HF_HOME would have it; the client reads that when it is imported."""
-    folder = tmp_path / "deep" / "cache"
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder))
-    return folder
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "deep" / "cache"))
+    return tmp_path / "deep" / "cache"
 
 
 @pytest.fixture
 def hub(monkeypatch, cache):
     """A hub with a toy, pinned under the name `pinned` and as a branch with two mirrors under the name `branch`."""
-    constants = huggingface_hub.constants
-    for variable in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(variable, "127.0.0.1,localhost")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)  # what is kept of a dropped connection
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the client's waits between its tries

@@ -53,23 +53,17 @@ def test_an_entry_of_the_table(name):
     assert {f"{Path(file).parent}/config.json".removeprefix("./") for file in weights} <= set(entry.files)
 
 
-def test_no_commit_is_anothers():
+def test_no_commit_or_hash_is_anothers():
+    """Files that are the same in several checkpoints are counted here; any other repetition is a slip."""
     pinned = {entry.revision: entry.hub for entry in CHECKPOINTS.values() if entry.revision != "main"}
     assert len(set(pinned.values())) == len(pinned) == 6
     assert all(pinned.get(entry.revision, entry.hub) == entry.hub for entry in CHECKPOINTS.values())
-
-
-def test_no_hash_is_anothers():
-    """Files that are the same in several checkpoints are counted here; any other repetition is a slip."""
     seen = Counter((file, sha256) for entry in CHECKPOINTS.values() for file, sha256 in entry.sha256.items())
     assert len({sha256 for _, sha256 in seen}) == len(seen)
-    assert {file: count for (file, _), count in seen.items() if count > 1} == {
-        "tokenizer/vocab.json": 3,
-        "tokenizer/merges.txt": 3,
-        "vae/diffusion_pytorch_model.safetensors": 2,  # sd14 and sd15
-        "text_encoder/model.safetensors": 2,  # sd21-base and sd21
-        "tokenizer/vocab.txt": 2,
-    }
+    repeated = {"tokenizer/vocab.json": 3, "tokenizer/merges.txt": 3, "tokenizer/vocab.txt": 2}
+    repeated |= {"vae/diffusion_pytorch_model.safetensors": 2}  # sd14 and sd15
+    repeated |= {"text_encoder/model.safetensors": 2}  # sd21-base and sd21
+    assert {file: count for (file, _), count in seen.items() if count > 1} == repeated
 
 
 def test_pickles_that_stand_in_for_safetensors():
