@@ -148,7 +148,7 @@ Usage = namedtuple("Usage", "total used free")
 def test_a_file_that_the_disk_has_no_space_for_is_not_begun(get, hub, monkeypatch):
     with monkeypatch.context() as patch, warnings.catch_warnings(action="ignore"):
         patch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9, len(CONTENT[UNET]) - 1))
-        with pytest.raises(ValueError, match="^no space for pinned in .*set HF_HOME"):
+        with pytest.raises(ValueError, match=r"^no space for pinned in .*set HF_HOME"):
             get()
     assert not [r for r in hub.requests if (r.what, r.method) == (UNET, "GET")]
     assert content(get()) == CONTENT
