@@ -1,7 +1,6 @@
 """The Hugging Face hub in miniature, on a free port of this machine, with faults to switch on.
 
-It answers what its client asks for one model: the commit and files of a revision, and the files. As on the hub, a large
-(LFS) file is kept on another host, to which the answer redirects: here this machine's other name.
+It answers what its client asks for one model: the commit and files of a revision, their tree, and the files.
 """
 
 import hashlib
@@ -34,19 +33,15 @@ class Repository:
     def etag(self, file: str) -> str:
         return (sha256 if is_lfs(file) else git_hash)(self.files[file])
 
-    def info(self) -> dict:
-        siblings = []
-        for file, content in self.files.items():
-            size, lfs = len(content), {"sha256": sha256(content), "size": len(content), "pointerSize": 130}
-            siblings.append({"rfilename": file, "size": size, "blobId": git_hash(content)})
-            siblings[-1] |= {"blobId": "0" * 40, "lfs": lfs} if is_lfs(file) else {}
-        return {"id": "-", "sha": self.commit, "siblings": siblings}
-
-    def tree(self) -> list[dict]:
-        files = [{"type": "file", "path": f["rfilename"], "oid": f["blobId"], **f} for f in self.info()["siblings"]]
-        return [
-            file | ({"lfs": file["lfs"] | {"oid": file["lfs"]["sha256"]}} if "lfs" in file else {}) for file in files
-        ]
+    def described(self, how: str) -> dict | list:
+        """What the hub answers about a revision, or about the tree of its files."""
+        files = [{"rfilename": f, "path": f, "type": "file", "size": len(self.files[f])} for f in self.files]
+        for file in files:
+            etag = self.etag(file["path"])
+            file |= {"blobId": etag, "oid": etag}
+            if is_lfs(file["path"]):
+                file["lfs"] = {"sha256": etag, "oid": etag, "size": file["size"], "pointerSize": 130}
+        return files if how == "tree" else {"id": "-", "sha": self.commit, "siblings": files}
 
 
 class Damage(NamedTuple):
@@ -103,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):  # HTTP/1.0: one request a connection
 
     def do_GET(self):
         path = unquote(urlsplit(self.path).path)
-        asked = re.fullmatch(r"/(?:api/models/)?([^/]+/[^/]+)/(revision|tree|resolve|large)/([^/]+)(?:/(.+))?", path)
+        asked = re.fullmatch(r"/(?:api/models/)?([^/]+/[^/]+)/(revision|tree|resolve)/([^/]+)(?:/(.+))?", path)
         if asked is None:  # of its own accord the client asks for more, which no download needs
             return self.answer(404)
         name, how, revision, what = asked.groups(default="api")
@@ -116,16 +111,12 @@ class Handler(BaseHTTPRequestHandler):  # HTTP/1.0: one request a connection
         if revision not in ("main", repository.commit):
             return self.refuse(404, "RevisionNotFound")
         if what == "api":
-            content = repository.tree() if how == "tree" else repository.info()
-            return self.answer(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
+            content = json.dumps(repository.described(how)).encode()
+            return self.answer(200, content, {"Content-Type": "application/json"})
         if what not in repository.files:
             return self.refuse(404, "EntryNotFound")
-        content, headers = repository.files[what], {"X-Repo-Commit": repository.commit}
-        if is_lfs(what) and how == "resolve":
-            headers |= {"X-Linked-Etag": f'"{repository.etag(what)}"', "X-Linked-Size": str(len(content))}
-            large = f"http://localhost:{self.server.server_port}/{name}/large/{revision}/{what}"
-            return self.answer(302, b"", headers | {"Location": large})
-        return self.send_content(what, content, headers | {"ETag": f'"{git_hash(content)}"'})
+        headers = {"X-Repo-Commit": repository.commit, "ETag": f'"{repository.etag(what)}"'}
+        self.send_content(what, repository.files[what], headers)
 
     def refuse(self, status: int, code: str = "", body: bytes = b""):
         self.answer(status, body, {"X-Error-Code": code})

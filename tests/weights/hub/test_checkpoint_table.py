@@ -9,26 +9,6 @@ import pytest
 
 from weights.checkpoints import CHECKPOINTS, LICENCES, STABLE_DIFFUSION
 
-CLIP_L, CLIP_H, KL, SD1, SD2 = 123_060_480, 340_387_840, 83_653_863, 859_520_964, 865_910_724
-PARAMETERS = {  # of the networks, counted on the classes of diffusers and transformers
-    "sd14": CLIP_L + KL + SD1,
-    "sd15": CLIP_L + KL + SD1,
-    "sd21-base": CLIP_H + KL + SD2,
-    "sd21": CLIP_H + KL + SD2,
-    "sd-turbo": CLIP_H + KL + SD2,
-    "small-sd": CLIP_L + KL + 579_384_964,
-    "tiny-sd": CLIP_L + KL + 323_384_964,
-    "bk-sdm-base": CLIP_L + KL + 579_384_964,
-    "bk-sdm-small": CLIP_L + KL + 482_346_884,
-    "bk-sdm-tiny": CLIP_L + KL + 323_384_964,
-    "ldm-text2im": 581_994_042 + 872_300_484 + KL,
-    "ldm-celebahq": 274_056_163 + 55_322_782,
-    "sd-vae-ft-mse": KL,
-    "clip-vit-l": 427_616_513,
-    "clip-tokenizer": 0,
-    "bert-tokenizer": 0,
-}
-
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_an_entry_of_the_table(name):
@@ -39,8 +19,6 @@ def test_an_entry_of_the_table(name):
         assert not repository.startswith(("runwayml/", "stabilityai/stable-diffusion-2"))
     assert entry.revision == "main" or re.fullmatch(r"[0-9a-f]{40}", entry.revision)
     assert entry.licence in LICENCES
-    # float32, and beside it vocabularies and headers of at most 2 MB; rounded to 10 MB
-    assert -1e7 < entry.size - 4 * PARAMETERS[name] < 1.2e7
     assert not [file for file in entry.files if re.search(r"safety|fp16|ema|flax|onnx|\.ckpt|\.msgpack|\.\.", file)]
     assert entry.sha256.keys() <= set(entry.files)
     assert all(re.fullmatch(r"[0-9a-f]{64}", known) for known in entry.sha256.values())
