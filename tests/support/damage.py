@@ -122,35 +122,22 @@ def lying_header(rng: Random, whole: Whole) -> None:
     whole.path.write_bytes(length.to_bytes(8, "little") + text.encode() + whole.content[end:])
 
 
-def lie_in_index(rng: Random, whole: Whole) -> None:
-    index = json.loads(whole.content)
-    lie_in_json(rng, index)
-    whole.path.write_text(json.dumps(index))
-
-
 def lying_index(rng: Random, whole: Whole) -> None:
     shard_of = json.loads(whole.content)["weight_map"]
     name, shard = rng.choice(list(shard_of)), rng.choice(sorted(set(shard_of.values())))
-    outside = [f"../{shard}", str(whole.path.parent.parent / shard), "..", "", "/dev/zero", "\0", "x" * 300]
-    match rng.randrange(4):
-        case 0:
-            shard_of[name] = rng.choice([*outside, shard + "x", whole.path.name])
-        case 1:
-            shard_of.update({n: rng.choice(outside) for n in shard_of if shard_of[n] == shard})
-        case 2:
-            del shard_of[name]
-        case 3:
-            shard_of["extra"] = shard
-    whole.path.write_text(json.dumps({"weight_map": shard_of}))
+    outside = [f"../{shard}", str(whole.path.parent.parent / shard), "..", "", "/dev/zero", "\0", "x" * 300, 1, None]
+    of_the_shard = dict.fromkeys((n for n in shard_of if shard_of[n] == shard), rng.choice(outside))
+    one = {name: rng.choice([*outside, shard + "x", whole.path.name])}
+    left_out = {n: s for n, s in shard_of.items() if n != name}
+    lie = rng.choice([shard_of | one, shard_of | of_the_shard, shard_of | {"extra": shard}, left_out, [], {}, None])
+    whole.path.write_text(json.dumps({"weight_map": lie}))
 
 
 def damaged_shard(rng: Random, whole: Whole) -> None:
     shard = rng.choice(sorted(whole.path.parent.glob("*.safetensors")))
     content = shard.read_bytes()
-    end = 8 + int.from_bytes(content[:8], "little")
     # not in the header's padding, nor its metadata: what is there does not count
     damages = [content[: rng.randrange(len(content))], content + b"\0", flipped(content, rng.randrange(8), 0), HTML]
-    damages += [b"", content[:end] + rng.randbytes(8) + content[end:]]
     shard.unlink()
     if rng.random() < 0.8:
         shard.write_bytes(rng.choice(damages))
@@ -177,42 +164,36 @@ def lying_pickle(rng: Random, whole: Whole) -> None:
 def bomb(rng: Random, whole: Whole) -> None:
     """Small files that would be large, deep or long if they were believed."""
     deep = rng.choice([10_000, 100_000, 1_000_000])
-    name = b"X\x01\0\0\0a"
-    programs = [
-        b"}" + b"]" * deep + b".",
-        b"}" + name + b")" + b"\x85" * deep + b"s.",  # tuples in tuples
-        b"})" + b"\x85" * deep + b"K\x01s.",  # the same as a key, which hashing would follow to its end
-        b"}" + name + b"]q\0" + b"h\0\x86q\0" * 1000 + b"s.",  # pairs of pairs, 2^1000 if they were counted
-        b"}r\xff\xff\xff\x7f.",  # a memo of 2^31 entries
-        b"}" + name + b"X\xff\xff\xff\x7fa.",
-        b"}" + name + b"cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85Rs.",
-        b"}" + name + b"ctorch\nTensor\nJ\xff\xff\xff\x7f\x85Rs.",
-        b"}" + name + b"\x8b" + (2**31 - 1).to_bytes(4, "little") + b"1.",
+    values = [
+        b")" + b"\x85" * deep,  # tuples in tuples
+        b"]q\0" + b"h\0\x86q\0" * 1000,  # pairs of pairs, 2^1000 if they were counted
+        b"X\xff\xff\xff\x7fa",
+        b"cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R",
+        b"ctorch\nTensor\nJ\xff\xff\xff\x7f\x85R",
+        b"\x8b" + (2**31 - 1).to_bytes(4, "little") + b"1",
     ]
+    programs = [b"}X\x01\0\0\0a" + value + b"s." for value in values]
+    programs += [b"}" + b"]" * deep + b".", b"}r\xff\xff\xff\x7f."]  # and a memo of 2^31 entries
+    programs += [b"})" + b"\x85" * deep + b"K\x01s."]  # a key, which hashing would follow to its end
     CHECKPOINTS[whole.kind](b"\x80\x02" + rng.choice(programs), whole.path)
 
 
 def repacked(rng: Random, whole: Whole) -> None:
-    """The records of an archive, some compressed, renamed, left out, doubled, or with other content."""
+    """The records of an archive, one or two of them compressed, renamed, doubled, left out or with other content."""
     whole.path.write_bytes(whole.content)
     with zipfile.ZipFile(whole.path) as archive:
-        records = [[record.filename, archive.read(record), zipfile.ZIP_STORED] for record in archive.infolist()]
-    for _ in range(rng.randint(1, 3)):
-        record = rng.choice(records)
-        match rng.randrange(5):
-            case 0:
-                record[2] = rng.choice([zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-            case 1:
-                record[0] = rng.choice([record[0] + "0", record[0].replace("/", "\\"), "../" + record[0], "x", "/"])
-            case 2:
-                record[1] = rng.choice([record[1][:-1], record[1] + b"\0", b"", bytes(2**22)])
-            case 3 if len(records) > 1:
-                records.remove(record)
-            case _:
-                records.append(list(record))
+        records = [(record.filename, archive.read(record), zipfile.ZIP_STORED) for record in archive.infolist()]
+    for _ in range(rng.randint(1, 2)):
+        name, content, compression = records.pop(rng.randrange(len(records)))
+        names = [name + "0", name.replace("/", "\\"), "../" + name, "x", "/"]
+        contents = [content[:-1], content + b"\0", b"", bytes(2**22)]
+        compressions = [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+        whole_one, compressed = (name, content, compression), (name, content, rng.choice(compressions))
+        renamed, changed = (rng.choice(names), content, compression), (name, rng.choice(contents), compression)
+        records += rng.choice([[compressed], [renamed], [changed], [], [whole_one, whole_one]])
     with zipfile.ZipFile(whole.path, "w") as archive:
-        for name, content, compression in records:
-            archive.writestr(name, content, compression)
+        for record in records:
+            archive.writestr(*record)
 
 
 def trap(rng: Random, whole: Whole) -> object:

@@ -35,7 +35,7 @@ SECONDS = 200
 ANYWHERE = dict(flip_elsewhere=120, replace_a_run=90, cut=40)
 GROUPS = {  # group -> kind of file, and how many of which damage
     "safetensors": ("safetensors", dict(flip_a_number=120, lying_header=180) | ANYWHERE),
-    "shards": ("shards", ANYWHERE | dict(lying_index=70, lie_in_index=30, damaged_shard=50)),
+    "shards": ("shards", ANYWHERE | dict(lying_index=100, damaged_shard=50)),
     "zip": ("zip", dict(flip_a_number=80, lying_pickle=60, bomb=20, repacked=70) | ANYWHERE),
     "legacy": ("legacy", dict(flip_a_number=80, lying_pickle=40, bomb=20) | ANYWHERE),
     "hostile": ("zip", dict(trap=80, something_else=100)),
