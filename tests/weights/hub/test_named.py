@@ -61,14 +61,19 @@ def assert_is_the_published_model(model) -> None:
         assert torch.equal(getattr(model, part).state_dict()[rest], tensor), name
 
 
-def test_a_model_is_downloaded_on_first_use_alone(sd15):
+def test_a_model_is_downloaded_on_first_use_alone(sd15, p2p, capfd):
     model = load("sd15")
     assert_is_the_published_model(model)
     assert model.config == replace(public("sd1").config, name="sd15")
     assert {r.what for r in sd15.requests} == {"api", *CHECKPOINTS["sd15"].files}
+    printed = capfd.readouterr().err
+    assert re.search("licence creativeml-openrail-m: .*\n.* MB from .*/maker/sd15 at", printed)
+    assert printed.endswith("the content of all 12 files is verified\n")
     sd15.requests.clear()
-    assert_is_the_published_model(load("sd15"))
-    assert sd15.requests == []
+    p2p("download", "sd15")
+    printed = capfd.readouterr()
+    assert printed.err == "" and sd15.requests == []
+    assert_is_the_published_model(load(Path(printed.out.rstrip("\n"))))
     found = load_autoencoder("sd-vae-ft-mse").state_dict()
     for name, tensor in our_tensors(public("sd1").parts["autoencoder"]).items():
         assert torch.equal(found[name], tensor), name
@@ -82,20 +87,8 @@ def test_the_tokenizer_that_a_single_file_lacks_is_downloaded(sd15, tmp_path):
     assert model.tokenizer.batch(["a cat"]).tolist() == load("sd15").tokenizer.batch(["a cat"]).tolist()
 
 
-def test_download_prints_the_folder_and_what_was_verified(sd15, p2p, capfd):
-    p2p("download", "sd15")
-    printed = capfd.readouterr()
-    assert re.search("licence creativeml-openrail-m: .*\n.* MB from .*/maker/sd15 at", printed.err)
-    assert printed.err.endswith("the content of all 12 files is verified\n")
-    assert_is_the_published_model(load(Path(printed.out.rstrip("\n"))))
-    p2p("download", "sd15")
-    again = capfd.readouterr()
-    assert (again.out, again.err) == (printed.out, "")
-
-
-def test_an_edit_downloads_its_model_and_then_works_offline(sd15, p2p, capfd):
+def test_an_edit_downloads_its_model_and_then_works_offline(sd15, p2p):
     p2p(*EDIT)
-    assert "licence creativeml-openrail-m" in capfd.readouterr().err
     with Image.open("e.png") as image:
         row = np.asarray(image)
         assert Call.from_json(image.info["p2p"]).model == "sd15"
