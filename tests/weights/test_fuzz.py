@@ -44,10 +44,10 @@ REFUSED = {"cut", "something_else", "lying_index", "damaged_shard", "bomb", "tra
 
 
 def alike(found: torch.Tensor, wanted: torch.Tensor) -> bool:
-    with suppress(AssertionError):
-        torch.testing.assert_close(found, wanted, rtol=0, atol=0, equal_nan=True, check_stride=False)
-        return True
-    return False
+    """Equal in shape, dtype and numbers, of which some may be no number."""
+    if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        return False
+    return bool(((found == wanted) | ((found != found) & (wanted != wanted))).all())
 
 
 def outcome(how: str, whole: Whole) -> str:

@@ -113,6 +113,10 @@ def test_a_program_that_torch_save_would_not_write_is_refused(kind, program, mat
 def test_an_old_checkpoint_has_the_numbers_that_it_lists(keys, tmp_path):
     """Of others, torch.load would take what lies in memory by chance."""
     refused(ANY, legacy_of(pickled({"a": claim()}, "legacy"), tmp_path / "ckpt", keys=keys))
+    if keys == ("0", "0"):
+        two = pickled({"a": claim(), "b": claim(key="1")}, "legacy")
+        refused(NOT_THERE, legacy_of(two, tmp_path / "ckpt", keys=("0",)))
+        refused(NOT_THERE, legacy_of(two, tmp_path / "ckpt", CONTENT + (6).to_bytes(8, "little") + CONTENT, keys=keys))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
