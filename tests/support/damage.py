@@ -1,7 +1,6 @@
-"""Damage to files of tensors by chance, but the same each time: bytes that changed, headers that lie, files that would
-be large if they were believed, pickles that would run code. Each writes a file in the place of a whole one."""
+"""Damage to files of tensors by chance, but the same each time: bytes that changed, headers, pickles and archives that
+lie, pickles that would run code. Each writes a file in the place of a whole one."""
 
-import gzip
 import json
 import pickle
 import zipfile
@@ -12,7 +11,7 @@ from random import Random
 import safetensors.torch
 import torch
 
-from tests.support.tensor_files import CHECKPOINTS, HTML, POINTER, claim, pickled, some_tensors, traps, write
+from tests.support.tensor_files import CHECKPOINTS, claim, pickled, some_tensors, traps, write
 
 
 @dataclass
@@ -55,7 +54,7 @@ def flipped(content: bytes, position: int, bit: int) -> bytes:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# anywhere in a file, and files that are something else
+# anywhere in a file
 
 
 def flip_a_number(rng: Random, whole: Whole) -> None:
@@ -70,25 +69,23 @@ def flip_elsewhere(rng: Random, whole: Whole) -> None:
     whole.path.write_bytes(flipped(whole.content, position, rng.randrange(8)))
 
 
-def cut(rng: Random, whole: Whole) -> None:
+def cut(rng: Random, whole: Whole) -> object:
+    """Of an index, a shard."""
+    if whole.kind == "shards":
+        shard = rng.choice(sorted(whole.path.parent.glob("*.safetensors")))
+        return shard.write_bytes(shard.read_bytes()[: rng.randrange(shard.stat().st_size)])
     whole.path.write_bytes(whole.content[: rng.randrange(len(whole.content))])
 
 
 def replace_a_run(rng: Random, whole: Whole) -> None:
-    """By nothing, noise, bytes from elsewhere in the file, or one byte; or insert that, so that the rest moves."""
+    """By nothing, noise, bytes from elsewhere in the file, or one byte; or insert that, so that the rest moves; or leave
+    only that."""
     position, length = rng.randrange(len(whole.content)), rng.randint(1, 64)
     source = rng.randrange(len(whole.content))
     runs = [b"", rng.randbytes(length), whole.content[source : source + length], rng.choice([b"\0", b"\xff"]) * length]
-    end = position + rng.choice([0, length, length])
-    whole.path.write_bytes(whole.content[:position] + rng.choice(runs) + whole.content[end:])
-
-
-def something_else(rng: Random, whole: Whole) -> None:
-    noise = rng.randbytes(rng.randint(1, 9999))
-    pages = [HTML, b"\n \t" + HTML, HTML + whole.content, POINTER + noise, b"Entry not found"]
-    starts = [b"PK\x03\x04" + noise, b"PK\x05\x06" + bytes(18), b"\x80\x02" + noise, whole.content[500:]]
-    others = [b"", b"\0" * len(noise), noise, b"[" * 100_000, b'{"weight_map": ' * 100_000, gzip.compress(noise)]
-    whole.path.write_bytes(rng.choice([*pages, *starts, *others]))
+    before, after = whole.content[:position], whole.content[position + rng.choice([0, length, length]) :]
+    run = rng.choice(runs)
+    whole.path.write_bytes(rng.choice([before + run + after] * 9 + [run]))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -133,16 +130,6 @@ def lying_index(rng: Random, whole: Whole) -> None:
     whole.path.write_text(json.dumps({"weight_map": lie}))
 
 
-def damaged_shard(rng: Random, whole: Whole) -> None:
-    shard = rng.choice(sorted(whole.path.parent.glob("*.safetensors")))
-    content = shard.read_bytes()
-    # not in the header's padding, nor its metadata: what is there does not count
-    damages = [content[: rng.randrange(len(content))], content + b"\0", flipped(content, rng.randrange(8), 0), HTML]
-    shard.unlink()
-    if rng.random() < 0.8:
-        shard.write_bytes(rng.choice(damages))
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # pickles and archives that lie
 
@@ -159,23 +146,6 @@ def lying_pickle(rng: Random, whole: Whole) -> None:
     told |= {"shape", "stride"} if told & {"shape", "stride"} else set()
     entries = {"a": claim(**{what: lies[what] for what in sorted(told)}), "b": 1}
     CHECKPOINTS[whole.kind](pickled({"state_dict": entries}, whole.kind), whole.path)
-
-
-def bomb(rng: Random, whole: Whole) -> None:
-    """Small files that would be large, deep or long if they were believed."""
-    deep = rng.choice([10_000, 100_000, 1_000_000])
-    values = [
-        b")" + b"\x85" * deep,  # tuples in tuples
-        b"]q\0" + b"h\0\x86q\0" * 1000,  # pairs of pairs, 2^1000 if they were counted
-        b"X\xff\xff\xff\x7fa",
-        b"cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R",
-        b"ctorch\nTensor\nJ\xff\xff\xff\x7f\x85R",
-        b"\x8b" + (2**31 - 1).to_bytes(4, "little") + b"1",
-    ]
-    programs = [b"}X\x01\0\0\0a" + value + b"s." for value in values]
-    programs += [b"}" + b"]" * deep + b".", b"}r\xff\xff\xff\x7f."]  # and a memo of 2^31 entries
-    programs += [b"})" + b"\x85" * deep + b"K\x01s."]  # a key, which hashing would follow to its end
-    CHECKPOINTS[whole.kind](b"\x80\x02" + rng.choice(programs), whole.path)
 
 
 def repacked(rng: Random, whole: Whole) -> None:

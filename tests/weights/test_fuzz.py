@@ -32,15 +32,14 @@ MEMORY = 2 * 2**30  # bytes of addresses beyond those of torch itself
 GROWTH = 200e6  # bytes in memory
 SECONDS = 200
 
-ANYWHERE = dict(flip_elsewhere=120, replace_a_run=90, cut=40)
-GROUPS = {  # group -> kind of file, and how many of which damage
-    "safetensors": ("safetensors", dict(flip_a_number=120, lying_header=180) | ANYWHERE),
-    "shards": ("shards", ANYWHERE | dict(lying_index=100, damaged_shard=50)),
-    "zip": ("zip", dict(flip_a_number=80, lying_pickle=60, bomb=20, repacked=70) | ANYWHERE),
-    "legacy": ("legacy", dict(flip_a_number=80, lying_pickle=40, bomb=20) | ANYWHERE),
-    "hostile": ("zip", dict(trap=80, something_else=100)),
+ANYWHERE = dict(flip_elsewhere=130, replace_a_run=110, cut=50)
+GROUPS = {  # kind of file -> how many of which damage
+    "safetensors": dict(flip_a_number=120, lying_header=180) | ANYWHERE,
+    "shards": dict(lying_index=120) | ANYWHERE,
+    "zip": dict(flip_a_number=80, lying_pickle=60, repacked=70, trap=90) | ANYWHERE,
+    "legacy": dict(flip_a_number=80, lying_pickle=40) | ANYWHERE,
 }
-REFUSED = {"cut", "something_else", "lying_index", "damaged_shard", "bomb", "trap"}
+REFUSED = {"cut", "lying_index", "trap"}
 
 
 def alike(found: torch.Tensor, wanted: torch.Tensor) -> bool:
@@ -77,11 +76,10 @@ def outcome(how: str, whole: Whole) -> str:
 def run(group: str, folder: Path) -> dict:
     """Makes and reads the files of a group; what came of them."""
     folder.mkdir()
-    kind, damages = GROUPS[group]
     outcomes, failures = Counter(), []
-    whole = Whole.write(kind, folder)
+    whole = Whole.write(group, folder)
     files = {path: path.read_bytes() for path in folder.iterdir()}
-    for how, count in damages.items():
+    for how, count in GROUPS[group].items():
         for number in range(count):
             for path, content in files.items():
                 path.write_bytes(content)
@@ -98,7 +96,7 @@ def run(group: str, folder: Path) -> dict:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measures with /proc")
 def test_damaged_files_are_refused_or_read_correctly(tmp_path):
-    assert sum(sum(damages.values()) for _, damages in GROUPS.values()) == 2000
+    assert sum(sum(damages.values()) for damages in GROUPS.values()) == 2000
     command = [sys.executable, "-X", "faulthandler", "-m", "tests.weights.test_fuzz", str(tmp_path)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
     assert ran.returncode == 0, f"crashed in {ran.stdout.splitlines()[-1:]}: {ran.stderr}"
@@ -106,9 +104,9 @@ def test_damaged_files_are_refused_or_read_correctly(tmp_path):
     assert [report for report in reports if report["failures"] or report["ran code"]] == []
     assert grown < GROWTH
     for report in reports:
-        assert sum(report["outcomes"].values()) == sum(GROUPS[report["group"]][1].values())
+        assert sum(report["outcomes"].values()) == sum(GROUPS[report["group"]].values())
         # the files were not all refused for one and the same reason, such as a mistake in this test
-        if report["group"] in ("safetensors", "zip", "legacy"):
+        if report["group"] != "shards":
             assert all(report["outcomes"].get(f"flip_elsewhere {came}", 0) > 0 for came in ("refused", "read"))
 
 

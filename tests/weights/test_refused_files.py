@@ -98,12 +98,15 @@ DEEP = b"\x85" * (2 * MAX_ITEMS)  # a tuple in a tuple ...
         (b"", ANY),
         (b"\x80\x02}X\xff\xff\xff\xffaa.", ANY),
         (b"\x80\x02\x86.", ANY),
+        (b"\x80\x02}r\xff\xff\xff\x7f.", ANY),  # a memo of 2^31 entries
+        (b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.", CODE),  # 2 GiB
+        (b"\x80\x02ctorch\nTensor\nJ\xff\xff\xff\x7f\x85R.", CODE),  # 8 GiB
         (b"\x80\x02})" + DEEP + b"K\x01s.", "in one another"),  # as a key, hashed to its end
         (b"\x80\x02}]q\0" + b"h\0h\0\x86q\0" * 50 + b"K\x01s.", "in one another"),  # pairs of pairs, 2^50
         (b"\x80\x02" + b"]" * 2 * MAX_ITEMS + b".", "in one another"),
         (pickled({"a": 1, "b": "x" * MAX_PICKLE}), "is longer"),
     ],
-    ids=range(7),
+    ids=range(10),
 )
 def test_a_program_that_torch_save_would_not_write_is_refused(kind, program, match, tmp_path):
     refused(match, CHECKPOINTS[kind](program, tmp_path / "ckpt"))
