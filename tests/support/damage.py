@@ -78,8 +78,7 @@ def cut(rng: Random, whole: Whole) -> object:
 
 
 def replace_a_run(rng: Random, whole: Whole) -> None:
-    """By nothing, noise, bytes from elsewhere in the file, or one byte; or insert that, so that the rest moves; or leave
-    only that."""
+    """By nothing, noise, bytes from elsewhere or one byte; or insert that, so the rest moves; or keep only that."""
     position, length = rng.randrange(len(whole.content)), rng.randint(1, 64)
     source = rng.randrange(len(whole.content))
     runs = [b"", rng.randbytes(length), whole.content[source : source + length], rng.choice([b"\0", b"\xff"]) * length]

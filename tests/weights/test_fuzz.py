@@ -46,7 +46,7 @@ def alike(found: torch.Tensor, wanted: torch.Tensor) -> bool:
     """Equal in shape, dtype and numbers, of which some may be no number."""
     if found.shape != wanted.shape or found.dtype != wanted.dtype:
         return False
-    return bool(((found == wanted) | ((found != found) & (wanted != wanted))).all())
+    return not found.numel() or bool(((found == wanted) | ((found != found) & (wanted != wanted))).all())
 
 
 def outcome(how: str, whole: Whole) -> str:
