@@ -1,9 +1,9 @@
 """Downloads of public checkpoints from the Hugging Face hub, with the content of every file verified.
 
-The hub's client does the downloading: it shows progress, resumes dropped connections, keeps no half-written file,
-shares its cache with other programs, and honours HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE. It checks sizes only, so each
-file is hashed here once, and marked with its hash, size and modification time. Marks protect against accidents only:
-whoever can write to the cache can write them.
+The hub's client shows progress, resumes dropped connections, keeps no half-written file, shares its cache with other
+programs, and honours HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE. It checks sizes only, so each file is hashed here once,
+and marked with its hash, size and modification time. Marks protect against accidents only: whoever can write to the
+cache can write them.
 """
 
 import errno
@@ -26,8 +26,7 @@ def download(name: str) -> Path:
     """Download a checkpoint, unless it is complete in the cache, verify every file, and return its folder.
 
     Files that other programs downloaded into the same cache count too, and are verified when first used here; a
-    checkpoint that is complete needs no network. If something fails, complete files stay in the cache, so the same call
-    resumes from there.
+    complete checkpoint needs no network. After a failure, the same call resumes from the files that are complete.
 
     Raises:
         ValueError: there is no such checkpoint, it could not be downloaded, or its content is wrong; with the remedy.
@@ -64,7 +63,7 @@ def verified(place: Checkpoint, snapshot: Path, listed: dict[str, str | None] | 
     missing, or its recorded hash: that listed by the hub, else the name of the content that the client links to, or, on
     systems without links, that in our mark. Raises ValueError if content is corrupted, and removes it."""
     marked, marks = folder(place) / "verified" / f"{snapshot.name}.json", {}
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError):  # there are none, or they are damaged
         marks = json.loads(marked.read_bytes())
     for names in map(place.choices, place.files):
         file = next((name for name in names if (snapshot / name).is_file()), names[0])
