@@ -2,11 +2,14 @@
 
 import re
 from collections import Counter
+from math import prod
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 
+from ldm.presets import PRESETS
+from weights.build import parts_of, shapes
 from weights.checkpoints import CHECKPOINTS, LICENCES, STABLE_DIFFUSION
 
 
@@ -19,6 +22,10 @@ def test_an_entry_of_the_table(name):
         assert not repository.startswith(("runwayml/", "stabilityai/stable-diffusion-2"))
     assert entry.revision == "main" or re.fullmatch(r"[0-9a-f]{40}", entry.revision)
     assert entry.licence in LICENCES
+    if name in PRESETS:  # float32, and beside it vocabularies and headers, or BERT's head; rounded to 10 MB
+        sizes = [prod(shape) for config in parts_of(PRESETS[name]).values() for shape in shapes(config).values()]
+        head = 30_522 * 1281 if name == "ldm-text2im" else 0
+        assert -1e7 < entry.size - 4 * (sum(sizes) + head) < 1.2e7
     assert not [file for file in entry.files if re.search(r"safety|fp16|ema|flax|onnx|\.ckpt|\.msgpack|\.\.", file)]
     assert entry.sha256.keys() <= set(entry.files)
     assert all(re.fullmatch(r"[0-9a-f]{64}", known) for known in entry.sha256.values())
