@@ -31,7 +31,7 @@ from tests.support.tensor_files import (
     write,
     zip_of,
 )
-from weights.files.tensors import MAX_ITEMS, MAX_PICKLE
+from weights.files.tensors import MAX_HEADER, MAX_ITEMS, MAX_PICKLE
 
 CODE = "may run code: get the weights as .safetensors"
 NOT_THERE = "not there, or not as many as its pickle says"
@@ -152,11 +152,13 @@ def test_archives_that_torch_save_does_not_write_are_refused(tmp_path):
         (b"Not Found", "no file of tensors, or damaged: it begins with b'Not Found'"),
         (b"PK\x03\x04", "damaged or cut short"),
         (b"\xff" * 7 + b"\x00{}", "no file of tensors"),  # a header of 70 petabytes
+        (b'{"weight_map": {"a": "b"}}' + b" " * MAX_HEADER, "no file of tensors"),
+        (b'{"weight_map": {"a": "b"}}' + b" " * MAX_HEADER, "no file of tensors"),
         (b"GGUF\x03\0\0\0", "a GGUF file, whose numbers are quantised: get the weights as .safetensors"),
         (b"\x08\x07\x12\x07pytorch", "an ONNX graph: get the weights as .safetensors"),
         (b"\x89PNG\r\n\x1a\n", "an image, and no model"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_what_a_file_is_its_first_bytes_say(content, match, name, tmp_path):
     (tmp_path / name).write_bytes(content)

@@ -96,18 +96,19 @@ def _read(path: Path, may_be_index: bool) -> dict[str, Tensor]:
         raise ValueError("there is no such file")
     with path.open("rb") as file:
         head = file.read(1024)
+    size = path.stat().st_size
     # text formats first: the length of a safetensors header may begin with any byte
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER:
         tensors = safetensors.torch.load_file(path)
     elif head.startswith((b"PK\x03\x04", LEGACY_MAGIC)):
         tensors = _checkpoint(path, zipped=head.startswith(b"PK"))
-    elif may_be_index and head.lstrip().startswith(b"{"):
+    elif may_be_index and head.lstrip().startswith(b"{") and size <= MAX_HEADER:
         return _shards(path)
     else:
         what = next((what for start, what in OTHERS.items() if re.match(start, head, re.DOTALL)), None)
         raise ValueError(f"it is {what or f'no file of tensors, or damaged: it begins with {head[:16]!r}'}")
     for name, tensor in tensors.items():  # with strides of 0 a few bytes can claim any shape
-        if tensor.nbytes > path.stat().st_size or tensor.dim() > 8 or min(tensor.shape, default=0) < 0:
+        if tensor.nbytes > size or tensor.dim() > 8 or min(tensor.shape, default=0) < 0:
             raise ValueError(f"{shown(name)}, of shape {shown(tuple(tensor.shape))}, cannot be in this file")
     return tensors
 
