@@ -153,7 +153,6 @@ def test_archives_that_torch_save_does_not_write_are_refused(tmp_path):
         (b"PK\x03\x04", "damaged or cut short"),
         (b"\xff" * 7 + b"\x00{}", "no file of tensors"),  # a header of 70 petabytes
         (b'{"weight_map": {"a": "b"}}' + b" " * MAX_HEADER, "no file of tensors"),
-        (b'{"weight_map": {"a": "b"}}' + b" " * MAX_HEADER, "no file of tensors"),
         (b"GGUF\x03\0\0\0", "a GGUF file, whose numbers are quantised: get the weights as .safetensors"),
         (b"\x08\x07\x12\x07pytorch", "an ONNX graph: get the weights as .safetensors"),
         (b"\x89PNG\r\n\x1a\n", "an image, and no model"),
