@@ -2,8 +2,7 @@
 
 The hub's client shows progress, resumes dropped connections, keeps no half-written file, shares its cache with other
 programs, and honours HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE. It checks sizes only, so each file is hashed here once,
-and marked with its hash, size and modification time. Marks protect against accidents only: whoever can write to the
-cache can write them.
+and marked with its hash, size and modification time, which protects against accidents, not against other programs.
 """
 
 import errno
@@ -15,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants, errors, snapshot_download
+from huggingface_hub import constants, errors, model_info, snapshot_download
 from huggingface_hub.utils import httpx
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
@@ -106,8 +105,7 @@ def digest(path: Path, like: str) -> str:
 
 def fetch(name: str, place: Checkpoint) -> Path:
     """Download a checkpoint's missing files, verify all of them, and return the folder."""
-    timeout = constants.HF_HUB_ETAG_TIMEOUT
-    info = HfApi().model_info(place.hub, revision=place.revision, files_metadata=True, timeout=timeout)
+    info = model_info(place.hub, revision=place.revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     commit = info.sha or ""  # it becomes part of a path
     if not re.fullmatch("[0-9a-f]{40}" if place.revision == "main" else place.revision, commit):
         raise ValueError(f"{constants.ENDPOINT} has {commit!r} as {place.revision} of {place.hub}, which cannot be")

@@ -7,6 +7,7 @@ up and we do not, the damage must have hit nothing that counts, and the tensors 
 """
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -110,11 +111,15 @@ def test_damaged_files_are_refused_or_read_correctly(tmp_path):
             assert all(report["outcomes"].get(f"flip_elsewhere {came}", 0) > 0 for came in ("refused", "read"))
 
 
+def memory(what: str) -> int:
+    """Of this process, in bytes."""
+    return int(re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")  # torch's, of damaged files
-    page, statm = resource.getpagesize(), Path("/proc/self/statm")
-    addresses, resident = (int(pages) * page for pages in statm.read_text().split()[:2])
-    resource.setrlimit(resource.RLIMIT_AS, (addresses + MEMORY, addresses + MEMORY))
+    resident, addresses = memory("VmRSS"), memory("VmSize") + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
     for name in GROUPS:
         print(json.dumps(run(name, Path(sys.argv[1]) / name)), flush=True)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - resident)
+    print(memory("VmHWM") - resident)
