@@ -7,31 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-OPENRAIL = (
-    "use is free, but not for the harms that its attachment A lists; whoever passes the model or a derivative on "
-    "passes these limits on"
-)
-LICENCES = {  # id -> a summary of its conditions
-    "creativeml-openrail-m": OPENRAIL,
-    "openrail++": OPENRAIL,
-    "stability-ai-community": "for commercial use see https://stability.ai/license",
-    "apache-2.0": "use is free; keep the notices",
-    "mit": "use is free; keep the notice",
-}
-STABLE_DIFFUSION = (  # small files first, to fail before gigabytes are downloaded
-    "model_index.json",
-    "scheduler/scheduler_config.json",
-    "tokenizer/merges.txt",
-    "tokenizer/special_tokens_map.json",
-    "tokenizer/tokenizer_config.json",
-    "tokenizer/vocab.json",
-    "text_encoder/config.json",
-    "unet/config.json",
-    "vae/config.json",
-    "vae/diffusion_pytorch_model.safetensors",
-    "text_encoder/model.safetensors",
-    "unet/diffusion_pytorch_model.safetensors",
-)
+TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+LICENCES = TABLE.pop("licences")  # id -> a summary of its conditions
+STABLE_DIFFUSION = tuple(TABLE.pop("stable_diffusion"))  # its files
 
 
 @dataclass(frozen=True)
@@ -60,7 +38,6 @@ class Checkpoint:
         return file, re.sub(r"\bmodel$", "pytorch_model", file.removesuffix(".safetensors")) + ".bin"
 
 
-TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 CHECKPOINTS = {name: Checkpoint(**entry) for name, entry in TABLE.items()}
 
 

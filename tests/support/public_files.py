@@ -15,6 +15,7 @@ from transformers import CLIPModel
 from ldm.config import BertConfig
 from tests.support.public_json import WORDPIECES, small_clip
 from tests.support.public_models import Public, Tensors, is_text, our_tensors
+from tests.support.tensor_files import write_shards
 
 # ---------------------------------------------------------------------------------------------------------------------
 # tokenizers
@@ -69,19 +70,6 @@ def save(tensors: Tensors, path: Path) -> None:
         torch.save(tensors, path)
 
 
-def save_in_shards(tensors: Tensors, path: Path) -> None:
-    """Two files, every other tensor in each, and an index of them."""
-    shards = {}
-    for i in range(2):
-        shard = f"{path.stem}-{i + 1:05}-of-00002.safetensors"
-        names = sorted(tensors)[i::2]
-        save({name: tensors[name] for name in names}, path.with_name(shard))
-        shards |= dict.fromkeys(names, shard)
-    size = sum(tensor.nbytes for tensor in tensors.values())
-    index = json.dumps({"metadata": {"total_size": size}, "weight_map": shards})
-    path.with_name(f"{path.name}.index.json").write_text(index)
-
-
 def stem(module: nn.Module, suffix: str) -> str:
     if isinstance(module, diffusers.ModelMixin):
         return "diffusion_pytorch_model"
@@ -113,5 +101,5 @@ def write_folder(
     write_tokenizer(public, folder / "tokenizer")
     for part, module in public.parts.items():
         path = folder / public.folder_of(part) / (stem(module, suffix) + suffix)
-        (save_in_shards if shards else save)(names(module), path)
+        write_shards(names(module), path, save) if shards else save(names(module), path)
     return folder

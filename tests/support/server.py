@@ -1,17 +1,16 @@
-"""The Hugging Face hub in miniature, on a free port of this machine, with faults to switch on.
+"""The Hugging Face hub in miniature, in the place of the network, with faults to switch on.
 
-It answers what its client asks for one model: the commit and files of a revision, and the files. As on the hub, a large
-(LFS) file is kept on another host, to which the answer redirects: here this machine's other name.
+It answers what its client asks for one model: the commit and files of a revision, their tree, and the files.
 """
 
 import hashlib
-import json
 import re
-import threading
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
+
+from huggingface_hub.utils import httpx
 
 
 def git_hash(content: bytes) -> str:
@@ -22,25 +21,24 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def is_lfs(file: str) -> bool:
-    return file.endswith((".safetensors", ".bin"))
-
-
 @dataclass
 class Repository:
     files: dict[str, bytes]
     commit: str = "c0ffee" * 6 + "c0ff"
 
     def etag(self, file: str) -> str:
-        return (sha256 if is_lfs(file) else git_hash)(self.files[file])
+        is_large = file.endswith((".safetensors", ".bin"))  # which are stored outside git
+        return (sha256 if is_large else git_hash)(self.files[file])
 
-    def info(self) -> dict:
-        siblings = []
+    def described(self, how: str) -> dict | list:
+        """What the hub answers about a revision, or about the tree of its files."""
+        files = []
         for file, content in self.files.items():
-            size, lfs = len(content), {"sha256": sha256(content), "size": len(content), "pointerSize": 130}
-            siblings.append({"rfilename": file, "size": size, "blobId": git_hash(content)})
-            siblings[-1] |= {"blobId": "0" * 40, "lfs": lfs} if is_lfs(file) else {}
-        return {"id": "-", "sha": self.commit, "siblings": siblings}
+            etag, size = self.etag(file), len(content)
+            files.append({"rfilename": file, "path": file, "type": "file", "size": size, "blobId": etag, "oid": etag})
+            if len(etag) == 64:
+                files[-1]["lfs"] = {"sha256": etag, "oid": etag, "size": size, "pointerSize": 130}
+        return files if how == "tree" else {"id": "-", "sha": self.commit, "siblings": files}
 
 
 class Damage(NamedTuple):
@@ -65,84 +63,51 @@ class Request(NamedTuple):
     repository: str
 
 
-class Hub(ThreadingHTTPServer):
-    """`with Hub() as hub:` runs it in a thread."""
+@dataclass
+class Hub:
+    repositories: dict[str, Repository] = field(default_factory=dict)
+    faults: dict[str, Damage | Refusal] = field(default_factory=dict)  # of "api" or a file
+    requests: list[Request] = field(default_factory=list)
+    reachable: bool = True
 
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.repositories: dict[str, Repository] = {}
-        self.faults: dict[str, Damage | Refusal] = {}  # of "api" or a file
-        self.requests: list[Request] = []
-
-    def __enter__(self):
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.shutdown()
-        self.server_close()
-
-
-class Handler(BaseHTTPRequestHandler):  # HTTP/1.0: one request a connection
-    server: Hub
-
-    def log_message(self, *_):
-        pass
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def do_GET(self):
-        path = unquote(urlsplit(self.path).path)
-        asked = re.fullmatch(r"/(?:api/models/)?([^/]+/[^/]+)/(revision|resolve|large)/([^/]+)(?:/(.+))?", path)
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        if not self.reachable:
+            raise httpx.ConnectError("Connection refused")
+        refuse = lambda status, code="", body=b"": httpx.Response(status, headers={"X-Error-Code": code}, content=body)
+        path = unquote(request.url.path)
+        asked = re.fullmatch(r"/(?:api/models/)?([^/]+/[^/]+)/(revision|tree|resolve)/([^/]+)(?:/(.+))?", path)
         if asked is None:  # of its own accord the client asks for more, which no download needs
-            return self.answer(404)
+            return refuse(404)
         name, how, revision, what = asked.groups(default="api")
-        self.server.requests.append(Request(self.command, what, self.headers["Range"], name))
-        repository, fault = self.server.repositories.get(name), self.server.faults.get(what)
+        self.requests.append(Request(request.method, what, request.headers.get("Range"), name))
+        repository, fault = self.repositories.get(name), self.faults.get(what)
         if isinstance(fault, Refusal):
-            return self.refuse(*fault)
+            return refuse(*fault)
         if repository is None:
-            return self.refuse(401, "RepoNotFound")
+            return refuse(401, "RepoNotFound")
         if revision not in ("main", repository.commit):
-            return self.refuse(404, "RevisionNotFound")
+            return refuse(404, "RevisionNotFound")
         if what == "api":
-            return self.answer(200, json.dumps(repository.info()).encode(), {"Content-Type": "application/json"})
+            return httpx.Response(200, json=repository.described(how))
         if what not in repository.files:
-            return self.refuse(404, "EntryNotFound")
-        content, headers = repository.files[what], {"X-Repo-Commit": repository.commit}
-        if is_lfs(what) and how == "resolve":
-            headers |= {"X-Linked-Etag": f'"{repository.etag(what)}"', "X-Linked-Size": str(len(content))}
-            large = f"http://localhost:{self.server.server_port}/{name}/large/{revision}/{what}"
-            return self.answer(302, b"", headers | {"Location": large})
-        return self.send_content(what, content, headers | {"ETag": f'"{git_hash(content)}"'})
+            return refuse(404, "EntryNotFound")
+        start = int((request.headers.get("Range") or "bytes=0-")[6:-1])
+        whole = repository.files[what]
+        headers = {"X-Repo-Commit": repository.commit, "ETag": f'"{repository.etag(what)}"'}
+        longer = request.method == "GET" and fault == Damage("lengthen")
+        headers |= {"Content-Length": str(len(whole) - start + longer)}
+        content = self.content(what, whole, start) if request.method == "GET" else b""
+        return httpx.Response(206 if start else 200, headers=headers, content=content)
 
-    def refuse(self, status: int, code: str = "", body: bytes = b""):
-        self.answer(status, body, {"X-Error-Code": code})
-
-    def answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None):
-        self.send_response(status)
-        for key, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def send_content(self, what: str, content: bytes, headers: dict[str, str]):
-        """A file from where the request wants it, and its damage if it has one."""
-        kind, after = self.server.faults.get(what, ("", 0)) if self.command == "GET" else ("", 0)
-        start = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1]) if self.headers["Range"] else 0
+    def content(self, what: str, whole: bytes, start: int) -> Iterator[bytes]:
+        """A file from a position on, and its damage if it has one."""
+        kind, after = self.faults.get(what, ("", 0))
         if kind == "corrupt":
-            content = bytes([content[0] ^ 1]) + content[1:]
-        if kind == "lengthen":
-            content += b"!"
-        end = {"drop": start + after, "truncate": after}.get(kind, len(content))
+            whole = bytes([whole[0] ^ 1]) + whole[1:]
+        if kind not in ("drop", "truncate"):
+            yield whole[start:] + b"!" * (kind == "lengthen")
+            return
+        yield whole[start : start + after if kind == "drop" else after]
         if kind == "drop":
-            del self.server.faults[what]
-        if start:
-            headers |= {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
-        headers |= {"Content-Length": str(len(content) - start)}
-        self.answer(206 if start else 200, content[start:end], headers)
+            del self.faults[what]
+        raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")

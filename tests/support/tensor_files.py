@@ -4,9 +4,9 @@ import io
 import json
 import os
 import pickle
-import subprocess
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -46,14 +46,21 @@ def write(kind: str, tensors: dict[str, torch.Tensor], folder: Path) -> Path:
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         return folder / "model.safetensors"
     if kind == "shards":
-        names = list(tensors)
-        halves = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
-        for shard, its_names in halves.items():
-            save_file({name: tensors[name] for name in its_names}, folder / shard)
-        index = {"metadata": {"total_size": 1}, "weight_map": {n: shard for shard, ns in halves.items() for n in ns}}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-        return folder / "model.safetensors.index.json"
+        return write_shards(tensors, folder / "model.safetensors", save_file)
     return save(kind, {"state_dict": tensors}, folder)
+
+
+def write_shards(tensors: dict[str, torch.Tensor], path: Path, save_file: Callable) -> Path:
+    """Two files, every other tensor in each, and an index of them, which is returned."""
+    shard_of = {}
+    for i in range(2):
+        shard, names = f"{path.stem}-{i + 1:05}-of-00002.safetensors", list(tensors)[i::2]
+        save_file({name: tensors[name] for name in names}, path.with_name(shard))
+        shard_of |= dict.fromkeys(names, shard)
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    index = path.with_name(f"{path.name}.index.json")
+    index.write_text(json.dumps({"metadata": {"total_size": size}, "weight_map": shard_of}))
+    return index
 
 
 def save(kind: str, checkpoint, folder: Path) -> Path:
@@ -101,16 +108,10 @@ class ByState:
 
 
 def traps(sentinel: Path) -> dict[str, object]:
-    """Objects that create a file when they are unpickled, by the function that does so."""
+    """Objects that create a file when they are unpickled, by the way in which they do so."""
     code = f"open({str(sentinel)!r}, 'w').close()"
-    return {
-        "os.system": Call(os.system, f"touch '{sentinel}'"),
-        "eval": Call(eval, code),
-        "open": Call(open, str(sentinel), "w"),
-        "subprocess": Call(subprocess.check_call, ["touch", str(sentinel)]),
-        "method": Call(Path.touch, sentinel),
-        "state": ByState(code),
-    }
+    system, method = Call(os.system, f"touch '{sentinel}'"), Call(Path.touch, sentinel)
+    return {"os.system": system, "eval": Call(eval, code), "method": method, "state": ByState(code)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

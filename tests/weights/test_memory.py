@@ -34,16 +34,14 @@ def write_zeros(tensors: Shapes, path: Path) -> None:
 
 def in_compvis(folder: Path) -> Path:
     """In half precision, as such files are handed around; without averages."""
-    path = folder / "model.safetensors"
     half = {name: (torch.float16, shape) for name, (_, shape) in compvis_file("sd15").items()}
-    write_zeros(half, path)
-    return path
+    write_zeros(half, folder / "model.safetensors")
+    return folder / "model.safetensors"
 
 
 def in_diffusers(folder: Path) -> Path:
-    for name, content in (
-        FILES["sd15"] | {"model_index.json": SD_INDEX, "scheduler/scheduler_config.json": PNDM}
-    ).items():
+    files = FILES["sd15"] | {"model_index.json": SD_INDEX, "scheduler/scheduler_config.json": PNDM}
+    for name, content in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(json.dumps(content))
     for part, module in full("sd15").parts.items():

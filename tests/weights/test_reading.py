@@ -38,20 +38,23 @@ def test_every_tensor_is_what_was_saved(kind, tmp_path):
 @pytest.mark.parametrize("kind", ["safetensors", *PICKLED])
 def test_the_name_of_a_file_does_not_matter(kind, tmp_path):
     path = write(kind, some_tensors(), tmp_path)
-    assert read_all(path.rename(tmp_path / "modèle 模型")).keys() == some_tensors().keys()
-
-
-def test_a_checkpoint_may_have_any_name_when_it_is_saved(tmp_path):
+    for name in ("modèle 模型", "model.safetensors"):
+        path = path.rename(tmp_path / name)
+        assert read_all(path).keys() == some_tensors().keys()
     torch.save(some_tensors(), tmp_path / "modèle 模型.ckpt")  # its records are named after it
     assert read_all(tmp_path / "modèle 模型.ckpt").keys() == some_tensors().keys()
 
 
 def test_a_download_cache_links_index_and_shards_to_one_folder(tmp_path):
-    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0123"
-    blobs.mkdir(), snapshot.mkdir(parents=True)
+    """From which it links the shards on to a store that repositories share."""
+    blobs, snapshot, store = tmp_path / "blobs", tmp_path / "snapshots" / "0123", tmp_path / "store"
+    for folder in (blobs, snapshot, store):
+        folder.mkdir(parents=True)
     index = write("shards", some_tensors(), snapshot).name
     for number, file in enumerate(list(snapshot.iterdir())):
-        file.rename(blobs / str(number))
+        file.rename((blobs if file.name == index else store) / str(number))
+        if file.name != index:
+            (blobs / str(number)).symlink_to(Path("../store") / str(number))
         file.symlink_to(Path("../../blobs") / str(number))
     assert read_all(snapshot / index).keys() == some_tensors().keys()
 
@@ -84,46 +87,35 @@ def test_views_of_one_storage_are_each_read(kind, tmp_path):
     views = {"whole": base, "turned": base.T, "part": base[1:3, ::2], "one": base[3, 5], "none": base[4:]}
     views |= {"repeated": base[:, :1].expand(4, 3)}
     assert_close(read_all(save(kind, views, tmp_path)), views, check_stride=False, **EXACTLY)
-
-
-@pytest.mark.parametrize("kind", PICKLED)
-def test_true_claims_are_believed(kind, tmp_path):
-    """Or all lies would be refused for a mistake in how they are written."""
+    # the same as it is told in the tests of lies, or they would be refused for a mistake in how they are written
     claims = {"a": claim(), "b": claim(shape=(2,), stride=(3,)), "c": claim(offset=1, shape=(2, 2), stride=(1, 3))}
     found = read_all(CHECKPOINTS[kind](pickled(claims, kind), tmp_path / "ckpt"))
-    assert {name: tensor.tolist() for name, tensor in found.items()} == {
-        "a": [[0, 1, 2], [3, 4, 5]],
-        "b": [0, 3],
-        "c": [[1, 4], [2, 5]],
-    }
+    expected = {"a": [[0, 1, 2], [3, 4, 5]], "b": [0, 3], "c": [[1, 4], [2, 5]]}
+    assert {name: tensor.tolist() for name, tensor in found.items()} == expected
 
 
 @pytest.mark.parametrize("kind", PICKLED)
 @pytest.mark.parametrize("as_key", [True, False])
 def test_a_checkpoint_of_a_trainer_is_read_without_the_trainer(kind, as_key, tmp_path, monkeypatch):
     """As CompVis published them: callbacks by class, with losses as numpy scalars."""
-    names = ["pytorch_lightning", "pytorch_lightning.callbacks", "pytorch_lightning.callbacks.model_checkpoint"]
+    module = "pytorch_lightning.callbacks.model_checkpoint"
     with monkeypatch.context() as patch:
-        for name in names:
+        for name in ("pytorch_lightning", "pytorch_lightning.callbacks", module):
             patch.setitem(sys.modules, name, types.ModuleType(name))
-        callback = type("ModelCheckpoint", (), {"__module__": names[-1], "__init__": lambda self: None})
-        sys.modules[names[-1]].ModelCheckpoint = callback
+        callback = type("ModelCheckpoint", (), {"__module__": module})
+        sys.modules[module].ModelCheckpoint = callback
         state = {"best_model_score": np.float64(0.25), "current_score": torch.tensor(0.25), "dirpath": "/tmp"}
         instance = callback()
         instance.__dict__.update(state)
-        checkpoint = {
-            "epoch": 5,
-            "callbacks": {callback: state} if as_key else [instance],
-            "lr_schedulers": [{"last_lr": np.float32(1e-4), "step": np.int64(3)}],
-            "state_dict": some_tensors(),
-        }
+        callbacks = {callback: state} if as_key else [instance]
+        schedulers = [{"last_lr": np.float32(1e-4), "step": np.int64(3)}]
+        checkpoint = {"epoch": 5, "callbacks": callbacks, "lr_schedulers": schedulers, "state_dict": some_tensors()}
         path = save(kind, checkpoint, tmp_path)
-    assert not any(name in sys.modules for name in names)
-    with pytest.raises(pickle.UnpicklingError):
-        torch.load(path, weights_only=True)  # so it takes more than torch's own list
-    assert_close(read_all(path), some_tensors(), **EXACTLY)
-    with pytest.raises(pickle.UnpicklingError):
-        torch.load(path, weights_only=True)  # which is as it was
+    assert module not in sys.modules
+    for _ in range(2):  # before and after
+        with pytest.raises(pickle.UnpicklingError):
+            torch.load(path, weights_only=True)  # so it takes more than torch's own list, which stays as it was
+        assert_close(read_all(path), some_tensors(), **EXACTLY)
 
 
 @pytest.mark.parametrize("kind", PICKLED)
@@ -133,11 +125,8 @@ def test_a_checkpoint_of_a_trainer_is_read_without_the_trainer(kind, as_key, tmp
         ({}, "it holds no tensors"),
         ({"epoch": 1, "model": {"weight": torch.ones(1)}}, r"its keys: \['epoch', 'model'\]"),
         ([torch.ones(1)], "does not hold a dictionary of tensors"),
-        (torch.ones(1), "does not hold a dictionary of tensors"),
-        ({0: torch.ones(1), "a": torch.ones(1)}, "whose keys are names"),
         ({"state_dict": {None: 1, "a": torch.ones(1)}}, "whose keys are names"),
         ({"a": torch.ones(2).to_sparse()}, r"asks for 'torch\._utils\._rebuild_sparse_tensor'"),
-        ({"a": torch.ones(1, dtype=torch.complex64)}, r"asks for 'torch\.ComplexFloatStorage'"),
     ],
 )
 def test_checkpoints_without_dictionaries_are_refused(kind, checkpoint, match, tmp_path):

@@ -1,11 +1,12 @@
-"""A hub on this machine, and downloads from it."""
+"""A hub in the place of the network, and downloads from it."""
 
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils import httpx
 
 from tests.support.server import Hub
 from tests.support.toy import REPOSITORY, TOY
@@ -16,31 +17,21 @@ from weights.checkpoints import CHECKPOINTS
 @pytest.fixture
 def cache(monkeypatch, tmp_path) -> Path:
     """The client's, empty, as HF_HOME would have it; the client reads that when it is imported."""
-    folder = tmp_path / "deep" / "cache"
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder))
-    return folder
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "deep" / "cache"))
+    return tmp_path / "deep" / "cache"
 
 
 @pytest.fixture
-def hub(monkeypatch, cache):
+def hub(monkeypatch, cache) -> Hub:
     """A hub with a toy, pinned under the name `pinned` and as a branch with two mirrors under the name `branch`."""
-    constants = huggingface_hub.constants
-    for variable in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(variable, "127.0.0.1,localhost")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)  # what is kept of a dropped connection
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the client's waits between its tries
     monkeypatch.setitem(CHECKPOINTS, "pinned", TOY)
     monkeypatch.setitem(CHECKPOINTS, "branch", replace(TOY, revision="main", mirrors=("copier/toy", "archive/toy")))
-    huggingface_hub.close_session()  # the client read the proxies when it opened it
-    with Hub() as server:
-        # as the variable HF_ENDPOINT has it, from which the client makes both when it is imported
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, server.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        server.repositories["maker/toy"] = REPOSITORY
-        yield server
-    huggingface_hub.close_session()
+    server = Hub({"maker/toy": REPOSITORY})
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda transport, request: server.answer(request))
+    return server
 
 
 @pytest.fixture
