@@ -11,7 +11,7 @@ TORCH ?=
 FAST := GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo gallery lessons notebooks exercises test test-full test-machines test-notebooks equations mutants busy lint format train-stickers contact-sheet clean
+.PHONY: help setup demo gallery lessons notebooks exercises docs test test-full test-machines test-notebooks equations mutants busy lint format train-stickers contact-sheet clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ notebooks: $(LESSONS) ## execute the lessons and store them with their outputs
 
 exercises: $(LESSONS) ## write the lessons without solutions, for students: out/exercises
 	$(RUN) -m notebooks.strip out/exercises
+
+docs: $(LESSONS) ## build the site of lessons, formulas, guides and API: out/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict -f docs/site/mkdocs.yml
 
 test: $(READY) ## run the tests
 	$(RUN) -m pytest
