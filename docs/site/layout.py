@@ -1,11 +1,10 @@
-"""What is on the site: the repository's own pages, lessons and images under their own paths, and a page for each source.
+"""The site's files: the repository's documents, lessons and images under their own paths, and a page for each source.
 
-A hook of mkdocs. The page of a module is its docstrings and code, that of a test its code; links to the one or the other
-in EQUATIONS.md and elsewhere lead to these pages.
+A hook of mkdocs. The page of a module shows its docstrings and code, that of a test its code; links to sources, in
+EQUATIONS.md and elsewhere, lead to these pages.
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import mathjax
@@ -64,7 +63,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_) -> str:
-    """Links to a source lead to its page; the wide table of formulas gets the whole width, and long ones a line break."""
+    """Links to a source lead to its page. The table of formulas gets the whole width, and long formulas line breaks."""
     if page.file.src_uri == "EQUATIONS.md":
         page.meta["hide"] = ["navigation", "toc"]
         markdown = markdown.replace(r" \quad ", "$<br>$")
