@@ -8,10 +8,17 @@ from typing import NamedTuple
 
 
 class Slide(NamedTuple):
-    """A slide's subject, and what shows it here besides the rows of the register: Markdown, or empty."""
+    """A slide of the lecture, or a run of slides on one subject.
+
+    Args:
+        subject: what it shows.
+        shown: what shows it here besides the rows of the register: Markdown, or empty.
+        words: found in the section of a lesson that shows it, where it has no row.
+    """
 
     subject: str
     shown: str = ""
+    words: str = ""
 
 
 TASKS = Slide(
@@ -20,10 +27,12 @@ TASKS = Slide(
     "`inpaint` and `uncrop` of [`baselines.py`](p2p/experiments/baselines.py); class-conditional generation: "
     "[`class_embedder.py`](ldm/class_embedder.py), `p2p generate cat --model stickers-classes`; colourisation and "
     "super-resolution: [`restoration.py`](ldm/restoration.py), `p2p restore`",
+    "p2p.restore(",
 )
 COST = Slide(
     "Why latent diffusion: what diffusion on pixels costs",
     "operations on latents and on pixels: `p2p equations B1`",
+    "seconds for one sample, if 50,000 take 5 days",
 )
 AUTOENCODER = Slide("The autoencoder")
 PROMPT_MODEL = Slide(
@@ -33,6 +42,7 @@ PROMPT_MODEL = Slide(
 CLIP = Slide(
     "Contrastive pre-training of CLIP (figure)",
     "`contrastive_loss` and `zero_shot` of [`contrastive.py`](ldm/contrastive.py), in numbers: `p2p equations C9`",
+    "contrastive_loss",
 )
 LATENT = Slide("Diffusion in latent space")
 PROPERTIES = Slide("Properties 1, 2 and 3 of the forward and the exact reverse process")
