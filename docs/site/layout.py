@@ -25,7 +25,7 @@ def listed(*patterns: str) -> list[str]:
     return [path.relative_to(ROOT).as_posix() for pattern in patterns for path in sorted(ROOT.glob(pattern))]
 
 
-MODULES = [path for path in listed(*(f"{package}/**/*.py" for package in PACKAGES)) if not path.endswith("__init__.py")]
+MODULES = [path for path in listed(*(f"{package}/**/*.py" for package in PACKAGES)) if "__" not in path]
 SOURCES = {*MODULES, "NOTICE", *listed("tests/**/test_*.py")}
 
 
