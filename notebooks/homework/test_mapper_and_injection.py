@@ -9,10 +9,10 @@ from notebooks.homework import CHECKS
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_function(name, student):
-    answer = student.get(f"my_{name}")
-    if answer is None:
-        pytest.fail(f"my_{name} is missing", pytrace=False)
-    try:
-        getattr(check, name).examine(answer)
-    except Wrong as wrong:
-        pytest.fail(str(wrong), pytrace=False)
+    sentence = f"my_{name} is missing"
+    if answer := student.get(f"my_{name}"):
+        try:
+            return getattr(check, name).examine(answer)
+        except Wrong as wrong:
+            sentence = str(wrong)
+    pytest.fail(sentence, pytrace=False)
