@@ -41,10 +41,13 @@ def test_a_right_file_passes_all_thirteen_checks(solved, graded):
 
 
 def test_a_wrong_function_fails_alone_with_its_sentence(solved, graded):
-    wrong = solved.replace("M[i, j] = 1 / len(target)", "M[i, j] = 1").replace("return A @ M\n", "return A\n")
+    wrong = solved.replace("if len(source) == len(target):", "if False:").replace("return A @ M\n", "return A\n")
     result = graded(wrong)
     assert "2 failed, 11 passed" in result.stdout and result.returncode == 1, result.stdout
-    for name, sentence in (("mapper", "this copies: rows of M sum to 2"), ("inject", "multiply A by M")):
+    for name, sentence in (
+        ("mapper", "two tokens that become two others map one to one"),
+        ("inject", "multiply A by M"),
+    ):
         assert f"test_function[{name}]" in result.stdout and sentence in result.stdout
 
 
