@@ -10,8 +10,11 @@ TORCH ?=
 # The training's large, short-lived tensors want huge pages and an allocator that keeps its memory.
 FAST := GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
 
+# stored with each lesson, beside the times of its cells
+PROCESSOR := import json, ldm.helpers.machine as m; print(json.dumps({"processor": m.processor()}))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo gallery lessons notebooks exercises test test-full test-machines test-notebooks equations mutants busy lint format train-stickers contact-sheet clean
+.PHONY: help setup demo gallery lessons notebooks exercises docs test test-full test-machines test-notebooks equations mutants busy lint format train-stickers contact-sheet clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -40,10 +43,14 @@ lessons: $(LESSONS) ## open the lessons in Jupyter
 	$(RUN) -m jupyter lab notebooks
 
 notebooks: $(LESSONS) ## execute the lessons and store them with their outputs
-	TQDM_DISABLE=1 $(RUN) -m jupytext --quiet --to ipynb --execute notebooks/[0-9]*.py
+	TQDM_DISABLE=1 $(RUN) -m jupytext --quiet --to ipynb --update-metadata "$$($(RUN) -c '$(PROCESSOR)')" --execute notebooks/[0-9]*.py
+	$(RUN) -m p2p.equations.instructors
 
 exercises: $(LESSONS) ## write the lessons without solutions, for students: out/exercises
 	$(RUN) -m notebooks.strip out/exercises
+
+docs: $(LESSONS) ## build the site of lessons, formulas, guides and API: out/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict -f docs/site/mkdocs.yml
 
 test: $(READY) ## run the tests
 	$(RUN) -m pytest
@@ -57,8 +64,9 @@ test-notebooks: $(LESSONS) ## execute every lesson in a fresh kernel, in a folde
 test-machines: $(READY) ## run the bit-for-bit tests on emulated processors, and measure how much an edit differs there
 	$(RUN) tests/machines.py
 
-equations: $(READY) ## write EQUATIONS.md: every formula of the lecture, its functions and its tests
+equations: $(READY) ## write EQUATIONS.md, every formula with its functions and tests, and the tables of docs/instructors.md
 	$(RUN) -m p2p.equations.index
+	$(RUN) -m p2p.equations.instructors
 
 mutants: $(READY) ## mutation tests: break every formula in many ways, run its tests (minutes), and write EQUATIONS.md
 	OMP_NUM_THREADS=1 $(RUN) tests/mutants.py

@@ -26,6 +26,14 @@
 # The lecture writes $x$ for images on its first slides and $z$ for latents later. The formulas are the same for both;
 # we write $z$.
 
+# %% tags=["install"]
+from importlib.util import find_spec
+
+from IPython import get_ipython
+
+if not find_spec("ldm"):  # in Colab, for example
+    get_ipython().run_line_magic("pip", "install --quiet git+https://example.org/prompt-to-prompt-from-scratch.git")
+
 # %%
 from itertools import pairwise
 

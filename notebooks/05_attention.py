@@ -20,6 +20,14 @@
 #
 # You need: matrix products, the softmax, and lesson 4 for what a token is.
 
+# %% tags=["install"]
+from importlib.util import find_spec
+
+from IPython import get_ipython
+
+if not find_spec("ldm"):  # in Colab, for example
+    get_ipython().run_line_magic("pip", "install --quiet git+https://example.org/prompt-to-prompt-from-scratch.git")
+
 # %%
 import matplotlib.pyplot as plt
 import torch

@@ -24,6 +24,14 @@
 # The lecture uses two letters twice. $\tau$ is here the step at which the edit lets go, not the prompt model $\tau(y)$; and
 # $\alpha_t$ in 7.4 is a blend, not the noise schedule of lesson 2.
 
+# %% tags=["install"]
+from importlib.util import find_spec
+
+from IPython import get_ipython
+
+if not find_spec("ldm"):  # in Colab, for example
+    get_ipython().run_line_magic("pip", "install --quiet git+https://example.org/prompt-to-prompt-from-scratch.git")
+
 # %%
 from itertools import pairwise
 

@@ -9,12 +9,12 @@ ratio of medians to libgomp's own way.
 
 import argparse
 import os
-import platform
-import re
 import subprocess
 import sys
 from pathlib import Path
 from statistics import median
+
+from ldm.helpers.machine import processor
 
 ROOT = Path(__file__).parents[1]
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
@@ -53,12 +53,6 @@ def seconds(way: dict[str, str]) -> float:
         taken = float(process.stdout.readline())
         process.kill()
     return taken
-
-
-def processor() -> str:
-    said = Path("/proc/cpuinfo")  # Linux alone; elsewhere Python knows the name
-    names = re.findall(r"model name\s*: (.*)", said.read_text()) if said.exists() else []
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
 def main() -> None:

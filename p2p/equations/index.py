@@ -187,7 +187,7 @@ def mutants() -> list[dict[str, str]]:
 
 def _row(formula: Formula, functions: list[Definition], proofs: list[Test]) -> str:
     why = "<br>".join(part for part in (formula.corrected and f"${formula.corrected}$", formula.note) if part)
-    return _cells(
+    return cells(
         formula.id,
         formula.origin,
         f"{formula.title}: ${formula.latex}$",
@@ -200,24 +200,25 @@ def _row(formula: Formula, functions: list[Definition], proofs: list[Test]) -> s
 
 def _erratum_row(erratum: Erratum) -> str:
     forms = erratum.forms and f'`SLIPS["{erratum.forms}"]`'
-    return _cells(erratum.slide.subject, erratum.row, erratum.printed, erratum.corrected, erratum.why, forms)
+    return cells(erratum.slide.subject, erratum.row, erratum.printed, erratum.corrected, erratum.why, forms)
 
 
 def _slide_row(slide: Slide) -> str:
     slips = [erratum.forms for erratum in ERRATA if erratum.slide == slide and not erratum.row]
     shown = [slide.shown, *(f'`SLIPS["{name}"]`' for name in slips)]
     rows = ", ".join(f.id for f in FORMULAS.values() if f.slide == slide)
-    return _cells(slide.subject, rows, "; ".join(part for part in shown if part))
+    return cells(slide.subject, rows, "; ".join(part for part in shown if part))
 
 
-def _cells(*cells: str) -> str:
-    return "| " + " | ".join(cell or "-" for cell in cells) + " |\n"
+def cells(*texts: str) -> str:
+    """A row of a Markdown table; what is empty has a dash."""
+    return "| " + " | ".join(text or "-" for text in texts) + " |\n"
 
 
 def _mutants_row(id: str, tried: list[dict[str, str]]) -> str:
     total, killed = Counter(m["kind"] for m in tried), Counter(m["kind"] for m in tried if m["result"] == "killed")
     survived = [f"{m['function'].split('.', 2)[2]}: `{m['change']}`" for m in tried if m["result"] != "killed"]
-    return _cells(id, *(f"{killed[k]}/{total[k]}" if total[k] else "" for k in KINDS), "<br>".join(survived) or "none")
+    return cells(id, *(f"{killed[k]}/{total[k]}" if total[k] else "" for k in KINDS), "<br>".join(survived) or "none")
 
 
 def markdown() -> str:

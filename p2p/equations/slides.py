@@ -8,10 +8,17 @@ from typing import NamedTuple
 
 
 class Slide(NamedTuple):
-    """A slide's subject, and what shows it here besides the rows of the register: Markdown, or empty."""
+    """A slide of the lecture, or a run of slides on one subject.
+
+    Args:
+        subject: what it shows.
+        shown: what shows it here besides the rows of the register: Markdown, or empty.
+        words: found in the section of a lesson that shows it, where it has no row.
+    """
 
     subject: str
     shown: str = ""
+    words: str = ""
 
 
 TASKS = Slide(
@@ -22,10 +29,12 @@ TASKS = Slide(
     "super-resolution: [`restoration.py`](ldm/restoration.py), `p2p restore`; super-resolution by a model trained for "
     "it, which is not included: `condition` of [`pipeline.py`](ldm/pipeline.py), `p2p restore --task super --model "
     "ldm-super-resolution-4x`",
+    "p2p.restore(",
 )
 COST = Slide(
     "Why latent diffusion: what diffusion on pixels costs",
     "operations on latents and on pixels: `p2p equations B1`",
+    "seconds for one sample, if 50,000 take 5 days",
 )
 AUTOENCODER = Slide("The autoencoder")
 PROMPT_MODEL = Slide(
@@ -37,6 +46,7 @@ CLIP = Slide(
     "`contrastive_loss` and `zero_shot` of [`contrastive.py`](ldm/contrastive.py), in numbers: `p2p equations C9`; "
     "trained on the stickers: [`train_clip.py`](weights/training/train_clip.py), "
     "[`docs/lecture.png`](docs/lecture.png)",
+    "contrastive_loss",
 )
 LATENT = Slide("Diffusion in latent space")
 PROPERTIES = Slide("Properties 1, 2 and 3 of the forward and the exact reverse process")

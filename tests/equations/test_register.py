@@ -62,6 +62,11 @@ def test_a_row_has_a_test(id):
     assert any(marked == id for marked, _ in MARKS), f"no test is marked pytest.mark.equation({id!r})"
 
 
+@pytest.mark.parametrize("id", FORMULAS)
+def test_a_row_is_in_a_lesson(id):
+    assert index.lessons_of(id), f"no lesson names [{id}]"
+
+
 def test_ids_in_marks_and_docstrings_are_known():
     assert {id for id, _ in MARKS} <= set(FORMULAS)
     for definition in DEFINITIONS:

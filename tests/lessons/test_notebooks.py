@@ -1,9 +1,13 @@
 """The lessons as they are stored, and executed anew: `make test-notebooks`."""
 
 import ast
+import importlib.util
 import json
 import re
+import sys
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,6 +61,22 @@ def test_a_lesson_needs_two_lines_of_imports_from_here(source):
     imports = [node for node in ast.walk(ast.parse(source.read_text("utf-8"))) if isinstance(node, ast.ImportFrom)]
     ours = [node.module for node in imports if re.match(r"(ldm|p2p|weights|notebooks)\b", node.module)]
     assert ours == ["notebooks"]
+
+
+@lesson
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_first_cell_installs_only_what_is_missing(source, installed, monkeypatch):
+    """As in Colab, which has a notebook and nothing of its project."""
+    cell = code(stored(source))[0]
+    assert cell["metadata"]["tags"] == ["install"] and cell["outputs"] == []
+    ran = []
+    shell = SimpleNamespace(run_line_magic=lambda *call: ran.append(call))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    if not installed:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    exec("".join(cell["source"]), {})
+    address = tomllib.loads((ROOT.parent / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["Repository"]
+    assert ran == ([] if installed else [("pip", f"install --quiet git+{address}")])
 
 
 def test_stored_outputs_are_small():

@@ -1,0 +1,68 @@
+"""The site as `make docs` builds it: every link of every page leads somewhere, and nothing is loaded from elsewhere."""
+
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LOADED = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src"}
+
+pytestmark = pytest.mark.notebooks
+
+
+class Links(HTMLParser):
+    """A page's anchors, the addresses that it links to, and those that a browser loads with it."""
+
+    def __init__(self, page: Path):
+        super().__init__()
+        self.anchors, self.linked, self.loaded = set(), set(), set()
+        self.feed(page.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.anchors |= {found.get("id"), found.get("name") if tag == "a" else None}
+        if tag == "a" and found.get("href"):
+            self.linked.add(found["href"])
+        if found.get(LOADED.get(tag)) and found.get("rel") != "canonical":
+            self.loaded.add(found[LOADED[tag]])
+
+
+def build(config: Path, folder: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", config, "-d", folder]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> dict[Path, Links]:
+    """The pages of the site, built from what is there now."""
+    folder = tmp_path_factory.mktemp("site")
+    built = build(ROOT / "docs/site/mkdocs.yml", folder)
+    assert built.returncode == 0, built.stderr
+    return {page: Links(page) for page in folder.rglob("*.html") if page.name != "404.html"}
+
+
+def test_every_link_leads_to_a_file_and_an_anchor(site):
+    lost = set()
+    for page, links in site.items():
+        for address in links.linked | links.loaded:
+            parts = urlsplit(address)
+            if parts.scheme:
+                continue
+            target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+            anchor = unquote(parts.fragment)
+            if not target.is_file() or (anchor and target in site and anchor not in site[target].anchors):
+                lost.add((page.name, address))
+    assert lost == set()
+
+
+def test_nothing_is_loaded_from_elsewhere(site):
+    assert {address for links in site.values() for address in links.loaded if urlsplit(address).netloc} == set()
+
+
+def test_every_lesson_and_document_is_a_page(site):
+    pages = {page.stem for page in site}
+    assert {path.stem for path in [*ROOT.glob("notebooks/[0-9]*.ipynb"), *ROOT.glob("docs/*.md")]} <= pages
