@@ -34,11 +34,12 @@ DESCRIPTIONS = {
     "compare": "One figure: the source, the same seed with the new prompt, SDEdit, blending and inpainting by a mask "
     "if one is given, Google's implementation, and Prompt-to-Prompt, which needs no mask.",
     "restore": "Complete an image by a prompt: what is given stays, the model makes the rest. The file has the model's "
-    "size, as have its mask and its grey levels; or the size of the box; or a factor-th of the model's. The output "
-    "shows the given beside the restored image.",
+    "size, as have its mask and its grey levels; or the size of the box; or a factor-th of the model's. A model of "
+    "super-resolution enlarges any size up to 512x512, in multiples of 8. The output shows the given beside the "
+    "restored image.",
     "replay": "Each target of a saved call may have its own edits; `p2p schema` prints the format.",
     "download": "Download a public checkpoint into the Hugging Face cache (HF_HOME), and verify it.\n\n"
-    + "\n".join(f"  {name:<16}{c.size / 1e9:4.1f} GB  {c.about}" for name, c in CHECKPOINTS.items()),
+    + "\n".join(f"  {name:<24}{c.size / 1e9:4.1f} GB  {c.about}" for name, c in CHECKPOINTS.items()),
 }
 WHICH = """\
 Which edits need which options, from six edits of each kind (docs/which-edit.md): another noun, colour or style, and an
