@@ -14,6 +14,7 @@ from notebooks.check.editing import (
     switch,
     used,
 )
+from notebooks.check.first import change, paste, seeded_noise
 from notebooks.check.latents import compression, kl, nearest, psnr, sample
 from notebooks.check.noise import (
     add_noise,
@@ -32,6 +33,7 @@ __all__ = [
     "attend",
     "attention_map",
     "blend",
+    "change",
     "clean_latent",
     "compression",
     "ddim_step",
@@ -44,6 +46,7 @@ __all__ = [
     "mapper",
     "multi_head",
     "nearest",
+    "paste",
     "positions",
     "posterior_mean",
     "psnr",
@@ -52,6 +55,7 @@ __all__ = [
     "reweight",
     "sample",
     "scores",
+    "seeded_noise",
     "switch",
     "used",
     "word_map",
