@@ -16,6 +16,7 @@ from notebooks.check.editing import (
 )
 from notebooks.check.first import change, paste, seeded_noise
 from notebooks.check.latents import compression, kl, nearest, psnr, sample
+from notebooks.check.model import enlarge, guided, loss, project, timestep_embedding, update
 from notebooks.check.noise import (
     add_noise,
     alpha_bar,
@@ -38,17 +39,21 @@ __all__ = [
     "compression",
     "ddim_step",
     "edited_values",
+    "enlarge",
     "eps_from_v",
     "forward_step",
+    "guided",
     "inject",
     "kl",
     "local_blend",
+    "loss",
     "mapper",
     "multi_head",
     "nearest",
     "paste",
     "positions",
     "posterior_mean",
+    "project",
     "psnr",
     "refine",
     "region",
@@ -57,6 +62,8 @@ __all__ = [
     "scores",
     "seeded_noise",
     "switch",
+    "timestep_embedding",
+    "update",
     "used",
     "word_map",
 ]

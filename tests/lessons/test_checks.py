@@ -10,6 +10,7 @@ import torch
 import ldm
 import p2p
 from ldm.blocks import Downsample
+from ldm.restoration import pooled
 from notebooks import check
 from p2p.local_blend import Mention, looked
 from p2p.mappers import Run
@@ -117,6 +118,24 @@ def switch(A, A_star, t, tau):
     return p2p.used(A, A_star, own.diag(), 1 - own)
 
 
+def loss(network, z_0, eps, abar):
+    unet = lambda z_t, timestep, context: network(z_t.flatten()).reshape(z_t.shape)
+    wide = (x.reshape(1, 1, 1, -1) for x in (z_0, eps))
+    return ldm.ldm_loss(unet, Times(abar), next(wide), torch.zeros(1, 1, 1), torch.tensor([1]), next(wide))
+
+
+def project(x_0, y, A, A_plus):
+    """For images of one row and three equal channels."""
+    image = lambda x: x.expand(1, 3, 1, -1)
+    row = lambda f: lambda x: image(f(x[0, 0, 0]))
+    return ldm.project(image(x_0), image(y), ldm.Degradation(row(A), row(A_plus)))[0, 0, 0]
+
+
+def enlarge(y, factor):
+    channels = y.expand(1, 3, -1, -1)  # of one grey image
+    return pooled(factor).A_plus(channels)[0, 0]
+
+
 # the package's function for each exercise, with the exercise's arguments
 OURS = {
     "seeded_noise": lambda seeds, shape: ldm.Noise(seeds, shape)(),
@@ -138,6 +157,12 @@ OURS = {
     "compression": lambda factor, channels: (
         ldm.AutoencoderConfig(channels=(32,) * int(math.log2(factor) + 1), latent_channels=channels).compression
     ),
+    "timestep_embedding": lambda t, width: ldm.timestep_embedding(torch.tensor([t]), width)[0],
+    "loss": loss,
+    "update": ldm.SLIPS["D15"].corrected,
+    "guided": lambda eps_u, eps_c, w: latents(lambda a, b: ldm.guided(a, b, w))(eps_u, eps_c),
+    "enlarge": enlarge,
+    "project": project,
     "scores": scores,
     "attention_map": head(ldm.attention_map),
     "attend": head(ldm.attend),
