@@ -68,6 +68,7 @@ parts = {"conv_in": model.unet.conv_in}
 parts |= {f"down {level}": part for level, part in enumerate(model.unet.down_blocks)}
 parts |= {"mid": model.unet.mid_block}
 parts |= {f"up {2 - i}": part for i, part in enumerate(model.unet.up_blocks)} | {"conv_out": model.unet.conv_out}
+watched = {name: part.resnets[-1] if name.startswith("up") else part for name, part in parts.items()}  # not yet doubled
 shapes = {}
 
 
@@ -78,33 +79,34 @@ def note(name):
     return hook
 
 
-hooks = [part.register_forward_hook(note(name)) for name, part in parts.items()]
+hooks = [part.register_forward_hook(note(name)) for name, part in watched.items()]
 with torch.no_grad():
     model.unet(torch.randn(1, *model.latent_shape), torch.tensor([500]), model.encode_prompts(["a photo of a cat"]))
 for hook in hooks:
     hook.remove()
 for name, (c, h, w) in shapes.items():
     count = sum(parameter.numel() for parameter in parts[name].parameters())
-    print(f"{name:9} {c:4} channels, {h:3} x {w:<3} positions   {count / 1e6:5.2f} million parameters")
+    print(f"{name:9} {c:4} channels, {h:3} x {w:<3} positions {count:11,} parameters")
 
 # %%
-figure, axis = plt.subplots(figsize=(7, 2.8))
+figure, axis = plt.subplots(figsize=(7.6, 2.8))
 drawn = list(shapes.items())[1:-1]
 for i, (name, (c, h, _)) in enumerate(drawn):
     axis.bar(i, h, width=c / 240, color="#56B4E9" if name != "mid" else "#E69F00")
     axis.text(i, h + 0.4, f"{c} x {h} x {h}", ha="center", fontsize=8)
-    if name.startswith("down") and i < 2:
-        axis.annotate("", (6 - i - 0.45, h / 2), (i + 0.45, h / 2), arrowprops={"arrowstyle": "->", "color": "#999999"})
+    if name.startswith("down"):
+        axis.annotate("", (5.55 - i, h - 0.6), (i + 0.45, h - 0.6), arrowprops={"arrowstyle": "->", "color": "#999999"})
 axis.set_xticks(range(len(drawn)), [name for name, _ in drawn])
 axis.set(ylabel="positions a side", ylim=(0, 19), title="Height: resolution. Width: channels. Arrows: skips")
 axis.grid(False)
 lesson.show(
-    figure, "A U of bars: tall and thin at both ends, short and wide in the middle, arrows from down to up levels"
+    figure, "A U of bars: tall and thin at both ends, short and wide in the middle; arrows join levels of one height"
 )
 
 # %% [markdown]
-# Low resolutions see the whole image at once and decide where things are; high ones draw. On the way up each level is also given
-# what the level of the same size had on the way down (a *skip*), so that detail need not pass through the middle. This is all of it:
+# A convolution sees a few neighbours; at 4 x 4 positions these are the whole image, and attention over all pairs is cheap (5.4). On the
+# way up each level is also given what the level of the same size had on the way down (a *skip*), so that detail need not pass
+# through the middle. This is all of it:
 
 # %%
 lesson.source(ldm.UNet.forward)
@@ -123,8 +125,8 @@ lesson.source(ldm.UNet.forward)
 # %%
 print(ldm.timestep_embedding(torch.tensor([3]), 4)[0].numpy().round(3))
 figure, axis = plt.subplots(figsize=(6, 2.4))
-axis.imshow(ldm.timestep_embedding(torch.arange(T), 64).T, aspect="auto", cmap="RdBu", vmin=-1, vmax=1)
-axis.set(xlabel="t - 1", ylabel="entry", title="64 entries: 32 cosines, then 32 sines")
+axis.imshow(ldm.timestep_embedding(torch.arange(150), 32).T, aspect="auto", cmap="RdBu", vmin=-1, vmax=1)
+axis.set(xlabel="t - 1", ylabel="entry", title="32 entries: 16 cosines, then 16 sines")
 axis.grid(False)
 lesson.show(figure, "Stripes: fast in the first rows, slower downwards, almost constant in the last cosines and sines")
 
@@ -193,15 +195,19 @@ lesson.source(ldm.reverse_step)
 #
 # > for $e = 1, \dots, E$, over all $(x_0, y)$:
 # >
-# > 1. $t \sim \mathrm{Uniform}(1, \dots, T)$
-# > 2. $\epsilon \sim \mathcal{N}(0, I)$
-# > 3. $x_t \leftarrow \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon$
-# > 4. $\ell_t(\theta) \leftarrow \lVert \epsilon - \epsilon_\theta(x_t, t, \tau_\theta(y)) \rVert^2$
-# > 5. $\theta \leftarrow \theta - \nabla_\theta \ell_t(\theta)$
+# > (a) $t \sim \mathrm{Uniform}(1, \dots, T)$
+# >
+# > (b) $\epsilon \sim \mathcal{N}(0, I)$
+# >
+# > (c) $x_t \leftarrow \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon$
+# >
+# > (d) $\ell_t(\theta) \leftarrow \lVert \epsilon - \epsilon_\theta(x_t, t, \tau_\theta(y)) \rVert^2$
+# >
+# > (e) $\theta \leftarrow \theta - \nabla_\theta \ell_t(\theta)$
 #
-# (The numbers are ours.) **Find two slips.** The first is in 3 and 4: this is *latent* diffusion, so what is noised is $z_0 = \mathrm{encoder}(x_0)$.
+# (The letters are ours.) **Find two slips.** The first is in (c) and (d): this is *latent* diffusion, so what is noised is $z_0 = \mathrm{encoder}(x_0)$.
 #
-# The second is in 5: there is no step size. Corrected, $\theta \leftarrow \theta - \eta \nabla_\theta \ell_t(\theta)$. Is that pedantry?
+# The second is in (e): there is no step size. Corrected, $\theta \leftarrow \theta - \eta \nabla_\theta \ell_t(\theta)$. Is that pedantry?
 #
 # **By hand.** Take the smallest network there is, $\epsilon_\theta = \theta z_t$, and data with $z_0 \sim \mathcal{N}(0, 1)$. Then
 # $\mathbb{E}(\epsilon - \theta z_t)^2 = 1 - 2 s \theta + \theta^2$ with $s = \sqrt{1 - \bar\alpha_t}$, its gradient is $2(\theta - s)$ and its minimum lies at
@@ -216,10 +222,10 @@ for name in ("printed", "corrected"):
         paths[name].append(1 - 2 * s * theta + theta**2)
         theta = getattr(ldm.SLIPS["D15"], name)(theta, 2 * (theta - s), 0.25)
 figure, axis = plt.subplots(figsize=(6, 2.6))
-axis.semilogy(paths["corrected"], "o-", label=r"corrected, $\eta = 1/4$")
-axis.semilogy(paths["printed"], "s--", label="printed")
-axis.set(xlabel="update", ylabel="loss at t = 500")
-axis.legend()
+axis.plot(paths["corrected"], "o-", label=r"corrected, $\eta = 1/4$")
+axis.plot(paths["printed"], "s--", label="printed")
+axis.set(xlabel="update", ylabel="loss at t = 500", ylim=(0, 1.1))
+axis.legend(loc="center right")
 lesson.show(figure, "The printed update stays at a loss of 1; with a step size the loss falls to 0.28 in a few updates")
 lesson.claim("loss that is left, less alpha_bar_500", paths["corrected"][-1] - schedule.alpha_bar[500], 0, within=1e-3)
 
@@ -227,7 +233,7 @@ lesson.claim("loss that is left, less alpha_bar_500", paths["corrected"][-1] - s
 # What is left, $\bar\alpha_t$, is not the network's fault: noise and image cannot be told apart completely, and the best guess has this
 # error. A loss of 0 is not to be hoped for.
 #
-# **Exercise 6.2.** Lines 3 and 4, corrected, as a mean over the values of the latent. `network` takes $z_t$ and returns its guess of the noise.
+# **Exercise 6.2.** Lines (c) and (d), corrected, as a mean over the values of the latent. `network` takes $z_t$ and returns its guess of the noise.
 
 
 # %% tags=["exercise"]
@@ -241,7 +247,7 @@ def my_loss(network, z_0, eps, alpha_bar):
 check.loss(my_loss)
 
 # %% [markdown]
-# **Exercise 6.3.** Line 5, corrected.
+# **Exercise 6.3.** Line (e), corrected.
 
 
 # %% tags=["exercise"]
@@ -305,7 +311,7 @@ lesson.side_by_side(
 # %% [markdown]
 # The network is the package's UNet with two levels, and the text encoder is a table, a vector for each word. Both are trained together,
 # by Algorithm 1, with two additions. One prompt in ten is *dropped*, that is, replaced by the empty one: 6.5 needs a
-# network that knows what to do without a prompt. And line 5 is Adam's, a gradient step with a step size for each parameter.
+# network that knows what to do without a prompt. And line (e) is Adam's, a gradient step with a step size for each parameter.
 
 # %%
 torch.manual_seed(0)
@@ -360,13 +366,13 @@ def floor(draws=600):
 least = floor()
 mean = np.convolve(losses, np.ones(50) / 50, mode="valid")
 figure, axis = plt.subplots(figsize=(6, 2.8))
-axis.semilogy(np.arange(len(mean)) + 50, mean, label="mean of the last 50 losses")
+axis.plot(np.arange(len(mean)) + 50, mean, label="mean of the last 50 losses")
 axis.axhline(least, color="#D55E00", ls="--", label="the best denoiser")
-axis.set(xlabel="step", ylabel="loss (of v)")
+axis.set(xlabel="step", ylabel="loss (of v)", ylim=(0, None))
 axis.legend()
 lesson.show(figure, "The loss falls from 1, fast at first and then slowly; it stays above the dashed floor")
 lesson.claim("loss of the last 200 steps", np.mean(losses[-200:]), 0.22, within=0.05)
-lesson.claim("the floor", least, 0.1, within=0.1)
+lesson.claim("the floor", least, 0.15, within=0.04)
 
 
 # %% [markdown]
@@ -409,17 +415,23 @@ for k, column in enumerate(axes.T):
         axis.axis("off")
     column[0].set_title("\n".join(THINGS[k]), fontsize=8)
 lesson.show(
-    figure, "Four samples of each of nine prompts; most are clean shapes in the right colour, at various places"
+    figure,
+    "Four samples of each of nine prompts: most show the thing, at various places; the last column has blue squares",
 )
 found = right(z, prompts).double().reshape(len(THINGS), COPIES).mean(dim=1)
 for thing, share in zip(THINGS, found):
     print(f"{' '.join(thing):13} {share:4.0%} right{'   (never seen in training)' * (thing == HELD_OUT)}")
-lesson.claim("right, of the eight that were trained", found[:-1].mean(), 0.9, within=0.1)
-print("for a blue ring the model makes:", *(f"a {' '.join(thing_of[i])}," for i in nearest(z[-COPIES:])[0]))
+lesson.claim("right, of the eight that were trained", found[:-1].mean(), 0.9, within=0.15)
+made = [" ".join(thing_of[i]) for i in nearest(z[-COPIES:])[0]]
+print("for a blue ring the model makes:", *(f"{made.count(thing)} times a {thing}" for thing in sorted(set(made))))
+lesson.claim("right, of the one that was not", found[-1], 0, within=0.25)
+print(f"the shipped UNet has {sum(p.numel() for p in model.unet.parameters()) / 253_299:.0f} times as many parameters")
 
 # %% [markdown]
-# Honestly: this is a world of 324 pictures, and after half a minute most samples are right, though not clean. The shipped model has a
-# hundred times as many parameters and was trained for seven hours (`docs/training.md`), by the same loop.
+# So after half a minute, in a world of 324 pictures, most samples are right, though not all are clean. But it was never
+# shown a blue ring, and does not put one together from its two words: it paints the blue things that it knows. From eight combinations it has
+# learned eight, and not a rule. The shipped model has more than forty times as many parameters, was trained on far more combinations, for seven
+# hours on two cores, and by this loop.
 #
 # **Take away.** A random $t$, known noise, a squared error: eight lines are all that training is.
 
@@ -431,8 +443,7 @@ print("for a blue ring the model makes:", *(f"a {' '.join(thing_of[i])}," for i 
 # $$\epsilon = \epsilon_u + w\,(\epsilon_c - \epsilon_u)$$
 #
 # $\epsilon_c$ is the prediction with the prompt ($c$ for conditional) and $\epsilon_u$ that with the empty prompt. Their difference is what the
-# prompt changes; $w$ exaggerates it. $w = 0$ ignores the prompt, $w = 1$ is no guidance. ($z_0$ and $v$ can be guided in the place of $\epsilon$: given
-# $z_t$, each is a linear function of the other.)
+# prompt changes; $w$ exaggerates it. $w = 0$ ignores the prompt, $w = 1$ is no guidance.
 #
 # **By hand.** $\epsilon_u = 1$, $\epsilon_c = 2$: $w = 1$ gives 2, $w = 4$ gives 5, which neither prediction said.
 
@@ -453,6 +464,15 @@ def my_guided(eps_u, eps_c, w):
 check.guided(my_guided)
 
 # %% [markdown]
+# A model of $v$ may guide $v$ in the place of $\epsilon$: given $z_t$, each is a linear function of the other, with the same result.
+
+# %%
+noisy, v_u, v_c = torch.randn(3, 1, 3, 8, 8, dtype=torch.float64)
+eps_u, eps_c = (tiny.predict(noisy, v, 500).eps for v in (v_u, v_c))
+difference = tiny.predict(noisy, ldm.guided(v_u, v_c, 4.0), 500).eps - ldm.guided(eps_u, eps_c, 4.0)
+lesson.claim("eps from the guided v, less the guided eps", difference.abs().max(), 0, within=1e-12)
+
+# %% [markdown]
 # In the tiny world we can see what this buys, and its price: how many samples are right, and how far they are from the nearest
 # picture there is.
 
@@ -468,9 +488,9 @@ axes[0].set(xlabel="w", title="share of right samples (dotted: by chance)", ylim
 axes[1].plot(weights, far, "s-", color="#D55E00")
 axes[1].set(xlabel="w", title="distance to the nearest picture", ylim=(0, None))
 lesson.show(figure, "With w the share of right samples rises steeply and then stays; the distance rises beyond w = 2")
-lesson.claim("right at w = 0", share[0], 1 / 9, within=0.1)
-lesson.claim("right at w = 2", share[2], 0.95, within=0.08)
-lesson.claim("distance at w = 8, by that at w = 2", far[4] / far[2], 1.5, within=0.5)
+lesson.claim("right at w = 0", share[0], 1 / 9, within=0.12)
+lesson.claim("right at w = 2 (at most 8 of 9 are, without blue rings)", share[2], 8 / 9, within=0.1)
+lesson.claim("distance at w = 8, by that at w = 2", far[4] / far[2], 2, within=0.8)
 
 # %% [markdown]
 # And in the shipped model:
@@ -484,18 +504,13 @@ lesson.side_by_side(
     "Without guidance something else; at w = 1 and 4 a penguin in the snow; at w = 10 its colours are too strong",
 )
 latent, context = torch.randn(1, *model.latent_shape), model.encode_prompts([PROMPT])
-
-
-def seconds(guidance):
-    took = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        model.predict(latent, 500, context, guidance)
-        took.append(time.perf_counter() - begin)
-    return min(took)
-
-
-print(f"a prediction with guidance takes {seconds(4.0) / seconds(1.0):.1f} times the time of one without")
+rows = []
+hook = model.unet.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+for w in (1.0, 4.0):
+    model.predict(latent, 500, context, guidance=w)
+hook.remove()
+print(f"latents that the network sees for one prediction: {rows[0]} without guidance, {rows[1]} with")
+assert rows == [1, 2]
 
 # %% [markdown]
 # The price is time, since the network predicts twice, and fidelity: a large $w$ leads to where no data is. Models therefore use a moderate
@@ -612,7 +627,7 @@ for column, (name, one) in zip(axes.T, restored.items()):
     column[0].imshow(one.degraded)
     column[0].set_title(f"{name}: $A^+ y$", fontsize=9)
     column[1].imshow(one.restored)
-    column[1].set_title("restored", fontsize=9)
+    column[1].set_title("restored" if name != "colour" else "restored, with 'blue'", fontsize=9)
 axes[0, 4].imshow(truth)
 axes[0, 4].set_title("truth", fontsize=9)
 for axis in axes.flat:
@@ -648,8 +663,12 @@ lesson.claim(
 # | | slip | corrected |
 # |---|---|---|
 # | D13, on one slide | $f$ is missing | $f(\mathrm{UNet}(\dots))$, by what the network predicts |
-# | D19 | $\sigma_t^2$ is that of a known $z_0$ | the doubt about $z_0$ is left out, which matters at the end only |
 # | D15 | no step size | $\theta \leftarrow \theta - \eta \nabla_\theta \ell_t(\theta)$ |
 # | D15 | pixels $x_0$, $x_t$ | latents $z_0 = \mathrm{encoder}(x_0)$, $z_t$ |
+#
+# - The variance of a step back leaves out the doubt about $z_0$, which matters at the end only (D19).
+# - A loss of 0 is not to be had: noise and image cannot be told apart completely.
+# - Guidance makes samples follow the prompt; too much of it leads away from the data.
+# - Inpainting, uncropping, colourisation and super-resolution differ in $A$ alone.
 #
 # Next: change a word of the prompt, and keep the image.
