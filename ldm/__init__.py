@@ -29,11 +29,13 @@ __all__, __getattr__, __dir__ = exports(  # torch is imported with the first of 
         "ldm.contrastive": "contrastive_loss similarity zero_shot",
         "ldm.zoo.clip": "CLIP new_clip",
         "ldm.train": "ldm_loss",
+        "ldm.restoration": "Degradation project project_latent restoring",
         "ldm.pipeline": "LatentDiffusion Noise State",
         "ldm.equations.ideal_denoiser": "IdealDenoiser data_set gaussian",
         "ldm.equations.slips": "SLIPS",
         "ldm.equations.table_layer": "TableLayer print_lines released_lines table_lines",
         "ldm.equations.translation": "trained_translation",
+        "ldm.equations.variational_bound": "reverse_step",
         "ldm.helpers.likeness": "psnr structure",
     },
 )

@@ -10,6 +10,7 @@ import torch
 import ldm
 import p2p
 from ldm.blocks import Downsample
+from ldm.restoration import pooled
 from notebooks import check
 from p2p.local_blend import Mention, looked
 from p2p.mappers import Run
@@ -37,6 +38,12 @@ def ddim_step(z_t, eps, abar, abar_prev):
     step = ldm.ddim_step(eta=0.0)
     take = lambda z, e, z_0: step(schedule, z, ldm.Prediction(e, z_0), 2, 1, torch.zeros_like(z))
     return latents(take)(z_t, eps, prediction)
+
+
+def change(x, y, where):
+    """From the PSNR of the pixels that count."""
+    images = (np.repeat(image[where].numpy().reshape(1, -1, 1), 3, axis=-1) for image in (x, y))
+    return 255 / 10 ** (ldm.psnr(*images) / 20)
 
 
 def nearest(z, codebook):
@@ -111,8 +118,29 @@ def switch(A, A_star, t, tau):
     return p2p.used(A, A_star, own.diag(), 1 - own)
 
 
+def loss(network, z_0, eps, abar):
+    unet = lambda z_t, timestep, context: network(z_t.flatten()).reshape(z_t.shape)
+    wide = (x.reshape(1, 1, 1, -1) for x in (z_0, eps))
+    return ldm.ldm_loss(unet, Times(abar), next(wide), torch.zeros(1, 1, 1), torch.tensor([1]), next(wide))
+
+
+def project(x_0, y, A, A_plus):
+    """For images of one row and three equal channels."""
+    image = lambda x: x.expand(1, 3, 1, -1)
+    row = lambda f: lambda x: image(f(x[0, 0, 0]))
+    return ldm.project(image(x_0), image(y), ldm.Degradation(row(A), row(A_plus)))[0, 0, 0]
+
+
+def enlarge(y, factor):
+    channels = y.expand(1, 3, -1, -1)  # of one grey image
+    return pooled(factor).A_plus(channels)[0, 0]
+
+
 # the package's function for each exercise, with the exercise's arguments
 OURS = {
+    "seeded_noise": lambda seeds, shape: ldm.Noise(seeds, shape)(),
+    "change": change,
+    "paste": lambda z, z_star, mask: composite(mask.bool(), z_star[None], z[None])[0],
     "forward_step": lambda z, eps, alpha: latents(lambda a, b: Times(alpha).forward_step(a, b, 1))(z, eps),
     "alpha_bar": lambda alpha: Times(*alpha).alpha_bar[1:],
     "add_noise": lambda z, eps, abar: latents(lambda a, b: Times(abar).add_noise(a, b, 1))(z, eps),
@@ -129,6 +157,12 @@ OURS = {
     "compression": lambda factor, channels: (
         ldm.AutoencoderConfig(channels=(32,) * int(math.log2(factor) + 1), latent_channels=channels).compression
     ),
+    "timestep_embedding": lambda t, width: ldm.timestep_embedding(torch.tensor([t]), width)[0],
+    "loss": loss,
+    "update": ldm.SLIPS["D15"].corrected,
+    "guided": lambda eps_u, eps_c, w: latents(lambda a, b: ldm.guided(a, b, w))(eps_u, eps_c),
+    "enlarge": enlarge,
+    "project": project,
     "scores": scores,
     "attention_map": head(ldm.attention_map),
     "attend": head(ldm.attend),
