@@ -15,8 +15,7 @@ from ldm.config import ScheduleConfig
 from tests.support.public_json import MODEL, SCHEDULER, TEXT, UNET, VAE, VQ
 from tests.support.public_models import MAKERS, public
 from weights.files.diffusers_json import (
-    SAMPLERS_OWN,
-    SAMPLERS_OWN_SPACING,
+    TABLES,
     autoencoder_config,
     model_config,
     schedule_config,
@@ -166,7 +165,7 @@ def test_all_settings_of_diffusers_schedulers_are_read_or_known():
     read |= {"steps_offset", "set_alpha_to_one", "clip_sample"}
     off = {"trained_betas", "thresholding", "rescale_betas_zero_snr", "use_flow_sigmas", "use_dynamic_shifting"}
     others = {key for keys in known.values() for key in keys} - read - off - {"self", "args", "kwargs"}
-    assert others - {"shift_terminal", "tau_func"} == SAMPLERS_OWN | SAMPLERS_OWN_SPACING
+    assert others - {"shift_terminal", "tau_func"} == {*TABLES['scheduler']['ignored'], *TABLES['scheduler']['spacings']}
 
 
 @pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
