@@ -10,8 +10,6 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 from transformers import CLIPTokenizer
 
-from ldm.pipeline import State
-from ldm.samplers import SAMPLERS
 from tests.support.model_files import refused
 from tests.support.public_files import write_folder
 from tests.support.public_json import TEXT, small_clip
@@ -21,7 +19,7 @@ from weights.load import load
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 FIRST = len(small_clip()[0])  # the id of the first added token
-TOY, FURTHER = "<cat-toy>", "<cat-toy>_1"
+TOY = "<cat-toy>"
 PROMPTS = [
     "a photo of <cat-toy>",
     "a <Cat-Toy>s",
@@ -111,36 +109,21 @@ def test_of_two_paddings_the_right_files_counts(how, tmp_path):
     assert list(load(path).tokenizer.encode("a cat").ids) == expected
 
 
-@pytest.mark.parametrize("tokens", [[TOY], [TOY, FURTHER]], ids=["one vector", "two vectors"])
 @torch.no_grad()
-def test_an_embedding_that_diffusers_saved_is_one_word(tokens, folder, tmp_path):
+def test_an_embedding_that_diffusers_saved_is_one_word(folder, tmp_path):
     """The advice for an embedding, followed: diffusers adds it to a model, and writes the folder that is read here. Of
     several vectors the first token stands for all in a prompt."""
     pipeline = StableDiffusionPipeline.from_pretrained(folder("sd1"), safety_checker=None, feature_extractor=None)
-    vectors = torch.randn(len(tokens), 32, generator=torch.Generator().manual_seed(1))
-    pipeline.load_textual_inversion({TOY: vectors} if len(tokens) > 1 else {TOY: vectors[0]})
+    pipeline.load_textual_inversion({TOY: torch.randn(2, 32, generator=torch.Generator().manual_seed(1))})
     pipeline.save_pretrained(tmp_path)
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path, safety_checker=None, feature_extractor=None)
-    pipeline.set_progress_bar_config(disable=True)
     model, prompt = load(tmp_path), PROMPTS[0]
-    assert model.config.text.vocabulary == FIRST + len(tokens)
     encoded = model.tokenizer.encode(prompt)
-    assert [id for id in encoded.ids if id >= FIRST] == list(range(FIRST, FIRST + len(tokens)))
-    assert {encoded.spans[i] for i, id in enumerate(encoded.ids) if id >= FIRST} == {(11, 20)}
-
-    z_T = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(0))
-    run = dict(num_inference_steps=4, guidance_scale=4.0, output_type="latent")
-    expected = pipeline(prompt, latents=z_T.clone(), **run).images
-    *_, last = model.denoise(
-        model.encode_prompts([prompt]),
-        [0],
-        steps=4,
-        guidance=4.0,
-        sampler=SAMPLERS["plms"],
-        start=State(model.schedule.T, z_T),
-    )
-    # float32, as in test_repairs; without the token latents differ by whole units
-    assert_close(last.z_t, expected, rtol=0, atol=2e-3)
+    learned = [(id, encoded.spans[i]) for i, id in enumerate(encoded.ids) if id >= FIRST]
+    assert learned == [(FIRST, (11, 20)), (FIRST + 1, (11, 20))]
+    expected, _ = pipeline.encode_prompt(prompt, "cpu", 1, False)
+    # float32 in two layers, of order 1; without the token they differ by whole units
+    assert_close(model.encode_prompts([prompt]), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("rows, how", [(1, lambda folder: None), (0, named_by_itself), (3, named_by_itself)])
@@ -160,18 +143,12 @@ def test_an_added_token_has_the_next_id(id, tmp_path):
     [
         ("added_tokens.json", {"<a>": "b"}, "added_tokens.json: '<a>' is 'b'"),
         ("tokenizer_config.json", {"added_tokens_decoder": {"x": {}}}, "tokenizer_config.json: invalid literal"),
-        (
-            "tokenizer_config.json",
-            {"added_tokens_decoder": {"9": {}}},
-            "tokenizer_config.json lacks 'content'",
-        ),
-        ("tokenizer.json", {"model": {}}, "tokenizer.json lacks 'vocab'"),
-        ("tokenizer.json", {"model": {"vocab": {}, "merges": ["a"]}}, "tokenizer.json: the merge .'a'"),
-        ("tokenizer.json", {"model": {"vocab": {}, "merges": []}, "added_tokens": [5]}, "tokenizer.json: 'int' object"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"9": {}}}, "tokenizer_config.json lacks 'content'"),
+        ("tokenizer.json", {"model": {}}, "is not a tokenizer.json"),
         ("tokenizer_config.json", {"padding_side": "left"}, "'padding_side' is 'left'"),
         ("tokenizer_config.json", {"split_special_tokens": True}, "'split_special_tokens' is True"),
         ("tokenizer_config.json", {"eos_token": "!"}, "'eos_token' is '!'"),
-        ("tokenizer_config.json", {"model_max_length": 40}, "'model_max_length' is 40; the model here reads the text"),
+        ("tokenizer_config.json", {"model_max_length": 40}, "'model_max_length' is 40; the text encoder's is 77"),
     ],
 )
 def test_a_tokenizers_settings_are_honoured_or_refused(file, values, said, tmp_path):
@@ -186,7 +163,7 @@ def test_a_tokenizers_settings_are_honoured_or_refused(file, values, said, tmp_p
 
 
 @pytest.mark.parametrize(
-    "values", [dict(do_lower_case=False), dict(strip_accents=True), dict(tokenize_chinese_chars=False)]
+    "values", [dict(do_lower_case=False), dict(strip_accents=False), dict(tokenize_chinese_chars=False)]
 )
 def test_settings_of_berts_tokenizer_are_honoured_or_refused(values, tmp_path):
     path = write_folder(public("text2im"), tmp_path, ".bin")
