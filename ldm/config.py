@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from ldm.helpers.checks import check_fields
-from ldm.helpers.limits import LONGEST, check_levels, check_sizes
+from ldm.helpers.limits import LARGEST, LONGEST, check_levels, check_sizes
 
 STRICT = pydantic.ConfigDict(extra="forbid", strict=True)  # for configurations read from files
 
@@ -123,6 +123,7 @@ class UNetConfig:
     head_size: int | None = None
     context_width: int | None = 768  # e; None for a model without prompts, whose attention is all self-attention
     latent_channels: int = 4
+    condition_channels: int = 0  # of an image that is concatenated to z_t, as in super-resolution; 0 for none
     linear_projection: bool = False  # project into and out of spatial transformers by Linear instead of 1x1 convolution
     groups: int = 32
     mid: bool = True  # has a middle block
@@ -135,7 +136,9 @@ class UNetConfig:
             raise ValueError("give exactly one of heads (a number per level) and head_size")
         if self.heads is not None and len(self.heads) != len(self.channels):
             raise ValueError(f"heads names {len(self.heads)} levels, channels {len(self.channels)}")
-        check_sizes(self)
+        check_sizes(self, "condition_channels")
+        if not 0 <= self.condition_channels <= LARGEST:
+            raise ValueError(f"condition_channels must lie in 0..{LARGEST}, got {self.condition_channels}")
         check_levels(self.channels, self.groups)
         if self.channels[0] % 2:
             raise ValueError(

@@ -25,6 +25,8 @@ from ldm.tokenizer import PromptTokenizer, Tokens
 from ldm.unet import UNet
 from ldm.zoo.bert import BertEncoder
 
+ENLARGE = "let `p2p restore --task super` enlarge an image by it"
+
 
 class State(NamedTuple):
     """Sampler state: after a step, or at the start."""
@@ -94,7 +96,8 @@ class LatentDiffusion:
     def tokenizer(self) -> PromptTokenizer | ClassTokenizer:
         """Raises ValueError for a model without prompts."""
         if self._tokenizer is None:
-            raise ValueError(f"{self.config.name} was trained without prompts: it has none to read or to edit")
+            instead = f"; {ENLARGE}" if self.config.unet.condition_channels else ""
+            raise ValueError(f"{self.config.name} was trained without prompts: it has none to read or to edit{instead}")
         return self._tokenizer
 
     @property
@@ -162,6 +165,28 @@ class LatentDiffusion:
             )
         return to_bytes(x)
 
+    def _check_condition(self, condition: object, rows: int, size: torch.Size | None) -> None:
+        """Raises ValueError unless this is the condition of `rows` latents, of this height and width if it is given."""
+        channels, name = self.config.unet.condition_channels, self.config.name
+        if condition is None and not channels:
+            return
+        if condition is None:
+            raise ValueError(f"{name} makes an image of another one: give it as condition, or {ENLARGE}")
+        if not channels:
+            raise ValueError(f"{name} makes an image of a prompt alone: leave out condition")
+        there = isinstance(condition, Tensor) and condition.is_floating_point() and condition.ndim == 4
+        if not there or condition.shape[1] != channels or size not in (None, condition.shape[2:]):
+            wanted = "h, w" if size is None else f"{size[0]}, {size[1]}"
+            got = type(condition).__name__
+            if isinstance(condition, Tensor):
+                got = f"{condition.dtype} of shape {tuple(condition.shape)}"
+            raise ValueError(
+                f"condition must be images in [-1, 1], (b, {channels}, {wanted}), got {got}: "
+                "ldm.helpers.images.to_tensor converts bytes (b, H, W, 3)"
+            )
+        if len(condition) not in (1, rows):
+            raise ValueError(f"there are {rows} images to make of {len(condition)}: give one for all, or one for each")
+
     @property
     def _precision(self) -> str:
         return str(self.dtype).removeprefix("torch.")
@@ -175,9 +200,10 @@ class LatentDiffusion:
         guidance: float = 1.0,
         attn_fn: AttentionFn | None = None,
         empty: Float[Tensor, "1 m e"] | None = None,
+        condition: Float[Tensor, "#b k h w"] | None = None,
     ) -> Prediction:
         """The guided prediction [D18] from z_t at step t, given the prompts; `empty` is tau_theta of the empty prompt,
-        if already computed.
+        if already computed. A model with a condition gets it behind z_t, as further channels.
 
         `attn_fn` applies to the conditional half of the batch only; attention to the empty prompt stays plain.
         Only the network computes in the model's dtype; the rest, and the result, are in that of z_t.
@@ -192,6 +218,9 @@ class LatentDiffusion:
         if times.min() < 1:
             raise ValueError(f"t must lie in 1..{self.schedule.T}, got {t}: there is nothing to predict at 0")
         b, x, context = len(z_t), z_t.to(self.dtype), context.expand(len(z_t), -1, -1)
+        self._check_condition(condition, b, z_t.shape[2:])
+        if condition is not None:
+            x = torch.cat([x, condition.to(x).expand(b, -1, -1, -1)], dim=1)
         timestep = (times - 1).to(self.device)  # counted from 0, as in training
         if guidance == 1 or not context.shape[1]:  # without tokens both predictions are the same
             output = self.unet(x, timestep, context, attn_fn).to(z_t.dtype)
@@ -217,6 +246,7 @@ class LatentDiffusion:
         attn_fn: Callable[[int], AttentionFn | None] = lambda t: None,
         blend: Callable[[State], Latent] = lambda state: state.z_t,
         start: State | None = None,
+        condition: Float[Tensor, "#b k h w"] | None = None,
     ) -> States:
         """Sample z_0, yielding a state per network call [D16, D17].
 
@@ -233,10 +263,12 @@ class LatentDiffusion:
             blend: maps the state after a step to the latents to continue with.
             start: the state to continue from, instead of z_T at T; its latents may have any size. Below T the steps are
                 evenly spaced, and a multistep sampler starts without earlier predictions.
+            condition: for a model with one, images in [-1, 1], as large as the latents will be.
 
         Raises:
-            ValueError: too many or too few steps, not exactly one seed (and one row of `start`) per prompt, or an
-                argument of the wrong type. Raised by the call itself, before the first step.
+            ValueError: too many or too few steps, not exactly one seed (and one row of `start`) per prompt, a missing
+                condition or one that does not fit, or an argument of the wrong type. Raised by the call itself, before
+                the first step.
             FloatingPointError: the latents after a step are not finite.
         """
         if isinstance(seeds, int | np.integer):
@@ -254,9 +286,12 @@ class LatentDiffusion:
                 f"attn_fn must be a function of t that returns an attention function, got {attn_fn!r}: "
                 "an edit of prompts goes to PromptToPrompt"
             )
+        self._check_condition(condition, len(context), start.z_t.shape[2:] if start else None)
+        like = start.z_t if start else condition
+        shape = self.latent_shape if like is None else (self.latent_shape[0], *like.shape[2:])
         visited = sampler.visit(self.schedule, steps, start.t if start else None)
-        draw = Noise(seeds, start.z_t.shape[1:] if start else self.latent_shape)
-        return States(self._states(context, visited, draw, guidance, sampler.step, attn_fn, blend, start))
+        draw = Noise(seeds, shape)
+        return States(self._states(context, visited, draw, guidance, sampler.step, attn_fn, blend, start, condition))
 
     @torch.no_grad()
     def _states(
@@ -269,6 +304,7 @@ class LatentDiffusion:
         attn_fn: Callable[[int], AttentionFn | None],
         blend: Callable[[State], Latent],
         start: State | None,
+        condition: Float[Tensor, "#b k h w"] | None,
     ) -> Iterator[State]:
         dtype = torch.promote_types(start.z_t.dtype, torch.float32) if start else self.latent_dtype
         noise = lambda: draw().to(self.device, dtype)
@@ -277,7 +313,7 @@ class LatentDiffusion:
         empty = self.encode_prompts([""]) if guidance != 1 else None  # once, not at every step
         past: deque[Visit] = deque(maxlen=REMEMBERED)
         for i, (t, t_prev) in enumerate(pairwise(visited), start=1):
-            prediction = self.predict(z_t, t, context, guidance, attn_fn(t), empty)
+            prediction = self.predict(z_t, t, context, guidance, attn_fn(t), empty, condition)
             z_prev = step(self.schedule, z_t, prediction, t, t_prev, noise(), tuple(past))
             if not z_prev.isfinite().all():
                 wider = "" if self.dtype == self.latent_dtype else ", compute in float32"

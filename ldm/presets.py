@@ -86,6 +86,22 @@ PRESETS = {
         ),
         text=None,
     ),
+    "ldm-super-resolution-4x": ModelConfig(
+        name="ldm-super-resolution-4x",
+        image_size=256,
+        schedule=ScheduleConfig(beta_start=0.0015, beta_end=0.0155, spacing="leading"),
+        autoencoder=VQ_F4,
+        unet=UNetConfig(
+            channels=(160, 320, 320, 640),
+            attention=(False, False, False, True),
+            heads=None,
+            head_size=32,
+            context_width=None,
+            latent_channels=3,
+            condition_channels=3,
+        ),
+        text=None,
+    ),
     "cin256": ModelConfig(
         name="cin256",
         image_size=256,

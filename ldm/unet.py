@@ -118,7 +118,7 @@ class UNet(nn.Module):
         time_width = 4 * channels[0]
         self.attention_layers = 0  # counted as they are built, in execution order
         self.time_embedding = TimeMLP(channels[0], time_width)
-        self.conv_in = nn.Conv2d(config.latent_channels, channels[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(config.latent_channels + config.condition_channels, channels[0], 3, padding=1)
 
         skips = [channels[0]]  # channels of the skip connections
         self.down_blocks = nn.ModuleList()
@@ -164,10 +164,10 @@ class UNet(nn.Module):
     def _check(self, z_t: Tensor, timestep: Tensor, context: Tensor) -> None:
         """Check the arguments of `forward`. Raises ValueError."""
         check_latents(z_t=z_t)
-        if z_t.shape[1] != self.config.latent_channels:
-            raise ValueError(
-                f"this model's latents have {self.config.latent_channels} channels, z_t is {tuple(z_t.shape)}"
-            )
+        channels, more = self.config.latent_channels, self.config.condition_channels
+        if z_t.shape[1] != channels + more:
+            condition = f", and {more} of a condition follow them" if more else ""
+            raise ValueError(f"this model's latents have {channels} channels{condition}, z_t is {tuple(z_t.shape)}")
         if not isinstance(timestep, Tensor) or timestep.ndim != 1 or timestep.is_floating_point():
             raise ValueError(
                 f"timestep must be a tensor of whole numbers, counted from 0, got {timestep!r}: "
@@ -186,7 +186,7 @@ class UNet(nn.Module):
 
     def forward(
         self,
-        z_t: Latent,
+        z_t: Float[Tensor, "b i h w"],
         timestep: Int[Tensor, " #b"],
         context: Float[Tensor, "b m e"],
         attn_fn: AttentionFn | None = None,
@@ -195,7 +195,7 @@ class UNet(nn.Module):
         in the included model. `Schedule.predict` converts either to eps and z_0; `LatentDiffusion.predict` does both.
 
         Args:
-            z_t: noisy latents.
+            z_t: noisy latents; for a UNet with a condition, [z_t, condition] along the channels.
             timestep: counted from 0, as the public weights were trained: the lecture's t minus one. One per row, as in
                 training, or a single one for all rows.
             context: tau_theta(y), the prompt's tokens; ignored by a UNet without prompts.

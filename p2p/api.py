@@ -128,7 +128,7 @@ def restore(task, image, prompt="", **keywords):
         task: "inpaint": paint inside the mask. "uncrop": paint around the image, which fills the box. "colour": colour
             it by its grey levels. "super": enlarge it.
         image: a file, a PIL image or an array of bytes (H, W, 3). It has the model's size; for "uncrop" that of the box
-            and for "super" a factor-th of the model's.
+            and for "super" a factor-th of the model's; a model of super-resolution enlarges any, in multiples of 8.
         prompt: of the whole image.
         keywords: as below.
 

@@ -26,6 +26,9 @@ from ldm.quantize import codebook_loss, straight_through
 from ldm.samplers import *
 from ldm.schedule import *
 from ldm.text_encoder import SelfAttention
+from ldm.autoencoder import Autoencoder
+from ldm.pipeline import LatentDiffusion
+from ldm.unet import UNet
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
 from p2p.experiments.baselines import blended, fixed_seed, sdedit, uncrop
@@ -38,6 +41,10 @@ from p2p.maps import MapHistory
 from p2p.masks import Box
 from p2p.experiments.reference import Reference
 model = weights.load.load("stickers")
+small = UNetConfig((8, 8), 1, (False, True), None, 4, None, latent_channels=3, condition_channels=3, groups=4)
+first_stage = AutoencoderConfig((8, 8), 1, 3, groups=4)
+config = ModelConfig("enlarger", 16, ScheduleConfig(), first_stage, small, None)
+enlarger, no_prompt = LatentDiffusion(config, None, None, UNet(small), Autoencoder(first_stage)), torch.empty(1, 0, 0)
 CAT, DOG = "a photo of a cat", "a photo of a dog"
 source, target = map(model.tokenizer.encode, (CAT, DOG))
 context = model.encode_prompts([CAT])
@@ -124,6 +131,17 @@ REFUSED = {
     'model.denoise(context, [7], sampler="ddim")': "write SAMPLERS['ddim']",
     "model.denoise(context, [7], sampler=ddim_step(0.5))": "write Sampler(step)",
     "model.denoise(context, [7], attn_fn=edit)": "an edit of prompts goes to PromptToPrompt",
+    "model.denoise(context, [7], condition=two)": "stickers makes an image of a prompt alone: leave out condition",
+    "model.predict(two, 5, context, condition=two)": "stickers makes an image of a prompt alone: leave out condition",
+    "enlarger.generate([''], [7])": "enlarger makes an image of another one: give it as condition, or let `p2p restore",
+    "enlarger.predict(z[:, :3], 5, no_prompt)": "enlarger makes an image of another one: give it as condition",
+    "enlarger.predict(z[:, :3], 5, no_prompt, condition=two[:1, :3])": "images in [-1, 1], (b, 3, 2, 2), got torch",
+    "enlarger.predict(z[:, :3], 5, no_prompt, condition=z[:2, :3])": "there are 3 images to make of 2: give one",
+    "enlarger.generate([''] * 3, [7, 8, 9], condition=z[:2, :3])": "there are 3 images to make of 2: give one for all",
+    "enlarger.denoise(no_prompt, [7], condition=two)": "in [-1, 1], (b, 3, h, w), got torch.float32 of shape (2, 8, 16",
+    "enlarger.denoise(no_prompt, [7], condition=torch.from_numpy(bytes_))": "to_tensor converts bytes (b, H, W, 3)",
+    "enlarger.denoise(no_prompt, [7], condition=bytes_)": "must be images in [-1, 1], (b, 3, h, w), got ndarray: ",
+    "enlarger.unet(z[:, :3], torch.tensor([5]), no_prompt)": "and 3 of a condition follow them, z_t is (3, 3, 2, 2)",
     "model.decode(two[0])": "write z_0[None]",
     "model.decode(z[:, :4])": "this model's latents have 8 channels, z_0 is (1, 4, 2, 2)",
     "model.decode(next(model.denoise(context, [7], steps=1)))": "write state.z_t",

@@ -124,7 +124,8 @@ class Restore(Chosen, Output):
     command: ClassVar[str] = "restore"
     task: str = required(
         "inpaint: paint inside the white of --mask. uncrop: paint around the image, which fills --box. colour: colour "
-        "the image by its grey levels. super: enlarge the image --factor times.",
+        "the image by its grey levels. super: enlarge the image --factor times; by --model ldm-super-resolution-4x, "
+        "which was trained to, 4 times, without --prompt.",
         "--task",
         choices=TASKS,
         required=True,

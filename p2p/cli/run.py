@@ -21,7 +21,7 @@ from p2p.cli.unknown_words import tokenised
 from p2p.equations.explain import explanation
 from p2p.equations.register import listing
 from p2p.experiments.comparison import compared
-from p2p.experiments.restore import as_pixels, check_settings, given_by, restored
+from p2p.experiments.restore import as_pixels, check_settings, given_by, given_to_enlarge, restored
 from p2p.masks import decoding
 from weights.checkpoints import fetched
 from weights.load import load, load_vocabulary
@@ -166,7 +166,15 @@ def restore(given: options.Restore, model: LatentDiffusion | None) -> tuple[comm
     check_settings(given.task, **settings)
     sampling, image = sampling_of(given), as_pixels(given.image)
     model = model or _load(given.model, given, not given.no_ema, given.parameterisation)
-    known = given_by(given.task, image, model.config.image_size, **settings)
+    if model.config.unet.condition_channels:
+        for name in ("prompt", "guidance", "visits", "length"):
+            if getattr(given, name) != getattr(options.Restore, name):
+                raise ValueError(
+                    f"--{name} has no effect on {model.config.name}, which enlarges by the image: leave it out"
+                )
+        known = given_to_enlarge(model, given.task, image, given.factor)
+    else:
+        known = given_by(given.task, image, model.config.image_size, **settings)
     context = commands.context_of(model, given.prompt)
     result = restored(model, known, given.prompt, context, sampling, given.visits, given.length)
     return commands.Made(result, result.image), described(given)

@@ -19,7 +19,9 @@ TASKS = Slide(
     "text to image: `p2p generate`; style transfer: [`docs/gallery.png`](docs/gallery.png); inpainting and uncropping: "
     "`inpaint` and `uncrop` of [`baselines.py`](p2p/experiments/baselines.py); class-conditional generation: "
     "[`class_embedder.py`](ldm/class_embedder.py), `p2p generate cat --model stickers-classes`; colourisation and "
-    "super-resolution: [`restoration.py`](ldm/restoration.py), `p2p restore`",
+    "super-resolution: [`restoration.py`](ldm/restoration.py), `p2p restore`; super-resolution by a model trained for "
+    "it, which is not included: `condition` of [`pipeline.py`](ldm/pipeline.py), `p2p restore --task super --model "
+    "ldm-super-resolution-4x`",
 )
 COST = Slide(
     "Why latent diffusion: what diffusion on pixels costs",

@@ -280,4 +280,21 @@ a dark thing does not turn yellow.
 The defaults ({steps} steps, each taken {visits} times, guidance {guidance:g}, eta {eta:g}) were chosen on eight other
 scenes. There 40 steps taken once, which cost as much, with eta 0.85 gave 24.3 dB (inpainting), 26.8 (uncropping) and
 27.2 (colourisation), against 25.9, 27.6 and 28.9.
+
+## A model that was trained to enlarge
+
+The formula asks nothing of the model. The latent diffusion paper trains one for the task instead (section 4.4): the
+small image has the height and width of the latents, and the UNet gets both at every step, as three channels of z_t and
+three of the image, eps_theta([z_t, y], t). The decoder then makes 4 times as many pixels a side. Given such a model,
+`--task super` uses it in the place of the formula, without a prompt:
+
+```
+.venv/bin/p2p restore --task super --model ldm-super-resolution-4x --steps 100 --image small.png -o out.png
+```
+
+Both sides are multiples of 8, up to 512. In Python, `p2p.restore("super", "small.png", model=...)`, or
+`model.denoise(context, seeds, condition=y)`. No model of this kind is included: the command downloads
+[public weights](public-weights.md), 0.7 GB. On random weights it equals diffusers' pipeline; how well the public ones
+enlarge is not measured here. They were trained on photos that were also blurred, noisy and compressed, so what they
+make need not average to what was given.
 """

@@ -1,4 +1,7 @@
-"""Inpainting, uncropping, colourisation and super-resolution of an image file: what `p2p.restore` returns."""
+"""Inpainting, uncropping, colourisation and super-resolution of an image file: what `p2p.restore` returns.
+
+Restoration is by one formula with any model, but a model that was trained to enlarge images is given the image itself.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -22,6 +25,7 @@ from p2p.masks import Box, box_pixels, decoding, drawn_mask, read_mask
 from p2p.result import png
 
 Task = Literal["inpaint", "uncrop", "colour", "super"]
+LONGEST = 512  # pixels a side that are enlarged, which takes memory and time
 NEEDS = {"inpaint": "mask", "uncrop": "box", "colour": None, "super": "factor"}
 
 
@@ -110,6 +114,28 @@ def given_by(
     return Given(x if task in ("uncrop", "super") else degradation.A(x), degradation)
 
 
+def given_to_enlarge(
+    model: LatentDiffusion, task: Task, image: UInt8[np.ndarray, "H W 3"], factor: int | None
+) -> Given:
+    """The image that a model of super-resolution enlarges, of any size that its UNet can halve.
+
+    Raises:
+        ValueError: another task or factor than the model's, or an image that does not fit.
+    """
+    name, times = model.config.name, model.config.autoencoder.factor
+    if task != "super":
+        raise ValueError(f"{name} enlarges images and does nothing else: give another --model for --task {task}")
+    if factor not in (None, times):
+        raise ValueError(f"{name} enlarges {times} times, got --factor {factor}: leave it out")
+    (height, width, _), least = image.shape, 2 ** (len(model.config.unet.channels) - 1)
+    if height % least or width % least or max(height, width) > LONGEST:
+        raise ValueError(
+            f"the image is {width}x{height} pixels, for {name} both sides must be multiples of {least} and at most "
+            f"{LONGEST}: crop or resize it"
+        )
+    return Given(to_tensor(image[None]), pooled(times))
+
+
 @dataclass(frozen=True, eq=False)
 class Restored:
     """A restored image. A notebook displays it beside the given one.
@@ -133,12 +159,16 @@ class Restored:
 
     @property
     def decoded(self) -> Image.Image:
-        """The sampler's z_0, decoded: consistent as far as the autoencoder allows."""
+        """The sampler's z_0, decoded: consistent as far as the autoencoder allows, or as a model of super-resolution
+        makes it."""
         return _image(self._x_0)
 
     @property
     def restored(self) -> Image.Image:
-        """The same, projected once more, in pixels: what was given is there to the grey level."""
+        """The same, projected once more, in pixels: what was given is there to the grey level. By a model of
+        super-resolution not projected, since it was trained to remove what noise and compression left in the given."""
+        if self.model.config.unet.condition_channels:
+            return self.decoded
         return _image(project(self._x_0, *self.given))
 
     @property
@@ -171,7 +201,7 @@ def restored(
     visits: int,
     length: int,
 ) -> Restored:
-    """An image of the prompt that is consistent with what is given.
+    """An image of the prompt that is consistent with what is given; by a model of super-resolution, of what is given.
 
     Args:
         context: tau_theta(y) of the prompt.
@@ -181,7 +211,11 @@ def restored(
     Raises:
         ValueError: too many steps, or time travel that does not fit; raised before the first step.
     """
-    sampler = restoring(model.autoencoder, given.y, given.degradation, sampling.eta, length, visits)
-    calls = len(sampler.visit(model.schedule, sampling.steps, None)) - 1
-    run = model.denoise(context, [sampling.seed], steps=sampling.steps, guidance=sampling.guidance, sampler=sampler)
+    how = sampling.options()
+    if model.config.unet.condition_channels:
+        how["condition"] = given.y
+    else:
+        how["sampler"] = restoring(model.autoencoder, given.y, given.degradation, sampling.eta, length, visits)
+    calls = len(how["sampler"].visit(model.schedule, sampling.steps, None)) - 1
+    run = model.denoise(context, [sampling.seed], **how)
     return Restored(model, prompt, given, list(tqdm(run, total=calls, unit="step", file=sys.stderr)))

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, UNet2DModel
+from diffusers import DDIMScheduler, LDMSuperResolutionPipeline, UNet2DModel
 from torch import Tensor, nn
 from torch.testing import assert_close
 from transformers import BertTokenizer as TheirBertTokenizer
@@ -19,18 +19,21 @@ from ldm.autoencoder import Autoencoder
 from ldm.pipeline import LatentDiffusion
 from ldm.presets import PRESETS
 from ldm.unet import UNet
+from p2p.call import Sampling
 from parity.test_bert import diffusers_bert
 from parity.test_tokenizer import write_stable_diffusion
 from tests.support.oracles import (
     diffusers_autoencoder,
     diffusers_unet,
     diffusers_vq,
+    enlarged_by_diffusers,
+    exactly,
     random_network,
     transformers_text_encoder,
 )
 from tests.support.public_json import DDIM_V, FIRST_DDIM, PNDM, WORDPIECES
 from weights.build import CLASSES
-from weights.files.tokenizers import tokenizer, tokenizer_beside
+from weights.files.tokenizers import tokenizer
 
 pytestmark = [
     pytest.mark.full,
@@ -144,15 +147,16 @@ def test_latent_diffusion_text_to_image(tmp_path):
     assert_prompted_models_equal(model, context, ids, unet, FIRST_DDIM)
 
 
-def diffusers_unet_without_prompts(ours: UNet, head_size: int) -> UNet2DModel:
+def diffusers_unet_without_prompts(ours: UNet, channels: tuple[int, ...], attend: int, **more) -> UNet2DModel:
+    """With attention at the last so many levels, in heads of 32."""
     with torch.device("meta"):
         theirs = UNet2DModel(
-            in_channels=3,
             out_channels=3,
-            block_out_channels=(224, 448, 672, 896),
-            down_block_types=("DownBlock2D", *["AttnDownBlock2D"] * 3),
-            up_block_types=(*["AttnUpBlock2D"] * 3, "UpBlock2D"),
-            attention_head_dim=head_size,
+            block_out_channels=channels,
+            down_block_types=(*["DownBlock2D"] * (4 - attend), *["AttnDownBlock2D"] * attend),
+            up_block_types=(*["AttnUpBlock2D"] * attend, *["UpBlock2D"] * (4 - attend)),
+            attention_head_dim=32,
+            **more,
         )
     theirs.load_state_dict(ours.state_dict(), strict=True, assign=True)
     return theirs.eval()
@@ -170,7 +174,7 @@ def assert_codebooks_equal(ours: Autoencoder, theirs: nn.Module, z: Tensor) -> N
 @torch.no_grad()
 def test_latent_diffusion_faces():
     model = random_model("ldm-celebahq", None)
-    unet = diffusers_unet_without_prompts(model.unet, head_size=32)
+    unet = diffusers_unet_without_prompts(model.unet, (224, 448, 672, 896), attend=3)
     assert_unets_equal(model.unet, unet)
     scheduler = scheduler_of(FIRST_DDIM | {"beta_start": 0.0015, "beta_end": 0.0195, "beta_schedule": "scaled_linear"})
     z = assert_samples_equal(model, lambda z, t: unet(z, t).sample, scheduler, ["", ""])
@@ -183,8 +187,30 @@ def test_latent_diffusion_faces():
 
 
 @torch.no_grad()
+def test_latent_diffusion_super_resolution():
+    """In float64: a codebook's nearest entry, which float32 may see otherwise, is then the same on both sides."""
+    model = random_model("ldm-super-resolution-4x", None)
+    model.unet.double(), model.autoencoder.double()
+    unet = diffusers_unet_without_prompts(model.unet, (160, 320, 320, 640), attend=1, in_channels=6)
+    content = FIRST_DDIM | {"beta_start": 0.0015, "beta_end": 0.0155, "beta_schedule": "scaled_linear"}
+    theirs = LDMSuperResolutionPipeline(
+        diffusers_vq(model.autoencoder), unet, exactly(DDIMScheduler.from_config(content))
+    )
+    theirs.set_progress_bar_config(disable=True)
+    x = normal(2, 3, SIDE, 2 * SIDE).clamp(-1, 1).double()
+    large = torch.cat([enlarged_by_diffusers(theirs, each, seed, 3, eta=1.0) for each, seed in zip(x, SEEDS)])
+    assert ((large > 0) & (large < 1)).double().mean() > 0.2
+    how = Sampling(steps=3, eta=1.0).options()
+    *_, last = model.denoise(model.encode_prompts(["", ""]), SEEDS, condition=x, **how)
+    ours = (model.autoencoder.decode(last.z_t) / 2 + 0.5).clamp(0, 1)
+    # float64 is right to 1e-16 a term, hence to 2e-13 where float32 is to PART; two later calls and the decoder make of
+    # it what a random network makes of a difference
+    assert_close(ours, large, rtol=0, atol=1e-9)
+
+
+@torch.no_grad()
 def test_latent_diffusion_classes(tmp_path):
-    model = random_model("cin256", tokenizer_beside(tmp_path / "cin256.ckpt", PRESETS["cin256"].text))
+    model = random_model("cin256", tokenizer(tmp_path / "cin256.ckpt", PRESETS["cin256"].text))
     context = model.text_encoder.embedding.weight[[0, 207, 1000, 1000], None]  # 1000 is no class
     assert model.encode_prompts(["tench", "golden retriever", "", ""]).equal(context)
     unet = diffusers_unet(model.unet, (1, 1, 1, 1))

@@ -5,10 +5,13 @@ Theirs is therefore built after ours has its final values and dtype.
 """
 
 from collections.abc import Callable
+from unittest.mock import patch
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel, VQModel
-from torch import nn
+from diffusers import AutoencoderKL, DDIMScheduler, LDMSuperResolutionPipeline, UNet2DConditionModel, VQModel
+from diffusers.pipelines.latent_diffusion import pipeline_latent_diffusion_superresolution as enlarging
+from diffusers.schedulers import scheduling_ddim
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from ldm.autoencoder import Autoencoder
@@ -115,3 +118,23 @@ def transformers_text_encoder(ours: TextEncoder) -> CLIPTextModel:
     parameters = {prefix + name: parameter for name, parameter in ours.state_dict().items()}
     theirs.load_state_dict(parameters, strict=True, assign=True)
     return theirs.eval()
+
+
+def exactly(scheduler: DDIMScheduler) -> DDIMScheduler:
+    """Its alphas in float64, where its own float32 would hide all that differs by less than 1e-4 (test_samplers)."""
+    c = scheduler.config
+    power = {"scaled_linear": 2, "linear": 1}[c.beta_schedule]
+    ends = c.beta_start ** (1 / power), c.beta_end ** (1 / power)
+    scheduler.alphas_cumprod = (1 - torch.linspace(*ends, 1000, dtype=torch.float64) ** power).cumprod(0)
+    scheduler.final_alpha_cumprod = torch.ones((), dtype=torch.float64)
+    if not c.set_alpha_to_one:
+        scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
+    return scheduler
+
+
+def enlarged_by_diffusers(pipeline: LDMSuperResolutionPipeline, x: Tensor, seed: int, steps: int, eta: float) -> Tensor:
+    """A small image in [-1, 1] (3, h, w) to (1, 3, H, W) in [0, 1], with our noise: all from one stream, in float32."""
+    stream = torch.Generator().manual_seed(seed)
+    drawn = lambda shape, **_: torch.randn(shape, generator=stream).to(x.dtype)
+    with patch.object(enlarging, "randn_tensor", drawn), patch.object(scheduling_ddim, "randn_tensor", drawn):
+        return pipeline(x[None], num_inference_steps=steps, eta=eta, output_type="pt").images

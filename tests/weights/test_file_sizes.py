@@ -15,7 +15,8 @@ from tests.support.public_shapes import Shapes, compvis_file, full, shapes_of, s
 from weights.build import parts_of, shapes
 from weights.key_names import in_diffusers
 
-SD1, SD2, TEXT2IM, CELEBAHQ = (PRESETS[name] for name in ("sd15", "sd21", "ldm-text2im", "ldm-celebahq"))
+NAMED = ("sd15", "sd21", "ldm-text2im", "ldm-celebahq", "ldm-super-resolution-4x")
+SD1, SD2, TEXT2IM, CELEBAHQ, SUPER_RESOLUTION = (PRESETS[name] for name in NAMED)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,7 @@ SD1, SD2, TEXT2IM, CELEBAHQ = (PRESETS[name] for name in ("sd15", "sd21", "ldm-t
         (SD2.unet, 865_910_724, 686),
         (TEXT2IM.unet, 872_300_484, 686),
         (CELEBAHQ.unet, 274_056_163, 432),
+        (SUPER_RESOLUTION.unet, 113_622_563, None),
         (PRESETS["bk-sdm-base"].unet, 579_384_964, None),
         (PRESETS["bk-sdm-small"].unet, 482_346_884, None),
         (PRESETS["bk-sdm-tiny"].unet, 323_384_964, None),
@@ -38,7 +40,7 @@ SD1, SD2, TEXT2IM, CELEBAHQ = (PRESETS[name] for name in ("sd15", "sd21", "ldm-t
         (CLIP_PRESETS["clip-vit-l"], 427_616_513, None),
     ],
     ids=[
-        *("sd1", "sd2", "text2im", "celebahq", "bk-base", "bk-small", "bk-tiny"),
+        *("sd1", "sd2", "text2im", "celebahq", "super-resolution", "bk-base", "bk-small", "bk-tiny"),
         *("kl-f8", "vq-f4", "vq-f8", "clip-l", "open-clip-h", "bert", "clip"),
     ],
 )

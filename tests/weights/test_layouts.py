@@ -35,7 +35,7 @@ def opens(monkeypatch):
     return lambda tensors: monkeypatch.setattr(detect, "open_tensors", lambda path: as_file(tensors))
 
 
-@pytest.mark.parametrize("preset", ["sd15", "ldm-text2im", "ldm-celebahq"])
+@pytest.mark.parametrize("preset", ["sd15", "ldm-text2im", "ldm-celebahq", "ldm-super-resolution-4x"])
 def test_a_compvis_file_is_recognised_by_its_shapes(preset, opens):
     opens(compvis_file(preset))
     opened, config = detect.compvis_file(PATH, None, ema=True)

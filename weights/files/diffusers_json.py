@@ -49,13 +49,16 @@ def unet_config(path: Path) -> UNetConfig:
         attention = attention_of(file, table)
         if (middle := file.get("mid_block_type", table["middle"])) not in (None, table["middle"]):
             raise ValueError(f"'mid_block_type' is {shown(middle)}, which the classes here do not have")
-        if (channels := file["in_channels"]) != file["out_channels"]:
-            raise ValueError(f"the UNet has further inputs, {shown(channels)} channels: give a model without them")
+        condition = file.get("in_channels", ..., int) - file.get("out_channels", ..., int)
+        if condition not in table["condition"]:
+            raise ValueError(f"the UNet takes {condition} channels besides the latent's: give a model without them")
         fields = dict(heads=None, context_width=None)
         if prompted:  # named after the head size, but the number of heads in every UNet with prompts
             heads = file.get("attention_head_dim", 8)
             fields = dict(heads=heads if isinstance(heads, tuple) else (heads,) * len(attention))
-        return file.made(UNetConfig, table, attention=attention, mid=middle is not None, **fields)
+        return file.made(
+            UNetConfig, table, attention=attention, condition_channels=condition, mid=middle is not None, **fields
+        )
 
 
 def autoencoder_config(path: Path) -> AutoencoderConfig:

@@ -1,12 +1,17 @@
 """Prompt to picture, as diffusers makes it from the same folder."""
 
+import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, LDMTextToImagePipeline, StableDiffusionPipeline
+from diffusers import DDIMScheduler, LDMSuperResolutionPipeline, LDMTextToImagePipeline, StableDiffusionPipeline
 from torch.testing import assert_close
 
+import p2p
+from ldm.helpers.images import to_tensor
 from ldm.pipeline import LatentDiffusion, State
+from p2p.call import Sampling
 from tests.support.model_files import assert_equal
+from tests.support.oracles import enlarged_by_diffusers, exactly
 from tests.support.public_models import public
 from weights.load import load
 
@@ -19,18 +24,6 @@ PROMPTS, SEEDS, STEPS, GUIDANCE = ["a photo of a cat", "painting on a painting"]
 # times that of it, and two later calls what a random network makes of a difference. Names taken wrongly, schedules one
 # step off, another activation or another padding show at 1e-3 and above.
 EXACT = dict(rtol=0, atol=1e-10)
-
-
-def exactly(scheduler: DDIMScheduler) -> DDIMScheduler:
-    """Its alphas in float64, where its own float32 would hide all that differs by less than 1e-4 (test_samplers)."""
-    c = scheduler.config
-    power = {"scaled_linear": 2, "linear": 1}[c.beta_schedule]
-    ends = c.beta_start ** (1 / power), c.beta_end ** (1 / power)
-    scheduler.alphas_cumprod = (1 - torch.linspace(*ends, 1000, dtype=torch.float64) ** power).cumprod(0)
-    scheduler.final_alpha_cumprod = torch.ones((), dtype=torch.float64)
-    if not c.set_alpha_to_one:
-        scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
-    return scheduler
 
 
 def in_float64(model: LatentDiffusion) -> LatentDiffusion:
@@ -113,3 +106,29 @@ def test_noise_to_picture_without_prompts(folder):
         assert_close(state.z_t, z, **EXACT)
     pictures = (first_stage.decode(z).sample / 2 + 0.5).clamp(0, 1)
     assert_pictures_equal(model, states[-1], ["", ""], pictures)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_small_image_to_large_equals_latent_diffusion(eta, folder, tmp_path):
+    """From the folder that diffusers writes; with our noise, which is float32, and an image at a time."""
+    theirs = LDMSuperResolutionPipeline.from_pretrained(folder("super-resolution"), local_files_only=True)
+    theirs.save_pretrained(tmp_path)
+    model = in_float64(load(tmp_path))
+    exactly(theirs.scheduler)
+    theirs.set_progress_bar_config(disable=True)
+    theirs.to(torch.float64)
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 12, 3), dtype=np.uint8)
+    small = to_tensor(images).double()
+    large = [enlarged_by_diffusers(theirs, x, seed, STEPS, eta) for x, seed in zip(small, SEEDS)]
+    assert large[0].shape == (1, 3, 32, 48)
+    *_, last = model.denoise(
+        model.encode_prompts(["", ""]), SEEDS, condition=small, **Sampling(steps=STEPS, eta=eta).options()
+    )
+    ours = (model.autoencoder.decode(last.z_t) / 2 + 0.5).clamp(0, 1)
+    for mine, its in zip(ours, large):
+        assert ((its > 0) & (its < 1)).double().mean() > 0.2
+        assert_close(mine[None], its, **EXACT)
+    result = p2p.restore("super", images[0], model=model, seed=SEEDS[0], steps=STEPS, eta=eta)
+    # half a grey level from rounding to bytes, and float32 of the image and the decoder's output
+    assert np.abs(np.asarray(result.restored) - large[0][0].permute(1, 2, 0).numpy() * 255).max() < 0.51

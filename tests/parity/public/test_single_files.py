@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
-@pytest.mark.parametrize("kind", ["sd1", "sd2", "text2im", "celebahq"])
+@pytest.mark.parametrize("kind", ["sd1", "sd2", "text2im", "celebahq", "super-resolution"])
 def test_a_compvis_file_is_loaded_to_the_bit(kind, suffix, single):
     """With averages in the pickle, which are taken unless told otherwise."""
     path, expected = single(kind), public(kind).tensors()

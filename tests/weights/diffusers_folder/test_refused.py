@@ -91,7 +91,7 @@ BLOCKS = "the levels here cannot have the blocks"
 @pytest.mark.parametrize(
     "kind, file, change, said",
     [
-        ("sd1", UNET, dict(in_channels=9), "the UNet has further inputs, 9 channels: give a model without them"),
+        ("sd1", UNET, dict(in_channels=9), "the UNet takes 5 channels besides the latent's: give a model without"),
         ("sd1", UNET, dict(down_block_types=["DownBlock2D"] * 4), BLOCKS),
         ("sd1", UNET, dict(up_block_types=["UpBlock2D"]), BLOCKS),
         ("sd1", UNET, dict(down_block_types=["K"] * 3, up_block_types=["K"] * 3), BLOCKS),

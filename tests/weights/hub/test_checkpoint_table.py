@@ -23,6 +23,7 @@ PARAMETERS = {  # of the networks, counted on the classes of diffusers and trans
     "bk-sdm-tiny": CLIP_L + KL + 323_384_964,
     "ldm-text2im": 581_994_042 + 872_300_484 + KL,
     "ldm-celebahq": 274_056_163 + 55_322_782,
+    "ldm-super-resolution-4x": 113_622_563 + 55_322_782,
     "sd-vae-ft-mse": KL,
     "clip-vit-l": 427_616_513,
     "clip-tokenizer": 0,
