@@ -162,7 +162,7 @@ OTHER_KINDS |= {
 @pytest.mark.parametrize("file, key, value", [(*where, v) for where, values in OTHER_KINDS.items() for v in values])
 def test_a_value_of_another_kind_is_refused(file, key, value, write):
     folder = write("sd1", file, {key: value})
-    assert refused("lacks" if value is ... else "", folder).startswith(str(folder))
+    assert refused("lacks" if value is ... else ": ", folder).startswith(str(folder))
 
 
 JUNK = {"cut": b"{", "no text": b"\xff\xfe", "web": b"<!DOCTYPE html>", "null": b"null", "list": b"[]", "text": b'"a"'}
