@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -77,12 +78,12 @@ def tensor_file(folder: Path, dtype: torch.dtype, ema: bool, among: Files) -> Pa
     variants = [".fp16", ""] if dtype in (torch.float16, torch.bfloat16) else ["", ".fp16"]
     if not ema:
         variants = [".non_ema", *variants]
-    for kind in ("{}{}.safetensors", "{}.safetensors.index{}.json", "{}{}.bin"):
-        for variant in variants:
-            for stem in ("diffusion_pytorch_model", "model", "pytorch_model"):
-                path = folder / kind.format(stem, variant)
-                if (among is None or path in among) and path.is_file():
-                    return path
+    kinds = "{}{}.safetensors", "{}.safetensors.index{}.json", "{}{}.bin"
+    stems = "diffusion_pytorch_model", "model", "pytorch_model"
+    for kind, variant, stem in product(kinds, variants, stems):
+        path = folder / kind.format(stem, variant)
+        if (among is None or path in among) and path.is_file():
+            return path
     raise ValueError(
         f"the model folder lacks weights: {folder} holds no .safetensors or .bin file of them. Pickled shards are not "
         "supported: save such a model again, with `save_pretrained` of diffusers or transformers"
@@ -140,9 +141,8 @@ def autoencoder_file(path: Path) -> Opened:
     refuse_others(file, but="autoencoder")
     opened = []
     for name, config in AUTOENCODERS.items():
-        layouts = {"CompVis": in_compvis("autoencoder", config, file.shapes)}
-        layouts["diffusers"] = in_diffusers(shapes(config), file.shapes)
-        for whose, layout in layouts.items():
+        compvis, others = in_compvis("autoencoder", config, file.shapes), in_diffusers(shapes(config), file.shapes)
+        for whose, layout in {"CompVis": compvis, "diffusers": others}.items():
             what = f"{name}, an autoencoder in a {whose} file"
             opened.append(Opened(what, {"autoencoder": config}, [("autoencoder", file, layout)]))
     return min(opened, key=Opened.misfits)

@@ -36,13 +36,10 @@ def as_matrix(tensor: Tensor) -> Tensor:
 
 
 def per_head(tensor: Tensor, which: int, heads: int) -> Tensor:
-    """Queries (0), keys (1) or values (2) of a joint matrix, whose rows hold all three of one head before the next."""
+    """Queries (0), keys (1) or values (2) of a joint matrix, whose rows hold all three of one head before the next; those
+    of all heads before the next of the three count as one head."""
     rows = rearrange(tensor, "(h three d) ... -> three (h d) ...", three=3, h=heads)[which]
     return rows if rows.dim() == 1 else as_matrix(rows)
-
-
-def third(tensor: Tensor, which: int) -> Tensor:
-    return tensor.chunk(3)[which]
 
 
 class Source(NamedTuple):
@@ -106,7 +103,7 @@ def compvis_sources(config: PartConfig) -> Layout:
 def compvis_pick(name: str, config: PartConfig) -> Callable[[Tensor], Tensor]:
     """How to pick a parameter out of its tensor in a CompVis file."""
     if is_open_clip(config) and (found := re.search(r"\.([qkv])_proj\.", name)):
-        return partial(third, which="qkv".index(found[1]))
+        return partial(per_head, which="qkv".index(found[1]), heads=1)
     if not (found := re.search(r"(down|mid|up)_blocks?\.(\d*)\.?attentions\.\d+\.to_(q|k|v|out)\b", name)):
         return whole
     way, i, layer = found.groups()
@@ -126,14 +123,13 @@ def compvis_rules(config: PartConfig) -> Rules:
     """The rules for the names of a part's layers, and then for the numbers of its blocks."""
     match config:
         case UNetConfig():
-            n = config.layers + 1  # blocks of a level, with the downsampling
+            # blocks of a level, with the downsampling; and which part of the last one going up is the upsampling
+            n, last = config.layers + 1, [1 + has for has in reversed(config.attention)]
             return TABLES["unet"] | {
                 r"^mid_block\.resnets\.(\d)\.": lambda j: f"middle_block.{2 * j}.",
                 r"^down_blocks\.(\d+)\.downsamplers\.0\.conv\.": lambda i: f"input_blocks.{n * (i + 1)}.0.op.",
                 r"^down_blocks\.(\d+)\.(\d+)\.(\d)\.": lambda i, j, k: f"input_blocks.{n * i + j + 1}.{k}.",
-                r"^up_blocks\.(\d+)\.upsamplers\.0\.": lambda i: (
-                    f"output_blocks.{n * i + n - 1}.{1 + config.attention[-1 - i]}."
-                ),
+                r"^up_blocks\.(\d+)\.upsamplers\.0\.": lambda i: f"output_blocks.{n * i + n - 1}.{last[i]}.",
                 r"^up_blocks\.(\d+)\.(\d+)\.(\d)\.": lambda i, j, k: f"output_blocks.{n * i + j}.{k}.",
             }
         case AutoencoderConfig():  # the decoder's levels are numbered in reverse: the last to run is 0
@@ -143,7 +139,5 @@ def compvis_rules(config: PartConfig) -> Rules:
                 r"\.mid_block\.attn\.0\.": ".mid.attn_1.",
             }
         case BertConfig():
-            return TABLES["bert"] | {
-                r"^layers\.(\d+)\.(\d)\.": lambda i, j: f"attn_layers.layers.{2 * i + j}.",
-            }
+            return TABLES["bert"] | {r"^layers\.(\d+)\.(\d)\.": lambda i, j: f"attn_layers.layers.{2 * i + j}."}
     return TABLES["open_clip"] if is_open_clip(config) else {}

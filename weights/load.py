@@ -4,11 +4,10 @@ The format is detected from the contents and logged, at level INFO.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -19,9 +18,9 @@ from ldm.presets import PRESETS
 from ldm.tokenizer import PromptTokenizer
 from ldm.zoo.clip import CLIP
 from weights.checkpoints import CHECKPOINTS, fetched, files_of, names_of
-from weights.detect import CLASSES, autoencoder_file, components, compvis_file, diffusers_folder, own_folder
+from weights.detect import CLASSES, Files, autoencoder_file, components, compvis_file, diffusers_folder, own_folder
 from weights.files.diffusers_json import autoencoder_config, clip_config
-from weights.files.json_settings import shown
+from weights.files.json_settings import named, shown
 from weights.files.tokenizers import tokenizer
 
 SHIPPED = dict.fromkeys(("stickers", CLASSES), Path(__file__).parent / "stickers")
@@ -119,16 +118,11 @@ def looking(name: str | Path) -> Iterator[None]:
         raise ValueError(f"{shown(str(e.filename or name))} cannot be read: {e.strerror or e}") from e
 
 
-class Found(NamedTuple):
-    """The location of a model."""
-
-    path: Path
-    preset: str | None = None  # the model's name, if given by the user
-    files: Collection[Path] | None = None  # the verified files of a public checkpoint
-
-
-def find(name: str | Path, kind: str) -> Found:
+def find(name: str | Path, kind: str) -> tuple[Path, str | None, Files]:
     """Resolve a name or path, with a download if needed. Only a string can be a name.
+
+    Returns:
+        The path; the model's name, if given by the user; and the verified files of a public checkpoint.
 
     Raises:
         ValueError: it does not exist, or is of another kind.
@@ -138,14 +132,14 @@ def find(name: str | Path, kind: str) -> Found:
     known = {of: [*shipped.get(of, ()), *names_of(of)] for of in LOADERS}
     preset, _, rest = str(name).partition("=")
     if isinstance(name, str) and name in shipped.get(kind, ()):
-        return Found(shipped[kind][name])
+        return shipped[kind][name], None, None
     if isinstance(name, str) and name in known[kind]:
         folder = fetched(name)
-        return Found(folder, files=files_of(name, folder))
+        return folder, None, files_of(name, folder)
     if Path(name).exists():
-        return Found(Path(name))
+        return Path(name), None, None
     if isinstance(name, str) and kind == "model" and preset in PRESETS.keys() - SHIPPED.keys() and Path(rest).is_file():
-        return Found(Path(rest), preset)
+        return Path(rest), preset, None
     other = "".join(f", which is for `weights.load.{LOADERS[of]}`" for of in LOADERS if name in known[of])
     paths = "a folder, a file, or PRESET=FILE for a file that may be of several models" if kind == "model" else "a path"
     raise ValueError(f"no {kind} {shown(str(name))}{other}: give {', '.join(known[kind])}; or {paths}")
@@ -160,7 +154,7 @@ def load_vocabulary(name: str | Path = "stickers") -> Vocabulary | None:
     if isinstance(name, str) and name in CHECKPOINTS:  # none of them has a list: nothing is downloaded
         return None
     with looking(name):
-        words = own_vocabulary(find(name, "model").path)
+        words = own_vocabulary(find(name, "model")[0])
     return Vocabulary("CLASS", {"classes": words.kinds["nouns"]}) if name == CLASSES else words
 
 
@@ -169,10 +163,8 @@ def own_vocabulary(path: Path) -> Vocabulary | None:
     file = path / "words.json"
     if not (path / "config.json").is_file() or not file.is_file():
         return None
-    try:
+    with named(file):
         return Vocabulary.from_json(file.read_bytes())
-    except ValueError as e:
-        raise ValueError(f"{file} is not a list of words: {e}") from e
 
 
 def pick_dtype(name: str) -> torch.dtype:
@@ -187,9 +179,9 @@ def pick_device(name: str) -> torch.device:
     here = [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
     try:
         device = torch.empty(0, device=here[0] if name == "auto" else name).device
+        if device.type == "meta":
+            raise RuntimeError("it holds no numbers")
     except (RuntimeError, AssertionError) as e:  # torch's message can be pages long
         reason, *_ = re.split(r"(?<=\.)\s|\n", str(e), maxsplit=1)
         raise ValueError(f"no device {name!r} here: give {', '.join(here)} or auto ({reason[:120]})") from e
-    if device.type == "meta":
-        raise ValueError(f"no device {name!r} to compute on: give {', '.join(here)} or auto")
     return device
