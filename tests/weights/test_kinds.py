@@ -1,6 +1,8 @@
 """Files mistaken for a model are named, with what to do instead."""
 
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 
 import diffusers
 import pytest
@@ -53,37 +55,8 @@ def test_parts_of_models_are_named_as_what_they_are(kind):
     assert all(kind_of(shapes_of(module)) == said[part] for part, module in public(kind).parts.items())
 
 
-TO_K = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k"
-KOHYA = "lora_unet_down_blocks_0_attentions_0_proj_in"
-NAMES = {  # as other programs write them
-    "lora": [
-        [f"unet.{TO_K}.lora.down.weight", f"unet.{TO_K}.lora.up.weight"],
-        [f"base_model.model.{TO_K}.lora_A.weight"],
-        ["transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight"],
-        ["down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight"],
-        [f"{KOHYA}.lora_down.weight", f"{KOHYA}.lora_up.weight", f"{KOHYA}.alpha"],
-        ["lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight"],
-        [f"{TO_K}.hada_w1_a"],
-    ],
-    "unmerged-lora": [[f"{TO_K}.base_layer.weight", f"{TO_K}.lora_A.default_0.weight"]],
-    "controlnet": [
-        ["control_model.input_blocks.0.0.weight", "control_model.zero_convs.0.0.weight"],
-        ["control_model.input_hint_block.0.weight", "model.diffusion_model.input_blocks.0.0.weight"],
-    ],
-    "adapter": [
-        ["image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"],
-        ["down_blocks.0.motion_modules.0.temporal_transformer.norm.weight"],
-    ],
-    "embedding": [["emb_params"], ["clip_l", "clip_g"], ["<cat-toy>"], ["string_to_param.*"]],
-    "sdxl": [
-        ["model.diffusion_model.label_emb.0.0.weight", "conditioner.embedders.1.model.ln_final.weight"],
-        ["conditioner.embedders.0.model.label_emb.weight"],
-    ],
-    "sd3": [["model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight"]],
-    "flux": [["double_blocks.0.img_attn.qkv.weight"], ["model.diffusion_model.double_blocks.0.img_attn.qkv.weight"]],
-    "ours": [["unet.conv_in.weight", "autoencoder.decoder.conv_in.weight"]],
-    "unknown": [["\x1b[2J"], ["<" * 5000, "n" * 1_000_000]],
-}
+NAMES = tomllib.loads(Path(__file__).with_name("kinds.toml").read_text(encoding="utf-8"))
+NAMES["unknown"] += [["<" * 5000, "n" * 1_000_000]]
 
 
 @pytest.mark.parametrize("kind, names", [(kind, names) for kind, lists in NAMES.items() for names in lists])
