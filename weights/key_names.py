@@ -36,8 +36,8 @@ def as_matrix(tensor: Tensor) -> Tensor:
 
 
 def per_head(tensor: Tensor, which: int, heads: int) -> Tensor:
-    """Queries (0), keys (1) or values (2) of a joint matrix, whose rows hold all three of one head before the next. With
-    one head these are all queries, then all keys and all values."""
+    """Queries (0), keys (1) or values (2) of a joint matrix, whose rows hold all three of one head before the next; one
+    head stands for rows of all queries, then all keys, then all values."""
     rows = rearrange(tensor, "(h three d) ... -> three (h d) ...", three=3, h=heads)[which]
     return rows if rows.dim() == 1 else as_matrix(rows)
 
