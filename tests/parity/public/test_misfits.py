@@ -27,7 +27,6 @@ def without(*prefixes: str):
         ),
         ("sd1", without("first_stage_model."), "missing ('autoencoder.decoder.conv_in.bias', "),
         ("sd1", without("cond_stage_model."), "missing ('text_encoder.embeddings.position_embedding.weight', "),
-        ("sd1", without("model."), "missing ('unet.conv_in.bias', "),
         (
             "sd1",
             lambda tensors: tensors.update({name: torch.zeros(2) for name in EXTRA}),
