@@ -1,10 +1,8 @@
 """Files mistaken for a model are named, with what to do instead."""
 
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
-import diffusers
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -13,40 +11,22 @@ from transformers import CLIPConfig, CLIPModel
 
 from tests.support.compvis_files import compvis, save_checkpoint
 from tests.support.model_files import refused
-from tests.support.public_models import KINDS, public
+from tests.support.public_models import KINDS, module_of, public
 from weights import not_models
 from weights.not_models import kind_of
 
-DOWN, UP = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
-SMALL = dict(block_out_channels=(32, 64), down_block_types=DOWN, cross_attention_dim=32)
-UNET_2D = SMALL | dict(up_block_types=UP, attention_head_dim=8)
-XL = dict(addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=80)
-ATTENDS = dict(attention_head_dim=16, num_attention_heads=2, joint_attention_dim=16)
-SD3 = dict(num_layers=2, caption_projection_dim=32, pooled_projection_dim=16)
-FLUX = dict(num_layers=1, num_single_layers=1, axes_dims_rope=(4, 4, 8))
-VISION = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28)
-
-MODULES: dict[str, Callable[[], nn.Module]] = {
-    "controlnet": lambda: diffusers.ControlNetModel(**SMALL),
-    "adapter": lambda: diffusers.T2IAdapter(channels=[32, 64, 64, 64]),
-    "sd3": lambda: diffusers.SD3Transformer2DModel(**ATTENDS, **SD3),
-    "flux": lambda: diffusers.FluxTransformer2DModel(**ATTENDS, **FLUX),
-    "sdxl": lambda: diffusers.UNet2DConditionModel(**UNET_2D, **XL),
-    "consistency": lambda: diffusers.UNet2DConditionModel(**UNET_2D, time_cond_proj_dim=16),
-    "inpainting": lambda: diffusers.UNet2DConditionModel(**UNET_2D, in_channels=9),
-    "image-to-image": lambda: diffusers.UNet2DConditionModel(**UNET_2D, in_channels=8),
-    "clip": lambda: CLIPModel(CLIPConfig(vision_config=VISION | {"patch_size": 14})),
-}
+TABLE = tomllib.loads(Path(__file__).with_name("kinds.toml").read_text(encoding="utf-8"))
 
 
 def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
-@pytest.mark.parametrize("kind", MODULES)
-def test_a_module_of_the_libraries_is_told_by_its_names(kind):
+@pytest.mark.parametrize("kind, content", TABLE["modules"].items())
+def test_a_module_of_the_libraries_is_told_by_its_names(kind, content):
     with torch.device("meta"):
-        assert kind_of(shapes_of(MODULES[kind]())) == kind
+        module = CLIPModel(CLIPConfig(**content)) if kind == "clip" else module_of(content)
+    assert kind_of(shapes_of(module)) == kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -55,7 +35,7 @@ def test_parts_of_models_are_named_as_what_they_are(kind):
     assert all(kind_of(shapes_of(module)) == said[part] for part, module in public(kind).parts.items())
 
 
-NAMES = tomllib.loads(Path(__file__).with_name("kinds.toml").read_text(encoding="utf-8"))
+NAMES = TABLE["names"]
 NAMES["unknown"] += [["<" * 5000, "n" * 1_000_000]]
 
 

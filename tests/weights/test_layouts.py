@@ -13,7 +13,6 @@ from tests.support.model_files import assert_equal, tensors_of
 from tests.support.public_files import public_names, write_tokenizer
 from tests.support.public_models import public
 from tests.support.public_shapes import (
-    FILES,
     FIRST_STAGES,
     PATH,
     Shapes,
@@ -27,7 +26,6 @@ from weights import detect
 from weights.build import parts_of
 from weights.key_names import is_dropped
 from weights.load import load
-from weights.not_models import kind_of
 
 
 @pytest.fixture
@@ -136,9 +134,3 @@ KEPT = [
 def test_only_what_is_no_part_of_the_model_is_dropped():
     assert [name for name in DROPPED + KEPT if is_dropped(name, PRESETS["sd21"].text)] == DROPPED
     assert not is_dropped(DROPPED[-1], None)  # without a prompt model no layer of one is unused
-
-
-@pytest.mark.parametrize("preset", FILES)
-@pytest.mark.parametrize("averaged", [False, True])
-def test_a_whole_model_is_of_no_other_kind(preset, averaged):
-    assert kind_of({name: shape for name, (_, shape) in compvis_file(preset, averaged).items()}) is None

@@ -50,14 +50,6 @@ def test_diffusers_reads_the_same_from_a_compvis_file(kind, folder, tmp_path):
     assert_equal(tensors_of(load(path, ema=False)), public(kind)._replace(parts=parts).tensors())
 
 
-def test_a_file_is_told_by_its_content_and_not_by_its_name(single):
-    path = single("sd1").with_name("wrong.ckpt")
-    shutil.copy(single("sd1"), path)
-    assert_equal(tensors_of(load(path)), public("sd1").tensors())
-    written = save_checkpoint(compvis(public("sd1")), path)
-    assert_equal(tensors_of(load(written.rename(path.with_suffix(".safetensors")))), public("sd1").tensors())
-
-
 def test_a_merged_file_without_text_model_in_its_names(single):
     """And with the positions as floating numbers: both occur."""
     tensors = {name.replace(".text_model.", "."): tensor for name, tensor in compvis(public("sd1")).items()}

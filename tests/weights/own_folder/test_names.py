@@ -7,8 +7,7 @@ import pytest
 from ldm.presets import PRESETS
 from tests.support.model_files import refused
 from weights import load as loading
-from weights.checkpoints import CHECKPOINTS
-from weights.load import SHIPPED, load, load_autoencoder, load_clip
+from weights.load import load, load_autoencoder, load_clip
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
@@ -51,11 +50,6 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name, kind, nothing_is_f
 def test_a_name_of_another_kind_is_refused_before_it_is_fetched(loader, name, said, nothing_is_fetched):
     with pytest.raises(ValueError, match=said):
         loader(name)
-
-
-def test_every_preset_can_be_fetched():
-    models = {name for name, c in CHECKPOINTS.items() if c.kind == "model"}
-    assert models == PRESETS.keys() - SHIPPED.keys() - {"cin256"}  # which its publisher keeps outside the hub
 
 
 def test_only_a_string_is_a_name(tiny, folder, monkeypatch, nothing_is_fetched):
