@@ -50,10 +50,10 @@ class Files:
 
     def added(self) -> dict[int, AddedToken]:
         """The added tokens by id, possibly including special ones, with their matching rules."""
-        if "added_tokens_decoder" in self.settings:
-            with named(self.folder / "tokenizer_config.json"):
+        with named(self.folder / "tokenizer_config.json"):
+            if "added_tokens_decoder" in self.settings:
                 return {int(id): token(fields) for id, fields in self.settings["added_tokens_decoder"].items()}
-        special = {*map(content, [*self.named(), *(self.settings.get("extra_special_tokens") or ())])}
+            special = {*map(content, [*self.named(), *self.settings.get("extra_special_tokens", ())])}
         listed = self.read("added_tokens.json", dict[str, int]).items()
         return {id: AddedToken(text, special=text in special, normalized=text not in special) for text, id in listed}
 
@@ -73,9 +73,7 @@ class Files:
         said = self.settings | {key: content(self.settings[key]) for key in names if key in self.settings}
         for key, value in ((FIXED_IN_BERT if bert else FIXED) | names).items():
             if said.get(key, value) != value:
-                raise ValueError(
-                    f"{self.folder}: {key!r} is {shown(said[key])}, which the tokenizer here does not have"
-                )
+                raise ValueError(f"{self.folder}: {key!r} is {shown(said[key])}, which no tokenizer here has")
         length = said.get("model_max_length")
         if not bert and isinstance(length, int) and length < config.length:  # larger values mean "unlimited"
             raise ValueError(f"{self.folder}: 'model_max_length' is {length}; the text encoder's is {config.length}")

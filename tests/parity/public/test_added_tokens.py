@@ -128,6 +128,7 @@ COUNT = "the tokenizer's vocabulary has 81[45] entries, the text encoder 81[457]
         (0, {ADDED: {"<a>": "b"}}, "added_tokens.json: '<a>' is 'b'"),
         (0, {CONFIG: {"added_tokens_decoder": {"x": {}}}}, "tokenizer_config.json: invalid literal"),
         (0, {CONFIG: {"added_tokens_decoder": {"9": {}}}}, "tokenizer_config.json lacks 'content'"),
+        (0, {SPECIAL: {"extra_special_tokens": 5}}, "tokenizer_config.json: .* iterable"),
         (0, {"tokenizer.json": {"model": {}}}, "is not a tokenizer.json"),
         (0, {SPECIAL: {"padding_side": "left"}}, "'padding_side' is 'left'"),
         (0, {SPECIAL: {"split_special_tokens": True}}, "'split_special_tokens' is True"),
@@ -143,4 +144,4 @@ def test_what_does_not_fit_a_tokenizer_is_refused(rows, how, said, write):
 def test_settings_of_berts_tokenizer_are_honoured_or_refused(key, value, copied):
     path = copied("text2im")
     change(path / "tokenizer" / CONFIG, {key: value})
-    refused(f"'{key}' is {value!r}, which the tokenizer here does not have", path)
+    refused(f"'{key}' is {value!r}, which no tokenizer here has", path)
