@@ -33,7 +33,9 @@ def own_folder(folder: Path, classes: bool = False) -> tuple[Opened, ModelConfig
         ValueError: it is another folder.
     """
     if missing := [f for f in ("config.json", "tokenizer.json", "model.safetensors") if not (folder / f).is_file()]:
-        raise ValueError(f"the model folder {folder} lacks {', '.join(missing)} (a diffusers folder: model_index.json)")
+        raise ValueError(
+            f"the model folder {folder} lacks {', '.join(missing)} (or model_index.json, in a diffusers folder)"
+        )
     with named(folder / "config.json"):
         config = ModelConfig.from_json((folder / "config.json").read_bytes())
         if not isinstance(config.text, TextConfig):

@@ -142,7 +142,9 @@ def find(name: str | Path, kind: str) -> tuple[Path, str | None, Files]:
         return Path(rest), preset, None
     other = "".join(f", which is for `weights.load.{LOADERS[of]}`" for of in LOADERS if name in known[of])
     paths = "a folder, a file, or PRESET=FILE for a file that may be of several models" if kind == "model" else "a path"
-    raise ValueError(f"no {kind} {shown(str(name))}{other}: give {', '.join(known[kind])}; or {paths}")
+    included = f"{' or '.join(shipped[kind])}, included; " if kind in shipped else ""
+    names = f"{included}one to download ({', '.join(names_of(kind))})"
+    raise ValueError(f"no {kind} {shown(str(name))}{other}: give {names}; or {paths}")
 
 
 def load_vocabulary(name: str | Path = "stickers") -> Vocabulary | None:

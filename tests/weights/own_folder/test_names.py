@@ -38,13 +38,21 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name, kind, nothing_is_f
 @pytest.mark.parametrize(
     "loader, name, said",
     [
-        (load, "sd-vae-ft-mse", "no model .*, which is for `weights.load.load_autoencoder`: give stickers, "),
+        (load, "sd-vae-ft-mse", "no model .*, which is for `weights.load.load_autoencoder`: give stickers or "),
         (load, "clip-vit-l", "no model .*, which is for `weights.load.load_clip`: give "),
         (load, "clip-tokenizer", "no model 'clip-tokenizer': give "),
-        (load_autoencoder, "sd15", "no autoencoder .*, which is for `weights.load.load`: give stickers-vq, "),
+        (
+            load_autoencoder,
+            "sd15",
+            "no autoencoder .*, which is for `weights.load.load`: give stickers-vq, included; ",
+        ),
         (load_autoencoder, "stickers", "no autoencoder .*, which is for `weights.load.load`: give "),
-        (load_clip, "sd15", "no clip .*, which is for `weights.load.load`: give clip-vit-l; or a path"),
-        (load_clip, "sd99", "no clip 'sd99': give clip-vit-l; or a path"),
+        (
+            load_clip,
+            "sd15",
+            "no clip .*, which is for `weights.load.load`: give one to download .clip-vit-l.; or a path",
+        ),
+        (load_clip, "sd99", "no clip 'sd99': give one to download .clip-vit-l.; or a path"),
     ],
 )
 def test_a_name_of_another_kind_is_refused_before_it_is_fetched(loader, name, said, nothing_is_fetched):
@@ -88,4 +96,4 @@ def test_all_missing_files_are_named_at_once(folder, names):
     for name in names:
         (folder / name).unlink()
     (folder / names[-1]).mkdir()  # a folder in place of a file is a missing file
-    assert f"{folder} lacks {', '.join(names)} (a diffusers folder" in refused("lacks", folder)
+    assert f"{folder} lacks {', '.join(names)} (or model_index.json" in refused("lacks", folder)
