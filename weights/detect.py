@@ -20,9 +20,10 @@ from weights.not_models import refuse_others
 CLASSES = "stickers-classes"  # the included model with a table of its nouns in the place of the text encoder
 
 Files = Collection[Path] | None  # the only ones that may be read, if any are given
+Model = tuple[Opened, ModelConfig]
 
 
-def own_folder(folder: Path, classes: bool = False) -> tuple[Opened, ModelConfig]:
+def own_folder(folder: Path, classes: bool = False) -> Model:
     """Open a folder written by the training here: every tensor under its own name.
 
     Args:
@@ -33,9 +34,7 @@ def own_folder(folder: Path, classes: bool = False) -> tuple[Opened, ModelConfig
         ValueError: it is another folder.
     """
     if missing := [f for f in ("config.json", "tokenizer.json", "model.safetensors") if not (folder / f).is_file()]:
-        raise ValueError(
-            f"the model folder {folder} lacks {', '.join(missing)} (or model_index.json, in a diffusers folder)"
-        )
+        raise ValueError(f"the model folder {folder} lacks {', '.join(missing)} (or model_index.json, of diffusers)")
     with named(folder / "config.json"):
         config = ModelConfig.from_json((folder / "config.json").read_bytes())
         if not isinstance(config.text, TextConfig):
@@ -52,21 +51,14 @@ def own_folder(folder: Path, classes: bool = False) -> tuple[Opened, ModelConfig
     return Opened(f"{shown(config.name)}, a model of ours", parts, pieces), config
 
 
-def diffusers_folder(
-    folder: Path, name: str, dtype: torch.dtype, ema: bool, among: Files
-) -> tuple[Opened, ModelConfig]:
+def diffusers_folder(folder: Path, name: str, dtype: torch.dtype, ema: bool, among: Files) -> Model:
     config = diffusers_json.model_config(folder, name)
     folders = {part: diffusers_json.component(folder, part) for part in parts_of(config)}
     return components(f"{name}, a diffusers folder", parts_of(config), folders, dtype, ema, among), config
 
 
 def components(
-    what: str,
-    parts: dict[str, PartConfig],
-    folders: dict[str, Path],
-    dtype: torch.dtype,
-    ema: bool = True,
-    among: Files = None,
+    what: str, parts: dict[str, PartConfig], folders: dict[str, Path], dtype: torch.dtype, ema: bool, among: Files
 ) -> Opened:
     """Open parts in diffusers' layout: a file, or several shards, in a folder for each."""
     files = {part: open_tensors(tensor_file(folder, dtype, ema, among)) for part, folder in folders.items()}
@@ -92,7 +84,7 @@ def tensor_file(folder: Path, dtype: torch.dtype, ema: bool, among: Files) -> Pa
     )
 
 
-def compvis_file(path: Path, preset: str | None, ema: bool, predicts: str | None = None) -> tuple[Opened, ModelConfig]:
+def compvis_file(path: Path, preset: str | None, ema: bool, predicts: str | None = None) -> Model:
     """Open a whole model in one file. The shapes identify the model, unless different models share them; if none fits,
     the nearest is taken. Among those with SD 2's shapes, sd-turbo's own file is identified by its names.
 

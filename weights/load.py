@@ -85,7 +85,7 @@ def load_autoencoder(name: str | Path, device: str = "auto", dtype: str = "float
             opened = autoencoder_file(path)
         else:
             parts = {"autoencoder": autoencoder_config(path / "config.json")}
-            opened = components("an autoencoder", parts, {"autoencoder": path}, precision, among=files)
+            opened = components("an autoencoder", parts, {"autoencoder": path}, precision, True, files)
         opened.refuse_misfit(path)
     return opened.filled(place, precision)["autoencoder"]
 
@@ -102,7 +102,7 @@ def load_clip(
     with looking(name):
         path, _, files = find(name, "clip")
         config = clip_config(path / "config.json")
-        opened = components("CLIP", {"clip": config}, {"clip": path}, precision, among=files)
+        opened = components("CLIP", {"clip": config}, {"clip": path}, precision, True, files)
         opened.refuse_misfit(path)
         words = tokenizer(path, config.text, files)
     return opened.filled(place, precision)["clip"], words
@@ -110,8 +110,7 @@ def load_clip(
 
 @contextmanager
 def looking(name: str | Path) -> Iterator[None]:
-    """Turn errors of the file system, such as a folder without permission or a name that is too long, into a ValueError
-    with the path."""
+    """Turn errors of the file system, such as a folder without permission, into a ValueError with the path."""
     try:
         yield
     except OSError as e:

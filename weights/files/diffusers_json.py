@@ -185,8 +185,7 @@ def latent_side(path: Path, repaired: bool) -> int:
     Diffusion's 64, which its pipelines repair."""
     with settings(path) as file:
         side, version = file.get("sample_size", 64, int), file.get("_diffusers_version", "", str)
-    old = re.match(r"0\.[0-8](\.|$)", version)
-    if repaired and side < 64 and old:
+    if repaired and side < 64 and re.match(r"0\.[0-8](\.|$)", version):
         log.info("%s: sample_size %d of diffusers %s is outdated; 64 is taken", path, side, shown(version))
         return 64
     return side

@@ -48,8 +48,8 @@ class Settings(dict):
         for key, value in self.items():
             per_level = value if isinstance(value, list) and value else [value]
             known = (fixed[key],) if fixed.get(key) else OFF
-            others = key not in fixed and (key in self.read or key in ignored or "*" in ignored or key.startswith("_"))
-            if not others and any(each not in known for each in per_level):
+            unchecked = self.read.union(ignored, (key,) if "*" in ignored or key.startswith("_") else ())
+            if (key in fixed or key not in unchecked) and any(each not in known for each in per_level):
                 raise ValueError(f"{shown(key)} is {shown(value)}, which the classes here do not have")
         return pydantic.TypeAdapter(config).validate_json(json.dumps(fields))
 

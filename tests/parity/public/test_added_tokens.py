@@ -35,6 +35,8 @@ ALONE = {ADDED: {TOY: FIRST}}
 HOW = {  # what is in which file
     "until transformers 4.33": ALONE,
     "the same, special": ALONE | {SPECIAL: {"additional_special_tokens": [TOY]}},
+    "the same, by its later name": ALONE | {CONFIG: {"extra_special_tokens": [TOY]}},
+    "special tokens in any case": ALONE | {SPECIAL: {"bos_token": FLAGS | {"content": "<|startoftext|>"}}},
     "from transformers 4.34": decoder(),
     "the same as special": decoder(special=True, normalized=False),
     "a word, with the blank before it": decoder(single_word=True, lstrip=True),
