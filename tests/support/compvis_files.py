@@ -14,24 +14,11 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from tests.support.public_files import public_names, save
+from tests.support.public_json import DATA
 from tests.support.public_models import Public, Tensors, our_tensors
 
-# layers of a block, and what CompVis calls them
-UNET_RESIDUAL = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1"}
-UNET_RESIDUAL |= {"norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
-RESIDUAL = {"norm1": "norm1", "conv1": "conv1", "norm2": "norm2", "conv2": "conv2", "conv_shortcut": "nin_shortcut"}
-ATTENTION = {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
-CLIP_LAYER = {"self_attn.out_proj": "attn.out_proj", "layer_norm1": "ln_1", "layer_norm2": "ln_2"}
-CLIP_LAYER |= {"mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
-BERT_ATTENTION = {"self_attn_layer_norm": "0", "self_attn.q_proj": "1.to_q", "self_attn.k_proj": "1.to_k"}
-BERT_ATTENTION |= {"self_attn.v_proj": "1.to_v", "self_attn.out_proj": "1.to_out"}
-BERT_FORWARD = {"final_layer_norm": "0", "fc1": "1.net.0.0", "fc2": "1.net.2"}
-
-# computed, never read
-SCHEDULE_BUFFERS = ["betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod"]
-SCHEDULE_BUFFERS += ["sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod"]
-SCHEDULE_BUFFERS += ["sqrt_recipm1_alphas_cumprod", "posterior_variance", "posterior_log_variance_clipped"]
-SCHEDULE_BUFFERS += ["posterior_mean_coef1", "posterior_mean_coef2"]
+NAMES = DATA["compvis"]  # layers of a block, and what CompVis calls them
+SCHEDULE_BUFFERS = NAMES["SCHEDULE_BUFFERS"]  # computed, never read
 
 
 class Renaming:
@@ -75,9 +62,9 @@ def compvis_unet(unet: UNet2DConditionModel | UNet2DModel) -> Tensors:
             count += 1
             names.move(f"down_blocks.{i}.downsamplers.0.conv", f"input_blocks.{count}.0.op")
     if unet.mid_block:
-        names.move_each("mid_block.resnets.0", "middle_block.0", UNET_RESIDUAL)
+        names.move_each("mid_block.resnets.0", "middle_block.0", NAMES["UNET_RESIDUAL"])
         unet_attention(unet, names, "mid_block.attentions.0", "middle_block.1")
-        names.move_each("mid_block.resnets.1", "middle_block.2", UNET_RESIDUAL)
+        names.move_each("mid_block.resnets.1", "middle_block.2", NAMES["UNET_RESIDUAL"])
     count = -1
     for i, block in enumerate(unet.up_blocks):
         for j in range(len(block.resnets)):
@@ -92,7 +79,7 @@ def compvis_unet(unet: UNet2DConditionModel | UNet2DModel) -> Tensors:
 
 
 def unet_block(unet: nn.Module, names: Renaming, level: str, j: int, block: str) -> None:
-    names.move_each(f"{level}.resnets.{j}", f"{block}.0", UNET_RESIDUAL)
+    names.move_each(f"{level}.resnets.{j}", f"{block}.0", NAMES["UNET_RESIDUAL"])
     if hasattr(unet.get_submodule(level), "attentions"):
         unet_attention(unet, names, f"{level}.attentions.{j}", f"{block}.1")
 
@@ -123,10 +110,10 @@ def compvis_autoencoder(autoencoder: AutoencoderKL | VQModel) -> Tensors:
             blocks |= {(old, j): (new, f".{j}") for j in range(len(block.resnets))}
             names.move(f"{old}.{way}samplers.0.conv", f"{new}.{way}sample.conv")
         for (old, j), (new, number) in blocks.items():
-            names.move_each(f"{old}.resnets.{j}", f"{new}.block{number}", RESIDUAL)
+            names.move_each(f"{old}.resnets.{j}", f"{new}.block{number}", NAMES["RESIDUAL"])
             names.move(f"{old}.attentions.{j}.group_norm", f"{new}.attn{number}.norm")
             as_convolution = lambda weight: weight[:, :, None, None]
-            names.move_each(f"{old}.attentions.{j}", f"{new}.attn{number}", ATTENTION, shape=as_convolution)
+            names.move_each(f"{old}.attentions.{j}", f"{new}.attn{number}", NAMES["ATTENTION"], shape=as_convolution)
         names.move_each(side, side, {"conv_in": "conv_in", "conv_norm_out": "norm_out", "conv_out": "conv_out"})
     for same in ("quant_conv", "post_quant_conv", "quantize.embedding"):
         names.move(same, same)
@@ -153,7 +140,7 @@ def open_clip(module: CLIPTextModel) -> Tensors:
         for leaf in ("weight", "bias"):
             rows = [names.left.pop(f"{old}.self_attn.{which}_proj.{leaf}") for which in "qkv"]
             names.renamed[f"{new}.attn.in_proj_{leaf}"] = torch.cat(rows)
-        names.move_each(old, new, CLIP_LAYER)
+        names.move_each(old, new, NAMES["CLIP_LAYER"])
     names.move("final_layer_norm", "ln_final")
     tensors = names.done()
     last = {name: tensor for name, tensor in tensors.items() if name.startswith("transformer.resblocks.0.")}
@@ -167,8 +154,8 @@ def compvis_bert(module: LDMBertModel) -> Tensors:
     names.move("embed_tokens", "token_emb")
     names.move("embed_positions", "pos_emb.emb")
     for i in range(module.config.encoder_layers):
-        names.move_each(f"layers.{i}", f"attn_layers.layers.{2 * i}", BERT_ATTENTION)
-        names.move_each(f"layers.{i}", f"attn_layers.layers.{2 * i + 1}", BERT_FORWARD)
+        names.move_each(f"layers.{i}", f"attn_layers.layers.{2 * i}", NAMES["BERT_ATTENTION"])
+        names.move_each(f"layers.{i}", f"attn_layers.layers.{2 * i + 1}", NAMES["BERT_FORWARD"])
     names.move("layer_norm", "norm")
     names.move("to_logits", "to_logits")
     return names.done()

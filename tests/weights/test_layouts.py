@@ -2,7 +2,9 @@
 tensor in them. Nothing is loaded."""
 
 import re
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import torch
@@ -108,29 +110,10 @@ def test_the_same_tensors_load_as_from_a_compvis_file(said, monkeypatch, tmp_pat
     assert_equal(tensors_of(load(f"{said}{save_checkpoint(turbo, tmp_path / 'turbo.ckpt')}")), public("sd2").tensors())
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# names
-
-
-CLIP = ("cond_stage_model.model.", "conditioner.embedders.0.model.")
-DROPPED = [
-    *(*SCHEDULE_BUFFERS, "lvlb_weights", "logvar", "scale_factor", "denoiser.sigmas"),
-    *("first_stage_model.loss.perceptual_loss.net.slice1.0.weight", "loss.discriminator.main.0.weight"),
-    *("model_ema.decay", "model_ema.diffusion_modelout2bias", "cond_stage_model.transformer.to_logits.weight"),
-    *("text_model.embeddings.position_ids", "cond_stage_model.transformer.embeddings.position_ids"),
-    *(f"{clip}{name}" for clip in CLIP for name in ("text_projection", "logit_scale")),
-    *(f"{clip}transformer.resblocks.23.ln_1.weight" for clip in CLIP),
-]
-KEPT = [
-    *("model.diffusion_model.betas", "model.diffusion_model.out.2.bias", "denoiser.weight", "glossary.weight"),
-    *("control_model.zero_convs.0.0.weight", "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha"),
-    *("text_projection.weight", "embeddings.position_ids_of_another.weight"),
-    *(f"{clip}transformer.resblocks.{i}.ln_1.weight" for clip in CLIP for i in (22, 24, 230)),
-    "conditioner.embedders.0.model.ln_final.weight",
-    "conditioner.embedders.1.model.text_projection",  # SDXL's second prompt model
-]
+NAMES = tomllib.loads(Path(__file__).with_name("names.toml").read_text(encoding="utf-8"))
 
 
 def test_only_what_is_no_part_of_the_model_is_dropped():
-    assert [name for name in DROPPED + KEPT if is_dropped(name, PRESETS["sd21"].text)] == DROPPED
-    assert not is_dropped(DROPPED[-1], None)  # without a prompt model no layer of one is unused
+    dropped = SCHEDULE_BUFFERS + NAMES["dropped"]
+    assert [name for name in dropped + NAMES["kept"] if is_dropped(name, PRESETS["sd21"].text)] == dropped
+    assert not is_dropped(dropped[-1], None)  # without a prompt model no layer of one is unused
