@@ -130,9 +130,9 @@ def find(name: str | Path, kind: str) -> tuple[Path, str | None, Files]:
     shipped = {"model": SHIPPED, "autoencoder": SHIPPED_AUTOENCODERS}
     known = {of: [*shipped.get(of, ()), *names_of(of)] for of in LOADERS}
     preset, _, rest = str(name).partition("=")
-    if isinstance(name, str) and name in shipped.get(kind, ()):
+    if name in shipped.get(kind, ()):  # which a Path is not
         return shipped[kind][name], None, None
-    if isinstance(name, str) and name in known[kind]:
+    if name in known[kind]:
         folder = fetched(name)
         return folder, None, files_of(name, folder)
     if Path(name).exists():
@@ -152,7 +152,7 @@ def load_vocabulary(name: str | Path = "stickers") -> Vocabulary | None:
     Raises:
         ValueError: no such model, or a damaged list.
     """
-    if isinstance(name, str) and name in CHECKPOINTS:  # none of them has a list: nothing is downloaded
+    if name in CHECKPOINTS:  # none of them has a list: nothing is downloaded
         return None
     with looking(name):
         words = own_vocabulary(find(name, "model")[0])

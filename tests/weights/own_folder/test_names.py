@@ -89,6 +89,7 @@ def test_what_may_not_be_looked_at_is_refused_with_its_path(folder, monkeypatch,
 def test_a_file_in_place_of_a_folder_is_refused(saved, nothing_is_read):
     refused("model.safetensors is the weights of a model of ours, .*: give its folder", saved / "model.safetensors")
     refused("no model 'stickers=", f"stickers={saved / 'model.safetensors'}")  # what ships is no name for a file
+    refused("no model 'sd15=", Path(f"sd15={saved / 'model.safetensors'}"))
 
 
 @pytest.mark.parametrize("names", [*([name] for name in FILES), FILES])
