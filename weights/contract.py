@@ -2,7 +2,6 @@
 nothing is loaded, and one error lists what does not fit."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +26,6 @@ class Opened:
     what: str  # a description, for messages
     parts: dict[str, PartConfig]
     pieces: list[tuple[str, TensorFile, Layout]]  # a part's name, its file, and where its parameters are in it
-    otherwise: Callable[[], dict[str, "Opened"]] = dict  # the same files, read as other models
 
     def misfit(self) -> Misfit:
         """Compare the shapes of the model with those of the files, without reading any tensor; integer tensors never
@@ -50,17 +48,18 @@ class Opened:
         found = {"missing": missing, "left over": left_over, "of the wrong shape": misshapen}
         return {what: dict(sorted(names.items())) for what, names in found.items() if names}
 
+    def misfits(self) -> int:
+        """How many tensors do not fit."""
+        return sum(map(len, self.misfit().values()))
+
     def refuse_misfit(self, path: Path) -> None:
         """Raises ValueError, with a list of all misfits, unless the tensors are exactly those of the model."""
-        if not (found := self.misfit()):
-            return
         said = []
-        for what, names in found.items():
+        for what, names in self.misfit().items():
             first = [f"{shown(name)} {note}".strip() for name, note in names.items()][:SHOWN]
             said.append(f"{len(names)} {what} ({', '.join(first)}{', ...' if len(names) > SHOWN else ''})")
-        others = [name for name, other in self.otherwise().items() if not other.misfit()]
-        advice = f"; they would fit {' or '.join(others)}" if others else ""
-        raise ValueError(f"the tensors of {path} do not fit {self.what}: {'; '.join(said)}{advice}")
+        if said:
+            raise ValueError(f"the tensors of {path} do not fit {self.what}: {'; '.join(said)}")
 
     def filled(self, device: torch.device, dtype: torch.dtype) -> nn.ModuleDict:
         """Create the modules, with the tensors of files that `refuse_misfit` has accepted.
@@ -83,10 +82,6 @@ class Opened:
             raise ValueError(f"no memory for the model's parameters: {e}") from e
         model.load_state_dict(tensors, assign=True)
         return model.eval().requires_grad_(False)
-
-
-def size(misfit: Misfit) -> int:
-    return sum(map(len, misfit.values()))
 
 
 def picked_shape(source: Source, shape: tuple[int, ...]) -> tuple[int, ...]:

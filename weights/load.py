@@ -4,11 +4,10 @@ The format is detected from the contents and logged, at level INFO.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -20,27 +19,23 @@ from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from ldm.zoo.clip import CLIP
 from weights.checkpoints import CHECKPOINTS, fetched, files_of, names_of
 from weights.detect import (
+    CLASSES,
+    Files,
     autoencoder_file,
-    autoencoder_folder,
     clip_file,
-    clip_folder,
+    components,
     compvis_file,
     diffusers_folder,
     own_folder,
 )
-from weights.files.json_settings import shown
+from weights.files.diffusers_json import autoencoder_config, clip_config
+from weights.files.json_settings import named, shown
 from weights.files.tokenizers import tokenizer
 
-CLASSES = "stickers-classes"  # the included model with a table of its nouns in the place of the text encoder
 SHIPPED = dict.fromkeys(("stickers", CLASSES), Path(__file__).parent / "stickers")
 SHIPPED_AUTOENCODERS = {"stickers-vq": Path(__file__).parent / "stickers" / "vq.safetensors"}
 SHIPPED_CLIPS = {"stickers-clip": Path(__file__).parent / "stickers" / "clip.safetensors"}
-KINDS = {  # descriptions, for errors
-    "model": "a model, which `weights.load.load` loads",
-    "autoencoder": "an autoencoder alone, which `weights.load.load_autoencoder` loads",
-    "clip": "a CLIP, which `weights.load.load_clip` loads",
-    "tokenizer": "a tokenizer alone",
-}
+LOADERS = {"model": "load", "autoencoder": "load_autoencoder", "clip": "load_clip"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -71,13 +66,14 @@ def load(
     with looking(name):
         path, preset, files = find(name, "model")
         if path.is_file():
-            opened, config, read_tokenizer = compvis_file(path, preset, ema, parameterisation)
+            opened, config = compvis_file(path, preset, ema, parameterisation)
         elif (path / "model_index.json").is_file():
-            opened, config, read_tokenizer = diffusers_folder(path, str(name), precision, ema, files)
+            opened, config = diffusers_folder(path, str(name), precision, ema, files)
         else:
-            opened, config, read_tokenizer = own_folder(path, classes=name == CLASSES)
+            opened, config = own_folder(path, classes=name == CLASSES)
         opened.refuse_misfit(path)  # before a tokenizer is downloaded
-        words, vocabulary = read_tokenizer(), None if name == CLASSES else own_vocabulary(path)
+        words = tokenizer(path, config.text, files)
+        vocabulary = None if name == CLASSES else own_vocabulary(path)
     if parameterisation:
         config = replace(config, schedule=replace(config.schedule, parameterisation=parameterisation))
     parts = opened.filled(place, precision)
@@ -95,7 +91,11 @@ def load_autoencoder(name: str | Path, device: str = "auto", dtype: str = "float
     place, precision = pick_device(device), pick_dtype(dtype)
     with looking(name):
         path, _, files = find(name, "autoencoder")
-        opened = autoencoder_folder(path, precision, files) if path.is_dir() else autoencoder_file(path)
+        if path.is_file():
+            opened = autoencoder_file(path)
+        else:
+            parts = {"autoencoder": autoencoder_config(path / "config.json")}
+            opened = components("an autoencoder", parts, {"autoencoder": path}, precision, True, files)
         opened.refuse_misfit(path)
     return opened.filled(place, precision)["autoencoder"]
 
@@ -112,8 +112,12 @@ def load_clip(
     place, precision = pick_device(device), pick_dtype(dtype)
     with looking(name):
         path, _, files = find(name, "clip")
-        own = path.is_file()
-        opened = clip_file(path) if own else clip_folder(path, precision, files)
+        if own := path.is_file():
+            opened = clip_file(path)
+        else:
+            opened = components(
+                "CLIP", {"clip": clip_config(path / "config.json")}, {"clip": path}, precision, True, files
+            )
         opened.refuse_misfit(path)
         text = opened.parts["clip"].text
         words = CLIPTokenizer.from_file(path.with_name("tokenizer.json"), text) if own else tokenizer(path, text, files)
@@ -122,65 +126,40 @@ def load_clip(
 
 @contextmanager
 def looking(name: str | Path) -> Iterator[None]:
-    """Turn errors of the file system, such as a folder without permission or a name that is too long, into a ValueError
-    with the path."""
+    """Turn errors of the file system, such as a folder without permission, into a ValueError with the path."""
     try:
         yield
     except OSError as e:
         raise ValueError(f"{shown(str(e.filename or name))} cannot be read: {e.strerror or e}") from e
 
 
-class Found(NamedTuple):
-    """The location of a model."""
-
-    path: Path
-    preset: str | None = None  # the model's name, if given by the user
-    files: Collection[Path] | None = None  # the verified files of a public checkpoint
-
-
-def find(name: str | Path, kind: str) -> Found:
+def find(name: str | Path, kind: str) -> tuple[Path, str | None, Files]:
     """Resolve a name or path, with a download if needed. Only a string can be a name.
+
+    Returns:
+        The path; the model's name, if given by the user; and the verified files of a public checkpoint.
 
     Raises:
         ValueError: it does not exist, or is of another kind.
         OSError: the file system can't be read.
     """
     shipped = {"model": SHIPPED, "autoencoder": SHIPPED_AUTOENCODERS, "clip": SHIPPED_CLIPS}
-    if isinstance(name, str):
-        kinds = {known: checkpoint.kind for known, checkpoint in CHECKPOINTS.items()}
-        kinds |= {known: of for of, names in shipped.items() for known in names}
-        if kinds.get(name, kind) != kind:
-            raise ValueError(f"{name} is {KINDS[kinds[name]]}: give {' or '.join(names_of(kind))}, or a path")
-        if name in shipped.get(kind, ()):
-            return Found(shipped[kind][name])
-        if name in CHECKPOINTS:
-            folder = fetched(name)
-            return Found(folder, files=files_of(name, folder))
-    if exists(Path(name)):
-        return Found(Path(name))
-    preset, equals, rest = str(name).partition("=")
-    if isinstance(name, str) and kind == "model" and equals and preset in PRESETS.keys() - SHIPPED.keys():
-        if not exists(Path(rest)):
-            raise ValueError(f"there is no file {rest!r}, which {name!r} says to be {preset}")
-        if Path(rest).is_dir():
-            raise ValueError(f"{rest!r} is a folder, which says itself what it is: give it without {preset}=")
-        return Found(Path(rest), preset)
-    ships = f"{' or '.join(shipped[kind])}, included; " if kind in shipped else ""
-    paths = "a path"
-    if kind == "model":
-        paths = "a folder; a file, such as that of cin256; or PRESET=FILE for a file that may be of several models"
-    raise ValueError(f"no {kind} {str(name)!r}: give {ships}one to download ({', '.join(names_of(kind))}); or {paths}")
-
-
-def exists(path: Path) -> bool:
-    """`Path.exists`, except that an impossible path, such as one with a NUL, raises ValueError."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except ValueError as e:
-        raise ValueError(f"{str(path)!r} cannot be a path: {e}") from e
-    return True
+    known = {of: [*shipped.get(of, ()), *names_of(of)] for of in LOADERS}
+    preset, _, rest = str(name).partition("=")
+    if name in shipped.get(kind, ()):  # which a Path is not
+        return shipped[kind][name], None, None
+    if name in known[kind]:
+        folder = fetched(name)
+        return folder, None, files_of(name, folder)
+    if Path(name).exists():
+        return Path(name), None, None
+    if isinstance(name, str) and kind == "model" and preset in PRESETS.keys() - SHIPPED.keys() and Path(rest).is_file():
+        return Path(rest), preset, None
+    other = "".join(f", which is for `weights.load.{LOADERS[of]}`" for of in LOADERS if name in known[of])
+    paths = "a folder, a file, or PRESET=FILE for a file that may be of several models" if kind == "model" else "a path"
+    included = f"{' or '.join(shipped[kind])}, included; " if kind in shipped else ""
+    names = f"{included}one to download ({', '.join(names_of(kind))})"
+    raise ValueError(f"no {kind} {shown(str(name))}{other}: give {names}; or {paths}")
 
 
 def load_vocabulary(name: str | Path = "stickers") -> Vocabulary | None:
@@ -189,10 +168,10 @@ def load_vocabulary(name: str | Path = "stickers") -> Vocabulary | None:
     Raises:
         ValueError: no such model, or a damaged list.
     """
-    if isinstance(name, str) and name in CHECKPOINTS:  # none of them has a list: nothing is downloaded
+    if name in CHECKPOINTS:  # none of them has a list: nothing is downloaded
         return None
     with looking(name):
-        words = own_vocabulary(find(name, "model").path)
+        words = own_vocabulary(find(name, "model")[0])
     return Vocabulary("CLASS", {"classes": words.kinds["nouns"]}) if name == CLASSES else words
 
 
@@ -201,10 +180,8 @@ def own_vocabulary(path: Path) -> Vocabulary | None:
     file = path / "words.json"
     if not (path / "config.json").is_file() or not file.is_file():
         return None
-    try:
+    with named(file):
         return Vocabulary.from_json(file.read_bytes())
-    except ValueError as e:
-        raise ValueError(f"{file} is not a list of words: {e}") from e
 
 
 def pick_dtype(name: str) -> torch.dtype:
@@ -215,19 +192,13 @@ def pick_dtype(name: str) -> torch.dtype:
 
 def pick_device(name: str) -> torch.device:
     """Raises ValueError if there is no such device."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    gpus = ["cuda", *(f"cuda:{i}" for i in range(1, torch.cuda.device_count()))] if torch.cuda.is_available() else []
+    here = [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
     try:
-        device = torch.empty(0, device=name).device
+        device = torch.empty(0, device=here[0] if name == "auto" else name).device
+        if device.type == "meta":
+            raise RuntimeError("it holds no numbers")
     except (RuntimeError, AssertionError) as e:  # torch's message can be pages long
         reason, *_ = re.split(r"(?<=\.)\s|\n", str(e), maxsplit=1)
-        raise ValueError(f"no device {name!r} here: give {', '.join(devices())} or auto ({reason[:120]})") from e
-    if device.type == "meta":
-        raise ValueError(f"no device {name!r} to compute on: give {', '.join(devices())} or auto")
+        raise ValueError(f"no device {name!r} here: give {', '.join(here)} or auto ({reason[:120]})") from e
     return device
-
-
-def devices() -> list[str]:
-    """The devices of this machine; the first GPU without its number."""
-    gpus = ["cuda", *(f"cuda:{i}" for i in range(1, torch.cuda.device_count()))] if torch.cuda.is_available() else []
-    return ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]

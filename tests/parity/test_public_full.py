@@ -33,7 +33,7 @@ from tests.support.oracles import (
 )
 from tests.support.public_json import DDIM_V, FIRST_DDIM, PNDM, WORDPIECES
 from weights.build import CLASSES
-from weights.files.tokenizers import tokenizer, tokenizer_beside
+from weights.files.tokenizers import tokenizer
 
 pytestmark = [
     pytest.mark.full,
@@ -210,7 +210,7 @@ def test_latent_diffusion_super_resolution():
 
 @torch.no_grad()
 def test_latent_diffusion_classes(tmp_path):
-    model = random_model("cin256", tokenizer_beside(tmp_path / "cin256.ckpt", PRESETS["cin256"].text))
+    model = random_model("cin256", tokenizer(tmp_path / "cin256.ckpt", PRESETS["cin256"].text))
     context = model.text_encoder.embedding.weight[[0, 207, 1000, 1000], None]  # 1000 is no class
     assert model.encode_prompts(["tench", "golden retriever", "", ""]).equal(context)
     unet = diffusers_unet(model.unet, (1, 1, 1, 1))

@@ -14,7 +14,11 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from tests.support.public_files import public_names, save
+from tests.support.public_json import DATA
 from tests.support.public_models import Public, Tensors, our_tensors
+
+NAMES = DATA["compvis"]  # layers of a block, and what CompVis calls them
+SCHEDULE_BUFFERS = NAMES["SCHEDULE_BUFFERS"]  # computed, never read
 
 
 class Renaming:
@@ -24,11 +28,15 @@ class Renaming:
         self.left, self.renamed = dict(tensors), {}
 
     def move(self, old: str, new: str, shape: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> None:
-        """The weight and the bias of a layer; `shape` is of the weight."""
+        """The weight and the bias of a layer, as far as there are; `shape` is of the weight."""
         for leaf in ("weight", "bias"):
             if f"{old}.{leaf}" in self.left:
                 tensor = self.left.pop(f"{old}.{leaf}")
                 self.renamed[f"{new}.{leaf}"] = shape(tensor) if leaf == "weight" else tensor
+
+    def move_each(self, old: str, new: str, layers: dict[str, str], **shape: Callable[[Tensor], Tensor]) -> None:
+        for layer, theirs in layers.items():
+            self.move(f"{old}.{layer}", f"{new}.{theirs}", **shape)
 
     def move_all(self, old: str, new: str) -> None:
         """What is inside a module, under the names that it has there."""
@@ -43,8 +51,7 @@ class Renaming:
 def compvis_unet(unet: UNet2DConditionModel | UNet2DModel) -> Tensors:
     """Blocks are counted in the order in which they are made, a change of resolution on the way down among them."""
     names = Renaming(unet.state_dict())
-    names.move("time_embedding.linear_1", "time_embed.0")
-    names.move("time_embedding.linear_2", "time_embed.2")
+    names.move_each("time_embedding", "time_embed", {"linear_1": "0", "linear_2": "2"})
     names.move("conv_in", "input_blocks.0.0")
     count = 0
     for i, block in enumerate(unet.down_blocks):
@@ -55,9 +62,9 @@ def compvis_unet(unet: UNet2DConditionModel | UNet2DModel) -> Tensors:
             count += 1
             names.move(f"down_blocks.{i}.downsamplers.0.conv", f"input_blocks.{count}.0.op")
     if unet.mid_block:
-        unet_residual(names, "mid_block.resnets.0", "middle_block.0")
+        names.move_each("mid_block.resnets.0", "middle_block.0", NAMES["UNET_RESIDUAL"])
         unet_attention(unet, names, "mid_block.attentions.0", "middle_block.1")
-        unet_residual(names, "mid_block.resnets.1", "middle_block.2")
+        names.move_each("mid_block.resnets.1", "middle_block.2", NAMES["UNET_RESIDUAL"])
     count = -1
     for i, block in enumerate(unet.up_blocks):
         for j in range(len(block.resnets)):
@@ -72,18 +79,9 @@ def compvis_unet(unet: UNet2DConditionModel | UNet2DModel) -> Tensors:
 
 
 def unet_block(unet: nn.Module, names: Renaming, level: str, j: int, block: str) -> None:
-    unet_residual(names, f"{level}.resnets.{j}", f"{block}.0")
+    names.move_each(f"{level}.resnets.{j}", f"{block}.0", NAMES["UNET_RESIDUAL"])
     if hasattr(unet.get_submodule(level), "attentions"):
         unet_attention(unet, names, f"{level}.attentions.{j}", f"{block}.1")
-
-
-def unet_residual(names: Renaming, old: str, new: str) -> None:
-    names.move(f"{old}.norm1", f"{new}.in_layers.0")
-    names.move(f"{old}.conv1", f"{new}.in_layers.2")
-    names.move(f"{old}.time_emb_proj", f"{new}.emb_layers.1")
-    names.move(f"{old}.norm2", f"{new}.out_layers.0")
-    names.move(f"{old}.conv2", f"{new}.out_layers.3")
-    names.move(f"{old}.conv_shortcut", f"{new}.skip_connection")
 
 
 def unet_attention(unet: nn.Module, names: Renaming, old: str, new: str) -> None:
@@ -106,33 +104,20 @@ def compvis_autoencoder(autoencoder: AutoencoderKL | VQModel) -> Tensors:
     names = Renaming(autoencoder.state_dict())
     levels = len(autoencoder.config.block_out_channels)
     for side, way in (("encoder", "down"), ("decoder", "up")):
-        names.move(f"{side}.conv_in", f"{side}.conv_in")
+        blocks = {(f"{side}.mid_block", 0): (f"{side}.mid", "_1"), (f"{side}.mid_block", 1): (f"{side}.mid", "_2")}
         for i, block in enumerate(getattr(autoencoder, side).get_submodule(f"{way}_blocks")):
             old, new = f"{side}.{way}_blocks.{i}", f"{side}.{way}.{i if way == 'down' else levels - 1 - i}"
-            for j in range(len(block.resnets)):
-                autoencoder_residual(names, f"{old}.resnets.{j}", f"{new}.block.{j}")
-                autoencoder_attention(names, f"{old}.attentions.{j}", f"{new}.attn.{j}")
+            blocks |= {(old, j): (new, f".{j}") for j in range(len(block.resnets))}
             names.move(f"{old}.{way}samplers.0.conv", f"{new}.{way}sample.conv")
-        autoencoder_residual(names, f"{side}.mid_block.resnets.0", f"{side}.mid.block_1")
-        autoencoder_attention(names, f"{side}.mid_block.attentions.0", f"{side}.mid.attn_1")
-        autoencoder_residual(names, f"{side}.mid_block.resnets.1", f"{side}.mid.block_2")
-        names.move(f"{side}.conv_norm_out", f"{side}.norm_out")
-        names.move(f"{side}.conv_out", f"{side}.conv_out")
+        for (old, j), (new, number) in blocks.items():
+            names.move_each(f"{old}.resnets.{j}", f"{new}.block{number}", NAMES["RESIDUAL"])
+            names.move(f"{old}.attentions.{j}.group_norm", f"{new}.attn{number}.norm")
+            as_convolution = lambda weight: weight[:, :, None, None]
+            names.move_each(f"{old}.attentions.{j}", f"{new}.attn{number}", NAMES["ATTENTION"], shape=as_convolution)
+        names.move_each(side, side, {"conv_in": "conv_in", "conv_norm_out": "norm_out", "conv_out": "conv_out"})
     for same in ("quant_conv", "post_quant_conv", "quantize.embedding"):
         names.move(same, same)
     return names.done()
-
-
-def autoencoder_residual(names: Renaming, old: str, new: str) -> None:
-    for same in ("norm1", "conv1", "norm2", "conv2"):
-        names.move(f"{old}.{same}", f"{new}.{same}")
-    names.move(f"{old}.conv_shortcut", f"{new}.nin_shortcut")
-
-
-def autoencoder_attention(names: Renaming, old: str, new: str) -> None:
-    names.move(f"{old}.group_norm", f"{new}.norm")
-    for layer, theirs in {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}.items():
-        names.move(f"{old}.{layer}", f"{new}.{theirs}", lambda weight: weight[:, :, None, None])
 
 
 def compvis_text(module: nn.Module) -> Tensors:
@@ -155,16 +140,11 @@ def open_clip(module: CLIPTextModel) -> Tensors:
         for leaf in ("weight", "bias"):
             rows = [names.left.pop(f"{old}.self_attn.{which}_proj.{leaf}") for which in "qkv"]
             names.renamed[f"{new}.attn.in_proj_{leaf}"] = torch.cat(rows)
-        names.move(f"{old}.self_attn.out_proj", f"{new}.attn.out_proj")
-        names.move(f"{old}.layer_norm1", f"{new}.ln_1")
-        names.move(f"{old}.layer_norm2", f"{new}.ln_2")
-        names.move(f"{old}.mlp.fc1", f"{new}.mlp.c_fc")
-        names.move(f"{old}.mlp.fc2", f"{new}.mlp.c_proj")
+        names.move_each(old, new, NAMES["CLIP_LAYER"])
     names.move("final_layer_norm", "ln_final")
     tensors = names.done()
     last = {name: tensor for name, tensor in tensors.items() if name.startswith("transformer.resblocks.0.")}
-    for name, tensor in last.items():
-        tensors[name.replace(".0.", f".{layers}.", 1)] = tensor + 1
+    tensors |= {name.replace(".0.", f".{layers}.", 1): tensor + 1 for name, tensor in last.items()}
     return tensors | {"text_projection": torch.ones(width, width), "logit_scale": torch.tensor(4.6)}
 
 
@@ -173,62 +153,34 @@ def compvis_bert(module: LDMBertModel) -> Tensors:
     names = Renaming({name.removeprefix("model."): tensor for name, tensor in module.state_dict().items()})
     names.move("embed_tokens", "token_emb")
     names.move("embed_positions", "pos_emb.emb")
-    count = 0
     for i in range(module.config.encoder_layers):
-        old = f"layers.{i}"
-        names.move(f"{old}.self_attn_layer_norm", f"attn_layers.layers.{count}.0")
-        for layer, theirs in {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}.items():
-            names.move(f"{old}.self_attn.{layer}", f"attn_layers.layers.{count}.1.{theirs}")
-        names.move(f"{old}.final_layer_norm", f"attn_layers.layers.{count + 1}.0")
-        names.move(f"{old}.fc1", f"attn_layers.layers.{count + 1}.1.net.0.0")
-        names.move(f"{old}.fc2", f"attn_layers.layers.{count + 1}.1.net.2")
-        count += 2
+        names.move_each(f"layers.{i}", f"attn_layers.layers.{2 * i}", NAMES["BERT_ATTENTION"])
+        names.move_each(f"layers.{i}", f"attn_layers.layers.{2 * i + 1}", NAMES["BERT_FORWARD"])
     names.move("layer_norm", "norm")
     names.move("to_logits", "to_logits")
     return names.done()
 
 
-# computed, never read
-SCHEDULE_BUFFERS = [
-    "betas",
-    "alphas_cumprod",
-    "alphas_cumprod_prev",
-    "sqrt_alphas_cumprod",
-    "sqrt_one_minus_alphas_cumprod",
-    "log_one_minus_alphas_cumprod",
-    "sqrt_recip_alphas_cumprod",
-    "sqrt_recipm1_alphas_cumprod",
-    "posterior_variance",
-    "posterior_log_variance_clipped",
-    "posterior_mean_coef1",
-    "posterior_mean_coef2",
-]
-
-
 def compvis(public: Public, averaged: nn.Module | None = None) -> Tensors:
     """All of a training's state that a published file has; with the averages of the UNet, if they are given."""
-    unet = {f"diffusion_model.{name}": tensor for name, tensor in compvis_unet(public.parts["unet"]).items()}
-    tensors = {f"model.{name}": tensor for name, tensor in unet.items()}
-    for name, tensor in compvis_autoencoder(public.parts["autoencoder"]).items():
-        tensors[f"first_stage_model.{name}"] = tensor
+    parts = {"model.diffusion_model": compvis_unet(public.parts["unet"])}
+    parts["first_stage_model"] = compvis_autoencoder(public.parts["autoencoder"]) | training_losses()
     if "text_encoder" in public.parts:
-        for name, tensor in compvis_text(public.parts["text_encoder"]).items():
-            tensors[f"cond_stage_model.{name}"] = tensor
+        parts["cond_stage_model"] = compvis_text(public.parts["text_encoder"])
+    tensors = {f"{prefix}.{name}": tensor for prefix, part in parts.items() for name, tensor in part.items()}
     tensors |= {name: torch.full((1000,), float("nan")) for name in SCHEDULE_BUFFERS}
-    tensors |= {f"first_stage_model.{name}": tensor for name, tensor in training_losses().items()}
     tensors |= {"model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(7, dtype=torch.int32)}
-    if averaged is not None:
-        for name, tensor in compvis_unet(averaged).items():
-            tensors["model_ema." + f"diffusion_model.{name}".replace(".", "")] = tensor
-    return tensors
+    unet = compvis_unet(averaged) if averaged else {}
+    return tensors | {f"model_ema.diffusion_model{name.replace('.', '')}": tensor for name, tensor in unet.items()}
 
 
 def training_losses() -> Tensors:
-    return {
-        "loss.logvar": torch.zeros(()),
-        "loss.discriminator.main.0.weight": torch.zeros(8, 3, 4, 4),
-        "loss.perceptual_loss.lin0.model.1.weight": torch.zeros(1, 64, 1, 1),
+    shapes = {
+        "logvar": (),
+        "discriminator.main.0.weight": (8, 3, 4, 4),
+        "perceptual_loss.lin0.model.1.weight": (1, 64, 1, 1),
     }
+    return {f"loss.{name}": torch.zeros(shape) for name, shape in shapes.items()}
 
 
 def save_checkpoint(tensors: Tensors, path: Path) -> Path:

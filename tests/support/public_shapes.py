@@ -14,81 +14,16 @@ from torch import nn
 
 from ldm.presets import PRESETS
 from tests.support.compvis_files import compvis
-from tests.support.public_json import WITH, WITHOUT, autoencoder_json, bert_json, text_json, unet_json
+from tests.support.public_json import DATA
 from tests.support.public_models import Public, Tensors, module_of, modules_of
 from weights.files.tensors import TensorFile
 
 PATH = Path("model.safetensors")
 Shapes = dict[str, tuple[torch.dtype, tuple[int, ...]]]
 
-DOWN, UP = [WITH[0]] * 3 + [WITHOUT[0]], [WITHOUT[1]] + [WITH[1]] * 3
-WIDTHS = [320, 640, 1280, 1280]
-KL = autoencoder_json([128, 256, 512, 512])
-FACES = unet_json(
-    ["DownBlock2D", *["AttnDownBlock2D"] * 3],
-    [*["AttnUpBlock2D"] * 3, "UpBlock2D"],
-    [224, 448, 672, 896],
-    _class_name="UNet2DModel",
-    attention_head_dim=32,
-    in_channels=3,
-    out_channels=3,
-)
-SUPER_RESOLUTION = unet_json(
-    [*["DownBlock2D"] * 3, "AttnDownBlock2D"],
-    ["AttnUpBlock2D", *["UpBlock2D"] * 3],
-    [160, 320, 320, 640],
-    _class_name="UNet2DModel",
-    attention_head_dim=32,
-    in_channels=6,
-    out_channels=3,
-)
-VQ_F4 = autoencoder_json([128, 256, 512], _class_name="VQModel", latent_channels=3, num_vq_embeddings=8192)
-VQ_F8 = autoencoder_json(
-    [128, 256, 256, 512],
-    _class_name="VQModel",
-    down_block_types=[*["DownEncoderBlock2D"] * 3, "AttnDownEncoderBlock2D"],
-    up_block_types=["AttnUpDecoderBlock2D", *["UpDecoderBlock2D"] * 3],
-    num_vq_embeddings=16384,
-    vq_embed_dim=4,
-)
-FIRST_STAGES = {"kl-f8": KL, "vq-f4": VQ_F4, "vq-f8": VQ_F8}
-FILES = {
-    "sd15": {
-        "unet/config.json": unet_json(DOWN, UP, WIDTHS, cross_attention_dim=768),
-        "vae/config.json": KL,
-        "text_encoder/config.json": text_json(
-            vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
-        ),
-    },
-    "sd21": {
-        "unet/config.json": unet_json(
-            DOWN,
-            UP,
-            WIDTHS,
-            attention_head_dim=[5, 10, 20, 20],
-            cross_attention_dim=1024,
-            use_linear_projection=True,
-        ),
-        "vae/config.json": KL,
-        "text_encoder/config.json": text_json(
-            hidden_act="gelu",
-            vocab_size=49408,
-            hidden_size=1024,
-            intermediate_size=4096,
-            num_hidden_layers=23,
-            num_attention_heads=16,
-        ),
-    },
-    "ldm-text2im": {
-        "unet/config.json": unet_json(DOWN, UP, WIDTHS, cross_attention_dim=1280),
-        "vqvae/config.json": KL,
-        "bert/config.json": bert_json(
-            vocab_size=30522, encoder_layers=32, encoder_attention_heads=8, head_dim=64, encoder_ffn_dim=5120
-        ),
-    },
-    "ldm-celebahq": {"unet/config.json": FACES, "vqvae/config.json": VQ_F4},
-    "ldm-super-resolution-4x": {"unet/config.json": SUPER_RESOLUTION, "vqvae/config.json": VQ_F4},
-}
+FIRST_STAGES = DATA["first_stages"]
+VQ_F4 = FIRST_STAGES["vq-f4"]
+FILES = {preset: entry["files"] for preset, entry in DATA["full"].items()}
 
 
 @cache
@@ -104,10 +39,8 @@ def first_stage(name: str) -> nn.Module:
 
 def shapes_of(tensors: Tensors, dtype: torch.dtype = torch.float32) -> Shapes:
     """The numbers in this dtype; what is no floating number as it is."""
-    return {
-        name: (dtype if tensor.is_floating_point() else tensor.dtype, tuple(tensor.shape))
-        for name, tensor in tensors.items()
-    }
+    dtypes = {name: dtype if tensor.is_floating_point() else tensor.dtype for name, tensor in tensors.items()}
+    return {name: (dtypes[name], tuple(tensor.shape)) for name, tensor in tensors.items()}
 
 
 def compvis_file(preset: str, averaged: bool = False) -> Shapes:

@@ -1,43 +1,51 @@
-"""Files with the names and shapes of the public ones are recognised, and every parameter finds its tensor in them."""
+"""Files with the names and shapes of the public ones, at full size, are recognised, and every parameter finds its
+tensor in them. Nothing is loaded."""
 
 import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
+import torch
 
 from ldm.presets import AUTOENCODERS, PRESETS
-from tests.support.compvis_files import SCHEDULE_BUFFERS, compvis_autoencoder
-from tests.support.public_files import public_names
-from tests.support.public_shapes import FIRST_STAGES, PATH, Shapes, as_file, compvis_file, first_stage, shapes_of
+from tests.support.compvis_files import SCHEDULE_BUFFERS, compvis, compvis_autoencoder, save_checkpoint
+from tests.support.model_files import assert_equal, tensors_of
+from tests.support.public_files import public_names, write_tokenizer
+from tests.support.public_models import public
+from tests.support.public_shapes import (
+    FIRST_STAGES,
+    PATH,
+    Shapes,
+    as_file,
+    compvis_file,
+    first_stage,
+    header,
+    shapes_of,
+)
 from weights import detect
 from weights.build import parts_of
 from weights.key_names import is_dropped
-
-# ---------------------------------------------------------------------------------------------------------------------
-# files are recognised, and fit
+from weights.load import load
 
 
 @pytest.fixture
 def opens(monkeypatch):
-    def opens(tensors: Shapes) -> None:
-        monkeypatch.setattr(detect, "open_tensors", lambda path: as_file(tensors))
-
-    return opens
+    return lambda tensors: monkeypatch.setattr(detect, "open_tensors", lambda path: as_file(tensors))
 
 
 @pytest.mark.parametrize("preset", ["sd15", "ldm-text2im", "ldm-celebahq", "ldm-super-resolution-4x"])
 def test_a_compvis_file_is_recognised_by_its_shapes(preset, opens):
     opens(compvis_file(preset))
-    opened, config, _ = detect.compvis_file(PATH, None, ema=True)
+    opened, config = detect.compvis_file(PATH, None, ema=True)
     assert parts_of(config) == parts_of(PRESETS[preset]) and config.schedule == PRESETS[preset].schedule
-    assert not opened.misfit(), str(opened.misfit())
     # counters alone are no averages; and nothing in a file tells 1.4 from 1.5
-    names = "sd14 or sd15 (the same model)" if preset == "sd15" else preset
-    assert opened.what == f"{names}, a CompVis file"
+    assert opened.what == f"{'sd14 or sd15' if preset == 'sd15' else preset}, a CompVis file" and not opened.misfit()
     opens(compvis_file(preset, averaged=True))
     for ema in (True, False):
-        opened, *_ = detect.compvis_file(PATH, None, ema=ema)
-        assert not opened.misfit(), str(opened.misfit())
-        assert ("averaged weights" in opened.what) is ema
+        opened, _ = detect.compvis_file(PATH, None, ema=ema)
+        assert ("averaged weights" in opened.what) is ema and not opened.misfit()
         ((_, _, layout),) = [piece for piece in opened.pieces if piece[0] == "unet"]
         assert all(name.startswith("model_ema." if ema else "model.diffusion_model.") for name, *_ in layout.values())
 
@@ -46,10 +54,9 @@ def test_averages_and_plain_weights_are_not_mixed(opens):
     tensors = compvis_file("ldm-celebahq", averaged=True)
     del tensors["model_ema.diffusion_modelout2bias"]
     opens(tensors)
-    opened, *_ = detect.compvis_file(PATH, "ldm-celebahq", ema=True)
+    opened, _ = detect.compvis_file(PATH, "ldm-celebahq", ema=True)
     assert opened.misfit() == {"missing": {"unet.conv_out.bias": ""}}
-    opened, *_ = detect.compvis_file(PATH, "ldm-celebahq", ema=False)
-    assert not opened.misfit()
+    assert not detect.compvis_file(PATH, "ldm-celebahq", ema=False)[0].misfit()
 
 
 def test_shapes_do_not_tell_stable_diffusion_2s_models_apart(opens):
@@ -59,46 +66,54 @@ def test_shapes_do_not_tell_stable_diffusion_2s_models_apart(opens):
     named = re.findall(r"([\w-]+)=", str(error.value))
     assert named == ["sd21-base", "sd21", "sd-turbo"]
     for preset in named:
-        opened, config, _ = detect.compvis_file(PATH, preset, ema=True)
+        opened, config = detect.compvis_file(PATH, preset, ema=True)
         assert config == PRESETS[preset] and not opened.misfit()
 
 
 @pytest.mark.parametrize("name", FIRST_STAGES)
-@pytest.mark.parametrize("compvis", [True, False])
-def test_a_first_stage_is_recognised_by_its_shapes(name, compvis, opens):
-    module = first_stage(name)
-    opens(shapes_of(compvis_autoencoder(module) if compvis else public_names(module)))
+@pytest.mark.parametrize("kind", ["CompVis", "diffusers"])
+def test_a_first_stage_is_recognised_by_its_shapes(name, kind, opens):
+    opens(shapes_of({"CompVis": compvis_autoencoder, "diffusers": public_names}[kind](first_stage(name))))
     opened = detect.autoencoder_file(PATH)
     assert opened.parts == {"autoencoder": AUTOENCODERS[name]} and not opened.misfit()
-    assert f"{name}, an autoencoder in a {'CompVis' if compvis else 'diffusers'} file" == opened.what
+    assert opened.what == f"{name}, an autoencoder in a {kind} file"
 
 
-# names
+# ---------------------------------------------------------------------------------------------------------------------
+# sd-turbo's file: the tensors of SD 2.1, those of the prompt model under other names
 
 
-CLIP = ("cond_stage_model.model.", "conditioner.embedders.0.model.")
-DROPPED = [
-    *SCHEDULE_BUFFERS,
-    *("lvlb_weights", "logvar", "scale_factor", "denoiser.sigmas"),
-    *("first_stage_model.loss.perceptual_loss.net.slice1.0.weight", "loss.discriminator.main.0.weight"),
-    *("model_ema.decay", "model_ema.diffusion_modelout2bias"),
-    *("text_model.embeddings.position_ids", "cond_stage_model.transformer.embeddings.position_ids"),
-    "cond_stage_model.transformer.to_logits.weight",
-    *(f"{clip}{name}" for clip in CLIP for name in ("text_projection", "logit_scale")),
-    *(f"{clip}transformer.resblocks.23.ln_1.weight" for clip in CLIP),
-]
-KEPT = [
-    *("model.diffusion_model.betas", "model.diffusion_model.out.2.bias", "denoiser.weight", "glossary.weight"),
-    *("control_model.zero_convs.0.0.weight", "lora_te_text_model_encoder_layers_0_mlp_fc1.alpha"),
-    *("text_projection.weight", "embeddings.position_ids_of_another.weight"),
-    *(f"{clip}transformer.resblocks.{i}.ln_1.weight" for clip in CLIP for i in (22, 24, 230)),
-    "conditioner.embedders.0.model.ln_final.weight",
-    "conditioner.embedders.1.model.text_projection",  # SDXL's second prompt model
-]
+def in_turbo(compvis: Mapping, sigmas: object) -> dict:
+    """Another prefix of the prompt model's, one buffer of noise levels in place of the schedule's twelve, no averages
+    and nothing of the training."""
+    left_out = (*SCHEDULE_BUFFERS, "model_ema.", "first_stage_model.loss.")
+    kept = {name: tensor for name, tensor in compvis.items() if not name.startswith(left_out)}
+    renamed = {name.replace("cond_stage_model.", "conditioner.embedders.0."): kept[name] for name in kept}
+    return renamed | {"denoiser.sigmas": sigmas}
 
 
-@pytest.mark.parametrize("name, dropped", [*((name, True) for name in DROPPED), *((name, False) for name in KEPT)])
-def test_only_what_is_no_part_of_the_model_is_dropped(name, dropped):
-    assert is_dropped(name, PRESETS["sd21"].text) is dropped
-    if "resblocks" in name:  # without a prompt model no layer of one is unused
-        assert not is_dropped(name, None)
+def test_sd_turbos_names_tell_it_from_models_of_the_same_shapes(opens):
+    shapes: Shapes = in_turbo(compvis_file("sd21"), (torch.float32, (1000,)))
+    text, end = header(dict(sorted(shapes.items())))
+    assert 8 + -(-len(text) // 8) * 8 + end == 5_214_561_328  # the size on the hub, to the byte: see test_file_sizes
+    opens(shapes)
+    opened, config = detect.compvis_file(PATH, None, ema=True)
+    assert (opened.what, config) == ("sd-turbo, a CompVis file", PRESETS["sd-turbo"]) and not opened.misfit()
+
+
+@pytest.mark.parametrize("said", ["", "sd2="])
+def test_the_same_tensors_load_as_from_a_compvis_file(said, monkeypatch, tmp_path):
+    monkeypatch.setitem(PRESETS, "sd2", public("sd2").config)
+    monkeypatch.setitem(PRESETS, "sd-turbo", public("sd2").config)
+    write_tokenizer(public("sd2"), tmp_path / "tokenizer")
+    turbo = in_turbo(compvis(public("sd2")), torch.full((1000,), float("nan")))
+    assert_equal(tensors_of(load(f"{said}{save_checkpoint(turbo, tmp_path / 'turbo.ckpt')}")), public("sd2").tensors())
+
+
+NAMES = tomllib.loads(Path(__file__).with_name("names.toml").read_text(encoding="utf-8"))
+
+
+def test_only_what_is_no_part_of_the_model_is_dropped():
+    dropped = SCHEDULE_BUFFERS + NAMES["dropped"]
+    assert [name for name in dropped + NAMES["kept"] if is_dropped(name, PRESETS["sd21"].text)] == dropped
+    assert not is_dropped(dropped[-1], None)  # without a prompt model no layer of one is unused

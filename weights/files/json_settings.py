@@ -4,25 +4,21 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import pydantic
 
 from ldm.helpers.checks import checked
-from ldm.helpers.limits import LARGEST
 
 Config = TypeVar("Config")
-Size = Annotated[int, pydantic.Field(ge=1, le=LARGEST)]
 OFF = (None, False, 0, "", "default", [])
-# settings that do not change the result, or describe a feature that is off
-IRRELEVANT = {"sample_size", "upcast_attention", "force_upcast", "dropout", "addition_embed_type_num_heads"}
 
 
 class Settings(dict):
-    """The content of a JSON file; `refuse_others` refuses settings that were not read."""
+    """The content of a JSON file, which remembers what was read of it."""
 
-    def __init__(self, path: Path):
-        super().__init__(pydantic.TypeAdapter(dict[str, Any]).validate_json(path.read_bytes()))
+    def __init__(self, content: dict[str, Any]):
+        super().__init__(content)
         self.read = set()
 
     def __getitem__(self, key: str) -> Any:
@@ -33,26 +29,36 @@ class Settings(dict):
         """The value of a key, or the default; ... is none. Raises ValueError if it is not of this type."""
         return checked(key, self[key], kind) if key in self or default is ... else default
 
-    def refuse_others(self, fixed: dict[str, Any]) -> None:
-        """Raises ValueError for a setting that is neither as `fixed` nor off."""
+    def made(self, config: type[Config], table: dict[str, Any], **fields: Any) -> Config:
+        """Create a config, strictly, except that a list makes a tuple.
+
+        Args:
+            config: its class.
+            table: `names` of the config's fields in the file; `default` values of the file's keys, which also give
+                their types; the only values that `fixed` keys may have, for each level if they are lists; `ignored`
+                keys, or "*" for all others. Any other key must be off.
+            fields: further ones of the config.
+
+        Raises:
+            ValueError: a setting is missing, unknown or invalid.
+        """
+        default, fixed, ignored = (table.get(part, {}) for part in ("default", "fixed", "ignored"))
+        for ours, key in table["names"].items():
+            fields.setdefault(ours, self.get(key, default.get(key, ...), type(default[key]) if key in default else Any))
         for key, value in self.items():
             per_level = value if isinstance(value, list) and value else [value]
-            known = (fixed[key],) if key in fixed else OFF
-            harmless = key in self.read | IRRELEVANT or key.startswith("_")
-            if not harmless and any(each not in known for each in per_level):
+            known = (fixed[key],) if fixed.get(key) else OFF
+            unchecked = self.read.union(ignored, (key,) if "*" in ignored or key.startswith("_") else ())
+            if (key in fixed or key not in unchecked) and any(each not in known for each in per_level):
                 raise ValueError(f"{shown(key)} is {shown(value)}, which the classes here do not have")
-
-
-def made(config: type[Config], **fields: Any) -> Config:
-    """Create a config, strictly, except that a list makes a tuple. Raises ValueError if it is invalid."""
-    return pydantic.TypeAdapter(config).validate_json(json.dumps(fields))
+        return pydantic.TypeAdapter(config).validate_json(json.dumps(fields))
 
 
 @contextmanager
 def settings(path: Path) -> Iterator[Settings]:
     """Read a JSON file; whatever is wrong with it, also in the body of the `with`, becomes one ValueError."""
     with named(path):
-        yield Settings(path)
+        yield Settings(pydantic.TypeAdapter(dict[str, Any]).validate_json(path.read_bytes()))
 
 
 @contextmanager

@@ -6,7 +6,6 @@ something else.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,18 @@ from tokenizers import AddedToken
 
 from ldm.class_embedder import ClassTokenizer
 from ldm.config import BertConfig, ClassConfig, TextConfig
+from ldm.helpers.vocabulary import Vocabulary
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from ldm.zoo.wordpiece import BertTokenizer
 from weights.checkpoints import fetched, files_of
-from weights.files.json_settings import named, settings, shown
+from weights.files.json_settings import named, shown
 
-IMAGENET = Path(__file__).parents[1] / "imagenet.txt"  # the names of its 1,000 classes, in order
+IMAGENET = Path(__file__).parents[1] / "imagenet.txt"  # the names of its 1,000 classes, in order, in ASCII
 
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")  # for one token the last one counts
 FIXED = {"padding_side": "right", "split_special_tokens": False}
-FIXED_IN_BERT = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True, **FIXED}
-
-
-@dataclass(frozen=True)
-class Model:
-    """The part of tokenizer.json that defines CLIP's tokenizer in transformers."""
-
-    vocab: dict[str, int]
-    merges: list[tuple[str, str] | str]
+FIXED_IN_BERT = FIXED | {"do_lower_case": True, "strip_accents": True, "tokenize_chinese_chars": True}
 
 
 class Files:
@@ -41,49 +33,53 @@ class Files:
 
     def __init__(self, folder: Path, among: Collection[Path] | None = None):
         self.folder, self.among = folder, among
-        self.settings = self.values("tokenizer_config.json")
+        self.settings = self.read("tokenizer_config.json")
         if "added_tokens_decoder" not in self.settings:  # else special_tokens_map.json has precedence
-            special = self.values("special_tokens_map.json")
-            self.settings |= {key: value for key, value in special.items() if value is not None}
+            self.settings |= self.read("special_tokens_map.json")
 
     def __contains__(self, name: str) -> bool:
         return (self.among is None or self.folder / name in self.among) and (self.folder / name).is_file()
 
-    def values(self, name: str) -> dict:
+    def read(self, name: str, kind: Any = dict[str, Any]) -> dict[str, Any]:
+        """An object, of a certain type and without nulls; empty if there is no such file."""
         if name not in self:
             return {}
-        with settings(self.folder / name) as file:
-            return dict(file)
-
-    def parsed(self, name: str, kind: Any, value: object) -> Any:
-        """Validate a part of a file against a type. Raises ValueError if it has another."""
         with named(self.folder / name):
-            return pydantic.TypeAdapter(kind).validate_python(value)
+            found = pydantic.TypeAdapter(kind).validate_json((self.folder / name).read_bytes())
+        return {key: value for key, value in found.items() if value is not None}
 
     def added(self) -> dict[int, AddedToken]:
         """The added tokens by id, possibly including special ones, with their matching rules."""
-        if "added_tokens_decoder" in self.settings:
-            with named(self.folder / "tokenizer_config.json"):
-                return {int(id): token(fields) for id, fields in dict(self.settings["added_tokens_decoder"]).items()}
-        special = {content(self.settings.get(key)) for key in NAMED}
-        special |= set(map(content, self.settings.get("extra_special_tokens") or ()))
-        listed = self.parsed("added_tokens.json", dict[str, int], self.values("added_tokens.json"))
-        found = {
-            id: AddedToken(text, special=text in special, normalized=text not in special) for text, id in listed.items()
-        }
-        tokens = self.values("tokenizer.json").get("added_tokens") or []
-        with named(self.folder / "tokenizer.json"):
-            return found | {int(fields.get("id", -1)): token(fields) for fields in tokens}  # -1 is refused
+        with named(self.folder / "tokenizer_config.json"):
+            if "added_tokens_decoder" in self.settings:
+                return {int(id): token(fields) for id, fields in self.settings["added_tokens_decoder"].items()}
+            special = {*map(content, [*self.named(), *self.settings.get("extra_special_tokens", ())])}
+        listed = self.read("added_tokens.json", dict[str, int]).items()
+        return {id: AddedToken(text, special=text in special, normalized=text not in special) for text, id in listed}
+
+    def named(self) -> list[str | dict[str, Any]]:
+        return [self.settings[key] for key in NAMED if content(self.settings.get(key))]
 
     def special(self) -> list[AddedToken]:
         """The special tokens, with their matching rules: literally, or ignoring case."""
-        given = [self.settings.get(key) for key in NAMED if content(self.settings.get(key))]
-        fields = [its if isinstance(its, dict) else {"content": its, "normalized": False} for its in given]
+        fields = [its if isinstance(its, dict) else {"content": its, "normalized": False} for its in self.named()]
         with named(self.folder / "special_tokens_map.json"):
             return [token(its | {"special": True}) for its in fields]
 
+    def refuse_others(self, config: TextConfig | BertConfig) -> None:
+        """Raises ValueError for a setting that changes the tokens of a prompt and is not supported here."""
+        bert = isinstance(config, BertConfig)
+        names = {} if bert else {"bos_token": config.bos, "eos_token": config.eos}
+        said = self.settings | {key: content(self.settings[key]) for key in names if key in self.settings}
+        for key, value in ((FIXED_IN_BERT if bert else FIXED) | names).items():
+            if said.get(key, value) != value:
+                raise ValueError(f"{self.folder}: {key!r} is {shown(said[key])}, which no tokenizer here has")
+        length = said.get("model_max_length")
+        if not bert and isinstance(length, int) and length < config.length:  # larger values mean "unlimited"
+            raise ValueError(f"{self.folder}: 'model_max_length' is {length}; the text encoder's is {config.length}")
 
-def token(fields: dict) -> AddedToken:
+
+def token(fields: dict[str, Any]) -> AddedToken:
     """A token in transformers' format."""
     return AddedToken(fields["content"], **{key: fields[key] for key in FLAGS if fields.get(key) is not None})
 
@@ -99,52 +95,41 @@ def pad_token(folder: Path) -> str | None:
     return content(Files(folder).settings.get("pad_token"))
 
 
-def tokenizer(folder: Path, config: TextConfig | BertConfig, among: Collection[Path] | None = None) -> PromptTokenizer:
-    """Load a tokenizer from its public files; only those `among` the given ones, if any.
+def tokenizer(
+    path: Path, config: TextConfig | BertConfig | ClassConfig | None, among: Collection[Path] | None = None
+) -> PromptTokenizer | ClassTokenizer | None:
+    """Load the tokenizer of a model: from its folder, or the `tokenizer` folder in it; from the hub for a CompVis file
+    with neither; where y is a class, from the nouns of a model of ours, or ImageNet's list of names.
+
+    Args:
+        path: of the model's folder or file.
+        config: of its text encoder, if it has one.
+        among: the only files that may be read, if any are given.
 
     Raises:
-        ValueError: they are missing or damaged, do not fit the config, or require unsupported features.
+        ValueError: files are missing or damaged, do not fit the config, or require unsupported features.
     """
-    files, bert = Files(folder, among), isinstance(config, BertConfig)
-    refuse_settings(files, config)
-    if not bert and "tokenizer.json" in files:  # has precedence over the other files
-        model = files.parsed("tokenizer.json", Model, files.values("tokenizer.json").get("model"))
-        merges = [tuple(merge.split(" ")) if isinstance(merge, str) else merge for merge in model.merges]
-        if wrong := [merge for merge in merges if len(merge) != 2]:
-            raise ValueError(f"{folder / 'tokenizer.json'}: the merge {shown(wrong[0])} is not of two pieces")
-        return CLIPTokenizer.from_vocabulary(model.vocab, merges, config, files.added(), files.special())
-    if missing := [name for name in (("vocab.txt",) if bert else ("vocab.json", "merges.txt")) if name not in files]:
-        raise ValueError(f"the model's tokenizer in {folder} lacks {', '.join(missing)}")
-    if bert:
-        return BertTokenizer.from_vocabulary_file(folder / "vocab.txt", config)
-    tokens = files.added(), files.special()
-    return CLIPTokenizer.from_files(folder / "vocab.json", folder / "merges.txt", config, *tokens)
-
-
-def refuse_settings(files: Files, config: TextConfig | BertConfig) -> None:
-    """Raises ValueError for a setting that changes the tokens of a prompt and is not supported here."""
-    bert, settings = isinstance(config, BertConfig), files.settings
-    names = {} if bert else {"bos_token": config.bos, "eos_token": config.eos}
-    for key, value in {**(FIXED_IN_BERT if bert else FIXED), **names}.items():
-        said = content(settings.get(key)) if key in names else settings.get(key)
-        if settings.get(key) is not None and said != value:
-            raise ValueError(f"{files.folder}: {key!r} is {shown(said)}, which the tokenizer here does not have")
-    length = settings.get("model_max_length")
-    if not bert and isinstance(length, int) and length < config.length:  # larger values mean "unlimited"
-        raise ValueError(
-            f"{files.folder}: 'model_max_length' is {length}; the model here reads the text encoder's {config.length}"
-        )
-
-
-def tokenizer_beside(path: Path, config: TextConfig | BertConfig | ClassConfig) -> PromptTokenizer | ClassTokenizer:
-    """Load the tokenizer for a CompVis file, which has none: from its folder, its `tokenizer` folder, or the hub; where
-    y is a class, from ImageNet's list of names."""
+    if config is None:
+        return None
+    bert, home = isinstance(config, BertConfig), path if path.is_dir() else path.parent
     if isinstance(config, ClassConfig):
-        return ClassTokenizer(IMAGENET.read_text(encoding="utf-8").splitlines(), config)
-    bert = isinstance(config, BertConfig)
-    for folder in (path.parent, path.parent / "tokenizer"):
-        if any((folder / name).is_file() for name in (("vocab.txt",) if bert else ("vocab.json", "tokenizer.json"))):
-            return tokenizer(folder, config)
-    name = "bert-tokenizer" if bert else "clip-tokenizer"
-    folder = fetched(name)
-    return tokenizer(folder / "tokenizer" if bert else folder, config, files_of(name, folder))
+        if path == home:  # a model of ours
+            return ClassTokenizer(Vocabulary.from_json((home / "words.json").read_bytes()).kinds["nouns"], config)
+        return ClassTokenizer(IMAGENET.read_text().splitlines(), config)
+    names = ["vocab.txt"] if bert else ["vocab.json", "merges.txt"]
+    places = Files(home, among), Files(home / "tokenizer", among)
+    files = next((place for place in places if names[0] in place or "tokenizer.json" in place), None)
+    if files is None and path != home:
+        name = "bert-tokenizer" if bert else "clip-tokenizer"
+        folder = fetched(name)
+        files = Files(folder / "tokenizer" if bert else folder, files_of(name, folder))
+    files = files or places[-1]
+    files.refuse_others(config)
+    if not bert and "tokenizer.json" in files:  # has precedence over the other files
+        return CLIPTokenizer.from_file(files.folder / "tokenizer.json", config)
+    if missing := [name for name in names if name not in files]:
+        raise ValueError(f"the model's tokenizer in {files.folder} lacks {', '.join(missing)}")
+    if bert:
+        return BertTokenizer.from_vocabulary_file(files.folder / "vocab.txt", config)
+    paths = (files.folder / name for name in names)
+    return CLIPTokenizer.from_files(*paths, config, files.added(), files.special())

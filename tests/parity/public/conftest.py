@@ -11,31 +11,21 @@ from unittest.mock import patch
 
 import pytest
 
-from ldm.presets import AUTOENCODERS, CLIP_PRESETS, PRESETS
+from ldm.presets import AUTOENCODERS, PRESETS
 from tests.support.compvis_files import compvis, save_checkpoint
 from tests.support.public_files import write_folder
-from tests.support.public_models import MAKERS, clip, public, vq_with_attention
+from tests.support.public_models import KINDS, public, vq_with_attention
 from weights.contract import Opened
 from weights.files import tokenizers
 
 SUFFIX = {"text2im": ".bin", "celebahq": ".bin"}  # these repositories have pickles alone
 
 
-@cache
-def known() -> tuple[dict, dict, dict]:
-    models = {kind: public(kind).config for kind in MAKERS}
-    first_stages = {"kl": models["sd1"].autoencoder, "vq": vq_with_attention()[1]}
-    return models, first_stages, {"clip-vit-l": clip()[0]}
-
-
 @pytest.fixture(autouse=True)
 def small_models_are_known():
-    models, first_stages, clips = known()
-    with (
-        patch.dict(PRESETS, models, clear=True),
-        patch.dict(AUTOENCODERS, first_stages, clear=True),
-        patch.dict(CLIP_PRESETS, clips, clear=True),
-    ):
+    models = {kind: public(kind).config for kind in KINDS}
+    first_stages = {"kl": models["sd1"].autoencoder, "vq": vq_with_attention()[1]}
+    with patch.dict(PRESETS, models, clear=True), patch.dict(AUTOENCODERS, first_stages, clear=True):
         yield
 
 
@@ -44,6 +34,19 @@ def folder(tmp_path_factory) -> Callable[[str], Path]:
     """A public folder; not to be changed."""
     suffix = lambda kind: SUFFIX.get(kind, ".safetensors")
     return cache(lambda kind: write_folder(public(kind), tmp_path_factory.mktemp(kind), suffix(kind)))
+
+
+@pytest.fixture
+def copied(folder, tmp_path) -> Callable[..., Path]:
+    """A copy to change, and some of its files taken out."""
+
+    def copy(kind: str, *without: str) -> Path:
+        path = shutil.copytree(folder(kind), tmp_path / "copy", dirs_exist_ok=True)
+        for name in without:
+            (path / name).unlink()
+        return path
+
+    return copy
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from ldm.pipeline import LatentDiffusion, State
 from p2p.call import Sampling
 from tests.support.model_files import assert_equal
 from tests.support.oracles import enlarged_by_diffusers, exactly
-from tests.support.public_models import celebahq, public
+from tests.support.public_models import public
 from weights.load import load
 
 # of diffusers' schedulers, in numpy 2
@@ -96,7 +96,7 @@ def test_prompt_to_picture_equals_latent_diffusion(folder):
 @torch.no_grad()
 def test_noise_to_picture_without_prompts(folder):
     """As the model's card unrolls it, for its pipeline divides by a scale that such a model has not."""
-    model, theirs = in_float64(load(folder("celebahq"))), celebahq().parts
+    model, theirs = in_float64(load(folder("celebahq"))), public("celebahq").parts
     unet, first_stage = theirs["unet"].double(), theirs["autoencoder"].double()
     scheduler = exactly(DDIMScheduler.from_pretrained(folder("celebahq") / "scheduler"))
     scheduler.set_timesteps(STEPS)

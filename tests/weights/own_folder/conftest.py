@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,26 +25,14 @@ def folder(saved, tmp_path) -> Path:
 
 
 @pytest.fixture
-def change_tensors(folder):
-    """Writes the model's file again, with its dictionary of tensors changed."""
+def change(folder) -> Callable[..., Path]:
+    """Writes the copy's tensors, or one of its JSON files, again as `edit` changes them."""
 
-    def change(edit) -> Path:
-        tensors = load_file(folder / "model.safetensors")
-        edit(tensors)
-        save_file(tensors, folder / "model.safetensors")
-        return folder
-
-    return change
-
-
-@pytest.fixture
-def change_config(folder):
-    """Writes config.json again, with its JSON changed."""
-
-    def change(edit) -> Path:
-        fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        edit(fields)
-        (folder / "config.json").write_text(json.dumps(fields), encoding="utf-8")
+    def change(edit: Callable[[dict], object], name: str = "model.safetensors") -> Path:
+        path = folder / name
+        content = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else load_file(path)
+        edit(content)
+        save_file(content, path) if path.suffix != ".json" else path.write_text(json.dumps(content), encoding="utf-8")
         return folder
 
     return change

@@ -1,11 +1,13 @@
 """What is loaded is what was saved, to the bit, wherever and in whatever precision it is asked for."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from tests.support.model_files import PARTS, refused, tensors_of
-from weights.load import SHIPPED, load
+from tests.support.model_files import PARTS, assert_equal, refused, tensors_of
+from weights.load import SHIPPED, load, pick_device
 
 
 @pytest.mark.machine
@@ -19,30 +21,14 @@ def test_a_loaded_model_gives_the_originals_outputs_to_the_bit(tiny, saved):
     assert len(np.unique(pictures)) > 50  # not two blank pictures that agree
 
 
-def test_every_parameter_is_loaded_and_ready_for_use(tiny, saved):
-    model = load(str(saved))
-    assert model.config == tiny.config
-    original = tensors_of(tiny)
-    for part in PARTS:
-        module = getattr(model, part)
-        assert not module.training
-        for name, parameter in module.named_parameters():
-            assert torch.equal(parameter, original[f"{part}.{name}"]), name
-            assert parameter.device.type == "cpu" and not parameter.requires_grad
-
-
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_the_dtype_is_the_one_asked_for_whatever_the_files(tiny, change_tensors, dtype):
+def test_the_dtype_is_the_one_asked_for_whatever_the_files(tiny, change, dtype):
     half = {name: tensor.half() for name, tensor in tensors_of(tiny).items()}
-    model = load(change_tensors(lambda tensors: tensors.update(half)), dtype=dtype)
-    assert model.dtype == getattr(torch, dtype)
-    for name, tensor in tensors_of(model).items():
-        assert torch.equal(tensor, half[name].to(getattr(torch, dtype))), name
-
-
-def test_a_model_in_bfloat16_makes_pictures(saved):
-    picture = load(saved, dtype="bfloat16").generate(["a cat"], [0], steps=2)
-    assert picture.shape == (1, 32, 32, 3) and len(np.unique(picture)) > 50  # not blank
+    model = load(str(change(lambda tensors: tensors.update(half))), dtype=dtype)
+    assert model.config == tiny.config and model.dtype == getattr(torch, dtype)
+    assert_equal(tensors_of(model), {name: tensor.to(getattr(torch, dtype)) for name, tensor in half.items()})
+    parts = [getattr(model, part) for part in PARTS]
+    assert not any(part.training or any(p.requires_grad for p in part.parameters()) for part in parts)
 
 
 def test_a_name_stands_for_the_shipped_folder(saved, monkeypatch):
@@ -56,16 +42,49 @@ def test_loading_again_does_not_share_parameters(saved):
     assert second.unet.conv_in.weight.abs().max() > 0
 
 
-@pytest.mark.parametrize("dtype", ["float64", "int8", "half", ""])
-def test_an_unknown_dtype_is_refused_with_the_known_ones(saved, dtype):
-    message = refused("no dtype", saved, dtype=dtype)
-    assert all(known in message for known in ("float32", "bfloat16", "float16"))
+@pytest.mark.parametrize("dtype", ["float64", "half", ""])
+def test_an_unknown_dtype_is_refused(saved, dtype):
+    refused("no dtype .*float32", saved, dtype=dtype)
 
 
-def test_an_unknown_device_is_refused(saved):
-    refused("no device 'gpu' here", saved, device="gpu")
+# ---------------------------------------------------------------------------------------------------------------------
+# devices, whatever this machine has: a GPU is only said to be there
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    def has(*devices: str) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in devices)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in devices)
+
+    return has
+
+
+@pytest.mark.parametrize(
+    "has, name, picked",
+    [
+        (["cuda", "mps"], "auto", "cuda"),
+        (["mps"], "auto", "mps"),
+        ([], "auto", "cpu"),
+        (["cuda", "mps"], "cuda:1", "cuda:1"),
+        (["cuda", "mps"], "cpu", "cpu"),
+    ],
+    ids=str,
+)
+def test_auto_is_a_gpu_if_there_is_one(machine, has, name, picked, monkeypatch):
+    machine(*has)
+    monkeypatch.setattr(torch, "empty", lambda *_, device: SimpleNamespace(device=torch.device(device)))
+    assert pick_device(name) == torch.device(picked)
+
+
+@pytest.mark.parametrize("name", ["mps", "meta", "gpu", "cuda:9"])
+def test_an_absent_device_is_one_line_with_those_there_are(machine, name, saved):
+    machine()
+    message = refused(r"^no device '.*: give cpu or auto", saved, device=name)
+    assert "\n" not in message and len(message) < 250
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
-def test_a_device_that_is_not_here_is_refused(saved):
-    refused("no device 'cuda' here", saved, device="cuda")
+def test_a_gpu_that_does_not_answer_is_one_error(machine, saved):
+    machine("cuda")
+    refused("no device 'auto' here", saved)
