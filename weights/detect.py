@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ldm.config import ModelConfig, TextConfig
-from ldm.presets import AUTOENCODERS, CLIP_PRESETS, PRESETS
+from ldm.presets import AUTOENCODERS, PRESETS
 from weights.build import PartConfig, parts_of, shapes
 from weights.contract import Opened
 from weights.files import compvis_yaml, diffusers_json
@@ -66,15 +66,11 @@ def components(
     return Opened(f"{what} ({', '.join(file.path.name for file in files.values())})", parts, pieces)
 
 
-def clip_file(path: Path) -> Opened:
-    """Open a CLIP that the training here wrote."""
-    config, file = CLIP_PRESETS["stickers-clip"], open_tensors(path)
-    return Opened("stickers-clip", {"clip": config}, [("clip", file, in_diffusers(shapes(config), file.shapes))])
-
-
 def tensor_file(folder: Path, dtype: torch.dtype, ema: bool, among: Files) -> Path:
     """The file of a component: safetensors before pickles, in half precision if wanted and available, without averaging
     if wanted. Raises ValueError if there is none."""
+    if folder.is_file():
+        return folder
     variants = [".fp16", ""] if dtype in (torch.float16, torch.bfloat16) else ["", ".fp16"]
     if not ema:
         variants = [".non_ema", *variants]

@@ -14,15 +14,14 @@ import torch
 from ldm.autoencoder import Autoencoder
 from ldm.helpers.vocabulary import Vocabulary
 from ldm.pipeline import LatentDiffusion
-from ldm.presets import PRESETS
-from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
+from ldm.presets import CLIP_PRESETS, PRESETS
+from ldm.tokenizer import PromptTokenizer
 from ldm.zoo.clip import CLIP
 from weights.checkpoints import CHECKPOINTS, fetched, files_of, names_of
 from weights.detect import (
     CLASSES,
     Files,
     autoencoder_file,
-    clip_file,
     components,
     compvis_file,
     diffusers_folder,
@@ -112,15 +111,10 @@ def load_clip(
     place, precision = pick_device(device), pick_dtype(dtype)
     with looking(name):
         path, _, files = find(name, "clip")
-        if own := path.is_file():
-            opened = clip_file(path)
-        else:
-            opened = components(
-                "CLIP", {"clip": clip_config(path / "config.json")}, {"clip": path}, precision, True, files
-            )
+        config = CLIP_PRESETS["stickers-clip"] if path.is_file() else clip_config(path / "config.json")
+        opened = components("CLIP", {"clip": config}, {"clip": path}, precision, True, files)
         opened.refuse_misfit(path)
-        text = opened.parts["clip"].text
-        words = CLIPTokenizer.from_file(path.with_name("tokenizer.json"), text) if own else tokenizer(path, text, files)
+        words = tokenizer(path, config.text, files)
     return opened.filled(place, precision)["clip"], words
 
 
