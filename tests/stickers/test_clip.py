@@ -82,7 +82,7 @@ def test_what_a_run_writes_is_its_average_and_is_loaded(package):
 
 
 def test_another_file_is_refused_with_what_does_not_fit():
-    with pytest.raises(ValueError, match=r"vq.safetensors do not fit stickers-clip: \d+ missing"):
+    with pytest.raises(ValueError, match=r"vq.safetensors do not fit CLIP .*: \d+ missing"):
         load_clip(FILE.with_name("vq.safetensors"))
 
 

@@ -51,9 +51,9 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name, kind, nothing_is_f
         (
             load_clip,
             "sd15",
-            "no clip .*, which is for `weights.load.load`: give one to download .clip-vit-l.; or a path",
+            "no clip .*, which is for `weights.load.load`: give stickers-clip, included; one to download .clip-vit-l.",
         ),
-        (load_clip, "sd99", "no clip 'sd99': give one to download .clip-vit-l.; or a path"),
+        (load_clip, "sd99", "no clip 'sd99': give stickers-clip, included; one to download .clip-vit-l."),
     ],
 )
 def test_a_name_of_another_kind_is_refused_before_it_is_fetched(loader, name, said, nothing_is_fetched):
