@@ -210,7 +210,7 @@ lesson.source(ldm.reverse_step)
 #
 # **By hand.** Take the smallest network there is, $\epsilon_\theta = \theta z_t$, and data with $z_0 \sim \mathcal{N}(0, 1)$. Then
 # $\mathbb{E}(\epsilon - \theta z_t)^2 = 1 - 2 s \theta + \theta^2$ with $s = \sqrt{1 - \bar\alpha_t}$, its gradient is $2(\theta - s)$ and its minimum lies at
-# $\theta = s$. As printed, from $\theta = 0$: first to $2s$, then to $2s - 2s = 0$, then to $2s$ again, for ever. With $\eta = \frac14$ the
+# $\theta = s$. As printed, from $\theta = 0$: first to $2s$, then back to $2s - 2s = 0$, and so on for ever. With $\eta = \frac14$ the
 # distance from $s$ is halved at each step.
 
 # %%
@@ -270,7 +270,7 @@ lesson.source(ldm.ldm_loss)
 # %% [markdown]
 # ## 6.4 Half a minute of training
 #
-# **What does a model learn first?** Watch one. Its world has nine things, three shapes in three colours, on latents of
+# **What does a model learn in half a minute?** Train one. Its world has nine things, three shapes in three colours, on latents of
 # 3 x 8 x 8. A prompt is two words, such as "blue ring"; where the thing stands is left open, and there are 36 places. One of the
 # nine, the blue ring, is kept out of training.
 
@@ -333,15 +333,15 @@ adam = torch.optim.Adam(parameters)
 rate = torch.optim.lr_scheduler.OneCycleLR(adam, max_lr=4e-3, total_steps=STEPS, pct_start=0.05)
 losses = []
 for _ in range(STEPS):
-    pick = train[torch.randint(len(train), (BATCH,))]
-    t = torch.randint(1, T + 1, (BATCH,))
-    eps = torch.randn(BATCH, 3, 8, 8)
+    pick = train[torch.randint(len(train), (BATCH,))]  # some z_0 and their y
+    t = torch.randint(1, T + 1, (BATCH,))  # (a)
+    eps = torch.randn(BATCH, 3, 8, 8)  # (b)
     dropped = torch.rand(BATCH, 1) < 0.1
-    loss = ldm.ldm_loss(unet, tiny, world[pick], tau(torch.where(dropped, 0, tokens[pick])), t, eps)
+    loss = ldm.ldm_loss(unet, tiny, world[pick], tau(torch.where(dropped, 0, tokens[pick])), t, eps)  # (c), (d)
     adam.zero_grad()
     loss.backward()
-    adam.step()
-    rate.step()
+    adam.step()  # (e)
+    rate.step()  # the step size rises for the first 5% of the steps, and then falls to 0
     losses.append(loss.item())
 print(f"{sum(p.numel() for p in parameters):,} parameters, {STEPS} steps of {BATCH} latents")
 
