@@ -21,7 +21,6 @@
 # You need: lessons 2 to 5. Noise, image and velocity as one prediction (2.6, 2.7) and DDIM (2.8) are used all the time.
 
 # %%
-import time
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -211,7 +210,7 @@ lesson.source(ldm.reverse_step)
 #
 # **By hand.** Take the smallest network there is, $\epsilon_\theta = \theta z_t$, and data with $z_0 \sim \mathcal{N}(0, 1)$. Then
 # $\mathbb{E}(\epsilon - \theta z_t)^2 = 1 - 2 s \theta + \theta^2$ with $s = \sqrt{1 - \bar\alpha_t}$, its gradient is $2(\theta - s)$ and its minimum lies at
-# $\theta = s$. As printed, from $\theta = 0$: first to $2s$, then to $2s - 2s = 0$, then to $2s$ again, for ever. With $\eta = \frac14$ the
+# $\theta = s$. As printed, from $\theta = 0$: first to $2s$, then back to $2s - 2s = 0$, and so on for ever. With $\eta = \frac14$ the
 # distance from $s$ is halved at each step.
 
 # %%
@@ -271,7 +270,7 @@ lesson.source(ldm.ldm_loss)
 # %% [markdown]
 # ## 6.4 Half a minute of training
 #
-# **What does a model learn first?** Watch one. Its world has nine things, three shapes in three colours, on latents of
+# **What does a model learn in half a minute?** Train one. Its world has nine things, three shapes in three colours, on latents of
 # 3 x 8 x 8. A prompt is two words, such as "blue ring"; where the thing stands is left open, and there are 36 places. One of the
 # nine, the blue ring, is kept out of training.
 
@@ -333,19 +332,18 @@ STEPS, BATCH = 1200, 32
 adam = torch.optim.Adam(parameters)
 rate = torch.optim.lr_scheduler.OneCycleLR(adam, max_lr=4e-3, total_steps=STEPS, pct_start=0.05)
 losses = []
-begin = time.perf_counter()
 for _ in range(STEPS):
-    pick = train[torch.randint(len(train), (BATCH,))]
-    t = torch.randint(1, T + 1, (BATCH,))
-    eps = torch.randn(BATCH, 3, 8, 8)
+    pick = train[torch.randint(len(train), (BATCH,))]  # some z_0 and their y
+    t = torch.randint(1, T + 1, (BATCH,))  # (a)
+    eps = torch.randn(BATCH, 3, 8, 8)  # (b)
     dropped = torch.rand(BATCH, 1) < 0.1
-    loss = ldm.ldm_loss(unet, tiny, world[pick], tau(torch.where(dropped, 0, tokens[pick])), t, eps)
+    loss = ldm.ldm_loss(unet, tiny, world[pick], tau(torch.where(dropped, 0, tokens[pick])), t, eps)  # (c), (d)
     adam.zero_grad()
     loss.backward()
-    adam.step()
-    rate.step()
+    adam.step()  # (e)
+    rate.step()  # the step size rises for the first 5% of the steps, and then falls to 0
     losses.append(loss.item())
-print(f"{sum(p.numel() for p in parameters):,} parameters, {STEPS} steps, {time.perf_counter() - begin:.0f} s")
+print(f"{sum(p.numel() for p in parameters):,} parameters, {STEPS} steps of {BATCH} latents")
 
 # %% [markdown]
 # How good could it be? The world is finite, so the best denoiser can be written down (2.8), one for each prompt. Its loss is the floor:
@@ -401,8 +399,12 @@ def nearest(z):
 
 
 def right(z, prompts):
-    """True for each latent whose nearest picture shows the prompt."""
-    return torch.tensor([thing_of[i] == prompt for i, prompt in zip(nearest(z)[0], prompts)])
+    """True for each latent that is near to a picture, the nearest of which shows the prompt."""
+    shows = torch.tensor([thing_of[i] == prompt for i, prompt in zip(nearest(z)[0], prompts)])
+    return shows & (nearest(z)[1] < 0.6)
+
+
+lesson.claim("distance of an empty latent from the nearest picture", nearest(torch.zeros(1, 192))[1], 0.83, within=0.02)
 
 
 COPIES = 8
@@ -473,7 +475,7 @@ difference = tiny.predict(noisy, ldm.guided(v_u, v_c, 4.0), 500).eps - ldm.guide
 lesson.claim("eps from the guided v, less the guided eps", difference.abs().max(), 0, within=1e-12)
 
 # %% [markdown]
-# In the tiny world we can see what this buys, and its price: how many samples are right, and how far they are from the nearest
+# In the tiny world we can see what this buys, and what it costs: how many samples are right, and how far they are from the nearest
 # picture there is.
 
 # %%
@@ -483,13 +485,18 @@ share = [right(z, prompts).double().mean().item() for z in results.values()]
 far = [nearest(z)[1].mean().item() for z in results.values()]
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.7))
 axes[0].plot(weights, share, "o-")
-axes[0].axhline(1 / 9, color="#999999", ls=":")
-axes[0].set(xlabel="w", title="share of right samples (dotted: by chance)", ylim=(0, 1.05))
+axes[0].axhline(1 / 9, color="#999999", ls=":", label="by chance")
+axes[0].legend(loc="lower right")
+axes[0].set(xlabel="w", title="share of right samples", ylim=(0, 1.05))
 axes[1].plot(weights, far, "s-", color="#D55E00")
 axes[1].set(xlabel="w", title="distance to the nearest picture", ylim=(0, None))
-lesson.show(figure, "With w the share of right samples rises steeply and then stays; the distance rises beyond w = 2")
+lesson.show(
+    figure,
+    "The share of right samples rises up to w = 2, stays at w = 4 and falls at 8; the distance is least at w = 2",
+)
 lesson.claim("right at w = 0", share[0], 1 / 9, within=0.12)
 lesson.claim("right at w = 2 (at most 8 of 9 are, without blue rings)", share[2], 8 / 9, within=0.1)
+lesson.claim("right at w = 8", share[4], 0.65, within=0.2)
 lesson.claim("distance at w = 8, by that at w = 2", far[4] / far[2], 2, within=0.8)
 
 # %% [markdown]
