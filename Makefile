@@ -89,6 +89,7 @@ train-stickers: $(READY) ## train the included model from scratch (hours; resume
 	$(FAST) $(RUN) -m weights.training.train decoder
 	$(FAST) $(RUN) -m weights.training.train vq
 	$(RUN) -m weights.training.train export
+	$(FAST) $(RUN) -m weights.training.train clip
 	$(FAST) $(RUN) -m weights.training.train classes
 
 contact-sheet: $(READY) ## 100 held-out prompts and ten edits by the included model: weights/stickers/contact_sheet.png

@@ -124,6 +124,7 @@ def test_the_full_shapes_are_those_of_diffusers_and_the_paper():
 PETS = ClassTokenizer(("cat", "Dog", "gold fish"), ClassConfig(classes=3, width=2, length=4))
 
 
+@pytest.mark.equation("C9")
 def test_a_class_is_its_rows_of_the_table():
     embedder = ClassEmbedder(PETS.config)
     with torch.no_grad():

@@ -75,10 +75,19 @@ def package(tmp_path, monkeypatch):
 def test_what_a_run_writes_is_its_average_and_is_loaded(package):
     recipe = Recipe(steps=2, batch=4, lr=1e-3)
     train_clip.train_clip(package / "runs", recipe)
-    state = torch.load(package / "runs" / "clip" / "state.pt", weights_only=True)
+    (file,) = (package / "runs").glob("clip-*/state.pt")
+    state = torch.load(file, weights_only=True)
     clip, tokenizer = load_clip(package / "clip.safetensors", device="cpu")
     assert_close(dict(clip.state_dict()), {name: tensor.half().float() for name, tensor in state["averaged"].items()})
     assert tokenizer.batch(["a cat"]).shape == (1, 32)
+
+
+def test_another_tokenizer_begins_another_run(package):
+    recipe, tokens = Recipe(steps=1, batch=4, lr=1e-3), package / "tokenizer.json"
+    train_clip.train_clip(package / "runs", recipe)
+    tokens.write_text(tokens.read_text() + "\n")
+    train_clip.train_clip(package / "runs", recipe)
+    assert len(list((package / "runs").iterdir())) == 2
 
 
 def test_another_file_is_refused_with_what_does_not_fit():

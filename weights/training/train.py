@@ -41,8 +41,8 @@ RECIPES = {
     "decoder": Recipe(steps=2000, batch=16, lr=1e-3, warmup=100, decay=0.5, ema=0.998),
     "vq": Recipe(steps=3600, batch=16, lr=2e-3, warmup=100, decay=0.5, ema=0.998),
     "diffusion": Recipe(steps=25_000, batch=64, lr=1e-3, warmup=200, decay=0.3, ema=0.999),
-    "classes": Recipe(steps=400, batch=32, lr=2e-2, warmup=20, decay=0.5, ema=0.99, weight_decay=0.0),
     "clip": Recipe(steps=1300, batch=128, lr=1e-2, warmup=20, decay=0.5, ema=0.98),
+    "classes": Recipe(steps=400, batch=32, lr=2e-2, warmup=20, decay=0.5, ema=0.99, weight_decay=0.0),
 }
 SCENES = 40_000  # rendered for training
 LATENTS = 20_000  # of these encoded for the diffusion model: encoding all of them is not worth the time
@@ -76,8 +76,8 @@ here starts from the included weights):
   decoder       the decoder only, for longer; the latents, and so the diffusion model, stay valid
   vq            the autoencoder with a codebook instead of the KL, for comparison; independent of the other stages
   export        write config, tokenizer and half-precision weights into the package
-  classes       a table of the nouns in the place of the exported text encoder; minutes; writes it into the package
   clip          a small CLIP on rendered scenes and their captions; minutes; writes it into the package
+  classes       a table of the nouns in the place of the exported text encoder; minutes; writes it into the package
 """
 
 

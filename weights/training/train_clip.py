@@ -1,5 +1,6 @@
 """Contrastive pre-training [C9]: a small CLIP, both towers from random weights, learns which caption a scene has."""
 
+import hashlib
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -50,12 +51,16 @@ class ClipLoss:
 
 def train_clip(runs: Path, recipe: Recipe) -> None:
     """Run the stage `clip`: train on scenes without held-out pairs, write the averaged weights into the package, and
-    measure the zero-shot classifier on other scenes."""
-    scenes = training_scenes(SCENES)
-    tokenizer = CLIPTokenizer.from_file(FILE.with_name("tokenizer.json"), CONFIG.text)
+    measure the zero-shot classifier on other scenes.
+
+    A run belongs to one tokenizer: once the included one has changed, the same command begins a new run.
+    """
+    scenes, tokens = training_scenes(SCENES), FILE.with_name("tokenizer.json")
+    tokenizer = CLIPTokenizer.from_file(tokens, CONFIG.text)
     loss = ClipLoss(tokenizer, render_all(scenes, "clip"), [caption(scene) for scene in scenes], recipe.batch)
     torch.manual_seed(recipe.seed)
-    trainer = Trainer(new_clip(CONFIG), loss, recipe, runs / "clip")
+    of_tokens = hashlib.sha256(tokens.read_bytes()).hexdigest()[:12]
+    trainer = Trainer(new_clip(CONFIG), loss, recipe, runs / f"clip-{of_tokens}")
     for _ in trainer.run():
         pass
     if trainer.step >= recipe.steps:
