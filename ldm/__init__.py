@@ -29,7 +29,7 @@ __all__, __getattr__, __dir__ = exports(  # torch is imported with the first of 
         "ldm.contrastive": "contrastive_loss similarity zero_shot",
         "ldm.zoo.clip": "CLIP new_clip",
         "ldm.train": "ldm_loss",
-        "ldm.restoration": "Degradation project project_latent restoring",
+        "ldm.restoration": "Degradation project project_latent",
         "ldm.pipeline": "LatentDiffusion Noise State",
         "ldm.equations.ideal_denoiser": "IdealDenoiser data_set gaussian",
         "ldm.equations.slips": "SLIPS",

@@ -435,7 +435,7 @@ print(f"the shipped UNet has {sum(p.numel() for p in model.unet.parameters()) / 
 # learned eight, and not a rule. The shipped model has more than forty times as many parameters, was trained on far more combinations, for seven
 # hours on two cores, and by this loop.
 #
-# **Take away.** A random $t$, known noise, a squared error: eight lines are all that training is.
+# **Take away.** A random $t$, known noise, a squared error: a few lines are all that training is.
 
 # %% [markdown]
 # ## 6.5 Guidance
@@ -485,8 +485,8 @@ share = [right(z, prompts).double().mean().item() for z in results.values()]
 far = [nearest(z)[1].mean().item() for z in results.values()]
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.7))
 axes[0].plot(weights, share, "o-")
-axes[0].axhline(1 / 9, color="#999999", ls=":", label="by chance")
-axes[0].legend(loc="lower right")
+axes[0].axhline(1 / 9, color="#999999", ls=":")
+axes[0].text(8, 1 / 9 + 0.03, "by chance", ha="right", fontsize=9)
 axes[0].set(xlabel="w", title="share of right samples", ylim=(0, 1.05))
 axes[1].plot(weights, far, "s-", color="#D55E00")
 axes[1].set(xlabel="w", title="distance to the nearest picture", ylim=(0, None))
