@@ -24,6 +24,7 @@ from notebooks.check.noise import (
     forward_step,
     posterior_mean,
 )
+from notebooks.check.public import attention_parameters, diffusers_name, leading, map_bytes, scale
 
 __all__ = [
     "add_noise",
@@ -31,16 +32,20 @@ __all__ = [
     "alpha_bar",
     "attend",
     "attention_map",
+    "attention_parameters",
     "blend",
     "clean_latent",
     "compression",
     "ddim_step",
+    "diffusers_name",
     "edited_values",
     "eps_from_v",
     "forward_step",
     "inject",
     "kl",
+    "leading",
     "local_blend",
+    "map_bytes",
     "mapper",
     "multi_head",
     "nearest",
@@ -51,6 +56,7 @@ __all__ = [
     "region",
     "reweight",
     "sample",
+    "scale",
     "scores",
     "switch",
     "used",

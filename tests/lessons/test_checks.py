@@ -14,6 +14,8 @@ from notebooks import check
 from p2p.local_blend import Mention, looked
 from p2p.mappers import Run
 from p2p.masks import composite
+from weights.key_names import compvis_sources
+from weights.training.train_autoencoder import latent_scale
 
 EXERCISES = [getattr(check, name) for name in check.__all__]
 
@@ -101,6 +103,46 @@ def region(word_map, threshold):
     return looked(word_map[None, None], [Mention(0, (0,), "cat")], threshold, 0, size).double()
 
 
+def attention_parameters(channels, context):
+    with torch.device("meta"):
+        return sum(p.numel() for p in ldm.Attention(channels, context, heads=1).parameters())
+
+
+def map_bytes(height, width, tokens, heads, rows):
+    Q, K = (
+        torch.empty(rows, heads, height * width, 4, device="meta"),
+        torch.empty(rows, heads, tokens, 4, device="meta"),
+    )
+    return ldm.attention_map(Q, K).nbytes
+
+
+def leading(T, steps, offset):
+    config = ldm.ScheduleConfig(T=T, spacing="leading", offset=offset)
+    return ldm.times(ldm.Schedule(config), steps)[:-1]
+
+
+def scale(z):
+    """Of an autoencoder with these latents, whatever the image."""
+
+    class Fixed(ldm.Autoencoder):
+        def latent(self, x, eps=None):
+            return z
+
+    config = ldm.AutoencoderConfig(channels=(2,), groups=1, latent_channels=z.shape[1])
+    return latent_scale(Fixed(config), np.zeros((1, 8, 8, 3), np.uint8))
+
+
+def diffusers_name(N, k):
+    """From the names in Stable Diffusion's file: of our parameters of this block, the first three parts."""
+    sources = compvis_sources(ldm.PRESETS["sd15"].unet)
+    (name,) = {
+        ".".join(ours.split(".")[:4])
+        for ours, source in sources.items()
+        if source.name.startswith(f"input_blocks.{N}.{k}.")
+    }
+    return name
+
+
 def share(t, tau):
     """alpha_t of one word."""
     return p2p.Window(end=p2p.Step(int(tau))).compile(1000)(t)
@@ -146,6 +188,11 @@ OURS = {
     "used": p2p.used,
     "local_blend": lambda z, z_star, mask: composite(mask.bool(), z_star[None, None], z[None, None])[0, 0],
     "region": region,
+    "attention_parameters": attention_parameters,
+    "map_bytes": map_bytes,
+    "leading": leading,
+    "scale": scale,
+    "diffusers_name": diffusers_name,
 }
 
 
