@@ -16,8 +16,8 @@ if "OMP_WAIT_POLICY" not in os.environ:
 __all__, __getattr__, __dir__ = exports(  # torch is imported with the first of them
     __name__,
     {
-        "ldm.config": "AutoencoderConfig ModelConfig ScheduleConfig TextConfig UNetConfig",
-        "ldm.presets": "AUTOENCODERS PRESETS",
+        "ldm.config": "AutoencoderConfig CLIPConfig ModelConfig ScheduleConfig TextConfig UNetConfig VisionConfig",
+        "ldm.presets": "AUTOENCODERS CLIP_PRESETS PRESETS",
         "ldm.schedule": "Prediction Schedule guided",
         "ldm.samplers": "DDIM SAMPLERS Sampler ddim_step ddpm_step times",
         "ldm.attention": "Attention Site SpatialTransformer attend attention_map element_wise multi_head",
@@ -27,6 +27,7 @@ __all__, __getattr__, __dir__ = exports(  # torch is imported with the first of 
         "ldm.tokenizer": "CLIPTokenizer Tokens",
         "ldm.text_encoder": "TextEncoder",
         "ldm.contrastive": "contrastive_loss similarity zero_shot",
+        "ldm.zoo.clip": "CLIP new_clip",
         "ldm.train": "ldm_loss",
         "ldm.pipeline": "LatentDiffusion Noise State",
         "ldm.equations.cost": "flops",

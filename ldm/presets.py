@@ -113,4 +113,11 @@ AUTOENCODERS = {  # first stages on their own
     "vq-f8": AutoencoderConfig(channels=(128, 256, 256, 512), codebook=16384, scale=1.0, attention=(3,)),
 }
 
-CLIP_PRESETS = {"clip-vit-l": CLIPConfig(text=TextConfig(), vision=VisionConfig(), embedding=768)}
+CLIP_PRESETS = {
+    "stickers-clip": CLIPConfig(
+        text=replace(PRESETS["stickers"].text, width=96, layers=2, heads=3, hidden=384),
+        vision=VisionConfig(image_size=128, patch=16, width=96, layers=4, heads=3, hidden=384),
+        embedding=96,
+    ),
+    "clip-vit-l": CLIPConfig(text=TextConfig(), vision=VisionConfig(), embedding=768),
+}

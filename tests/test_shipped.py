@@ -37,7 +37,7 @@ def model():
 
 def test_it_is_small():
     files = [file for kind in ("*.json", "*.safetensors") for file in SHIPPED["stickers"].glob(kind)]
-    weights = {"model.safetensors", "vq.safetensors", "classes.safetensors"}
+    weights = {"model.safetensors", "vq.safetensors", "classes.safetensors", "clip.safetensors"}
     assert {"config.json", "tokenizer.json", "words.json", *weights} == {file.name for file in files}
     assert sum(file.stat().st_size for file in files) < 40e6
 

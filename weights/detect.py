@@ -104,6 +104,12 @@ def clip_folder(folder: Path, dtype: torch.dtype, among: Files) -> Opened:
     return component("CLIP", "clip", config, folder, dtype, among)
 
 
+def clip_file(path: Path) -> Opened:
+    """Open a file written by the training here."""
+    config = CLIP_PRESETS["stickers-clip"]
+    return Opened("stickers-clip", {"clip": config}, [diffusers_piece("clip", config, open_tensors(path))])
+
+
 def component(what: str, part: str, config: PartConfig, folder: Path, dtype: torch.dtype, among: Files) -> Opened:
     file = open_tensors(tensor_file(folder, dtype, among=among))
     return Opened(what, {part: config}, [diffusers_piece(part, config, file)])

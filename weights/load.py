@@ -16,12 +16,13 @@ from ldm.autoencoder import Autoencoder
 from ldm.helpers.vocabulary import Vocabulary
 from ldm.pipeline import LatentDiffusion
 from ldm.presets import PRESETS
-from ldm.tokenizer import PromptTokenizer
+from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from ldm.zoo.clip import CLIP
 from weights.checkpoints import CHECKPOINTS, fetched, files_of, names_of
 from weights.detect import (
     autoencoder_file,
     autoencoder_folder,
+    clip_file,
     clip_folder,
     compvis_file,
     diffusers_folder,
@@ -33,6 +34,7 @@ from weights.files.tokenizers import tokenizer
 CLASSES = "stickers-classes"  # the included model with a table of its nouns in the place of the text encoder
 SHIPPED = dict.fromkeys(("stickers", CLASSES), Path(__file__).parent / "stickers")
 SHIPPED_AUTOENCODERS = {"stickers-vq": Path(__file__).parent / "stickers" / "vq.safetensors"}
+SHIPPED_CLIPS = {"stickers-clip": Path(__file__).parent / "stickers" / "clip.safetensors"}
 KINDS = {  # descriptions, for errors
     "model": "a model, which `weights.load.load` loads",
     "autoencoder": "an autoencoder alone, which `weights.load.load_autoencoder` loads",
@@ -101,7 +103,8 @@ def load_autoencoder(name: str | Path, device: str = "auto", dtype: str = "float
 def load_clip(
     name: str | Path = "clip-vit-l", device: str = "auto", dtype: str = "float32"
 ) -> tuple[CLIP, PromptTokenizer]:
-    """Load CLIP with both towers, and its tokenizer: by name, or from a folder in transformers' format.
+    """Load CLIP with both towers, and its tokenizer: by name (stickers-clip, which is included; clip-vit-l), from a
+    folder in transformers' format, or from a file of the training here, beside its tokenizer.json.
 
     Raises:
         ValueError: as for `load`.
@@ -109,9 +112,11 @@ def load_clip(
     place, precision = pick_device(device), pick_dtype(dtype)
     with looking(name):
         path, _, files = find(name, "clip")
-        opened = clip_folder(path, precision, files)
+        own = path.is_file()
+        opened = clip_file(path) if own else clip_folder(path, precision, files)
         opened.refuse_misfit(path)
-        words = tokenizer(path, opened.parts["clip"].text, files)
+        text = opened.parts["clip"].text
+        words = CLIPTokenizer.from_file(path.with_name("tokenizer.json"), text) if own else tokenizer(path, text, files)
     return opened.filled(place, precision)["clip"], words
 
 
@@ -140,7 +145,7 @@ def find(name: str | Path, kind: str) -> Found:
         ValueError: it does not exist, or is of another kind.
         OSError: the file system can't be read.
     """
-    shipped = {"model": SHIPPED, "autoencoder": SHIPPED_AUTOENCODERS}
+    shipped = {"model": SHIPPED, "autoencoder": SHIPPED_AUTOENCODERS, "clip": SHIPPED_CLIPS}
     if isinstance(name, str):
         kinds = {known: checkpoint.kind for known, checkpoint in CHECKPOINTS.items()}
         kinds |= {known: of for of, names in shipped.items() for known in names}

@@ -1,4 +1,4 @@
-"""The whole CLIP model: an image tower beside the text encoder [C9], and the scores that rate images and edits.
+"""The whole CLIP model: an image tower beside the text encoder [C9], and the score that rates images.
 
 After Radford et al. 2021 (arXiv 2103.00020); the image tower is the vision transformer of Dosovitskiy et al. 2020
 (arXiv 2010.11929). Parameter names are those of the public files.
@@ -90,7 +90,6 @@ class CLIP(nn.Module):
         self.visual_projection = nn.Linear(config.vision.width, config.embedding, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
-    @torch.no_grad()
     def embed_text(self, ids: Int[Tensor, "b m"]) -> Float[Tensor, "b e"]:
         """Embed texts as unit vectors, from the first EOS: there it has seen every word and no padding."""
         ids = ids.to(self.logit_scale.device)
@@ -99,7 +98,6 @@ class CLIP(nn.Module):
         pooled = tokens[torch.arange(len(ids), device=ids.device), eos]
         return F.normalize(self.text_projection(pooled), dim=-1)
 
-    @torch.no_grad()
     def embed_images(self, images: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b e"]:
         """Embed images as unit vectors.
 
@@ -109,6 +107,7 @@ class CLIP(nn.Module):
         x = prepare(images, self.config.vision.image_size).to(self.logit_scale)  # its device and dtype
         return F.normalize(self.visual_projection(self.vision_model(x)), dim=-1)
 
+    @torch.no_grad()
     def score(self, images: UInt8[np.ndarray, "n H W 3"], ids: Int[Tensor, "m k"]) -> Float[Tensor, "n m"]:
         """The CLIP score of each image with each text: their cosine, from -1 to 1.
 
@@ -120,15 +119,12 @@ class CLIP(nn.Module):
         return similarity(self.embed_images(images), self.embed_text(ids), 1.0)
 
 
-def directional_similarity(
-    sources: Float[Tensor, "b e"],
-    edited: Float[Tensor, "b e"],
-    source_texts: Float[Tensor, "b e"],
-    target_texts: Float[Tensor, "b e"],
-) -> Float[Tensor, " b"]:
-    """How well the change of the image matches that of the prompt: the cosine of the two changes.
-
-    All four are unit vectors of one CLIP model. 1 is exactly the requested change; 0 an unrelated one, or none. After
-    Gal et al. 2021 (arXiv 2108.00946), as used for edits by Brooks et al. 2022 (arXiv 2211.09800).
-    """
-    return F.cosine_similarity(edited - sources, target_texts - source_texts, dim=-1)
+def new_clip(config: CLIPConfig) -> CLIP:
+    """Create a CLIP with random parameters, to train. Embeddings have the scales of Radford et al."""
+    model = CLIP(config)
+    text, vision = model.text_model.embeddings, model.vision_model.embeddings
+    nn.init.normal_(text.token_embedding.weight, std=0.02)
+    nn.init.normal_(text.position_embedding.weight, std=0.01)
+    for parameter in (vision.class_embedding, vision.position_embedding.weight):
+        nn.init.normal_(parameter, std=config.vision.width**-0.5)
+    return model

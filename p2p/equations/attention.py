@@ -133,6 +133,6 @@ ATTENTION = (
         r"\in \mathbb{R}^{77 \times d_\tau}",
         "ldm.text_encoder.TextEncoder",
         note="CLIP's text encoder: causal, of fixed length, pre-trained contrastively with images. The loss of that, "
-        "`contrastive_loss`, is on no slide.",
+        "`contrastive_loss`, is on no slide; a CLIP trained by it is drawn in docs/lecture.png.",
     ),
 )

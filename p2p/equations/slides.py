@@ -32,7 +32,9 @@ PROMPT_MODEL = Slide(
 )
 CLIP = Slide(
     "Contrastive pre-training of CLIP (figure)",
-    "`contrastive_loss` and `zero_shot` of [`contrastive.py`](ldm/contrastive.py), in numbers: `p2p equations C9`",
+    "`contrastive_loss` and `zero_shot` of [`contrastive.py`](ldm/contrastive.py), in numbers: `p2p equations C9`; "
+    "trained on the stickers: [`train_clip.py`](weights/training/train_clip.py), "
+    "[`docs/lecture.png`](docs/lecture.png)",
 )
 LATENT = Slide("Diffusion in latent space")
 PROPERTIES = Slide("Properties 1, 2 and 3 of the forward and the exact reverse process")

@@ -1,5 +1,6 @@
 """The lecture's own examples of attention: the transformer layer's table [C6] and the translation [C8]."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -111,8 +112,28 @@ def test_the_figure_shows_the_slides_matrices():
     assert A_copied[1][4].tolist() == [5, 5, 10, 15] and A_split[1][4].tolist() == [2.5, 2.5, 10, 15]
     assert [alpha[1].sum().item() for alpha in alphas] == [20, 15, 10]
     assert translated[1].shape == (4, 3)
-    drawn = lecture_examples.figure()
+    images = np.arange(8, dtype=np.uint8).repeat(12).reshape(8, 2, 2, 3)
+    cosines, nouns = torch.linspace(-1, 1, 64).unflatten(0, (8, 8)), torch.eye(9)[:8]
+    drawn = lecture_examples.figure(lecture_examples.Compared(images, cosines, nouns))
     drawn.draw_without_rendering()
-    assert [len(axis.images) for axis in drawn.axes] == [1] * 11
+    assert [len(axis.images) for axis in drawn.axes] == [1] * (11 + 2 * (1 + 8))
     words = [[label.get_text() for label in axis.get_xticklabels()] for axis in drawn.axes]
-    assert words[3] == ["big", "tabby", "cat", "sitting"] and words[-1] == ["estoy", "llegando", "tarde"]
+    assert words[3] == ["big", "tabby", "cat", "sitting"] and words[10] == ["estoy", "llegando", "tarde"]
+    captions = lecture_examples.CAPTIONS
+    assert words[11] == [*captions.values()] and words[20] == [*captions, "another noun"]
+    for first in (11, 20):  # each matrix is followed by its images, from the top down beside its rows
+        matrix, *beside = drawn.axes[first : first + 9]
+        tops = [axis.get_position().y1 for axis in beside]
+        assert tops == sorted(tops, reverse=True) and tops[0] == pytest.approx(matrix.get_position().y1)
+        assert all(axis.get_position().x1 < matrix.get_position().x0 for axis in beside)
+        assert all((axis.images[0].get_array() == image).all() for axis, image in zip(beside, images))
+
+
+@pytest.mark.equation("C9")
+def test_c9_clip_finds_the_caption_and_the_noun_of_images():
+    """[C9] Images that the included model makes of eight captions: each is nearest to its own, and its noun is the most
+    probable of all 34."""
+    found = lecture_examples.compared(steps=8)
+    assert found.cosines.argmax(dim=1).tolist() == found.cosines.argmax(dim=0).tolist() == list(range(8))
+    assert_close(found.nouns.sum(dim=1), torch.ones(8), rtol=0, atol=1e-5)  # float32
+    assert found.nouns.argmax(dim=1).tolist() == list(range(8))

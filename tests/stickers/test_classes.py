@@ -25,7 +25,7 @@ def train(tmp_path, monkeypatch):
     monkeypatch.setattr(train_classes, "training_scenes", lambda number: scenes)
     monkeypatch.setattr(train_classes, "render_all", lambda scenes, name: None)
     monkeypatch.setattr(train_classes, "encode_all", lambda autoencoder, pictures: latents)
-    monkeypatch.setattr(train_classes, "misread", lambda model: [("cat", 0, "dog")])
+    monkeypatch.setattr(train_classes, "misread", lambda model: {"the judge": [("cat", 0, "dog")]})
 
     def run() -> torch.Tensor:
         recipe = Recipe(steps=2, batch=8, lr=0.02, warmup=1, ema=0.0, weight_decay=0.0)
@@ -42,7 +42,7 @@ def test_training_changes_the_rows_of_its_classes_alone(train, capsys):
     changed = [number for number in range(35) if not rows[number].equal(empty)]
     assert set(changed) <= {list(NOUNS).index("cat"), list(NOUNS).index("dog"), 34} and len(changed) >= 2
     assert all(tensor.equal(before[name]) for name, tensor in shipped.unet.state_dict().items())
-    assert "67 of 68 images show their class; wrong=[('cat', 0, 'dog')]" in capsys.readouterr().out
+    assert "67 of 68 images show their class to the judge; wrong=[('cat', 0, 'dog')]" in capsys.readouterr().out
 
 
 def test_another_unet_begins_another_run(train, tmp_path):

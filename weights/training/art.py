@@ -17,7 +17,7 @@ from PIL import Image
 
 from weights.training.world import NOUNS
 
-PACKAGE = "@lobehub/fluent-emoji-3d@1.1.0"
+PACKAGE, ARCHIVE = "@lobehub/fluent-emoji-3d@1.1.0", "fluent-emoji-3d-1.1.0.tgz"
 SHA512 = "Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g=="
 
 
@@ -60,7 +60,7 @@ def load_art() -> Art:
     Raises:
         OSError: npm is missing or could not download the package.
     """
-    archive = cache_dir() / "fluent-emoji-3d-1.1.0.tgz"
+    archive = cache_dir() / ARCHIVE
     if not archive.exists():
         archive.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=archive.parent) as folder:

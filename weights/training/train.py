@@ -28,6 +28,7 @@ from weights.training.art import cache_dir
 from weights.training.data import held_out_scenes, render_all, training_scenes
 from weights.training.train_autoencoder import CROP, autoencoder_loss, latent_scale, mean_psnr, random_crops, vq_loss
 from weights.training.train_classes import train_classes
+from weights.training.train_clip import train_clip
 from weights.training.train_diffusion import IN_PIECES, DiffusionLoss, encode_all, new_model
 from weights.training.trainer import Recipe, Trainer
 from weights.training.world import VOCABULARY, Scene, caption
@@ -41,6 +42,7 @@ RECIPES = {
     "vq": Recipe(steps=3600, batch=16, lr=2e-3, warmup=100, decay=0.5, ema=0.998),
     "diffusion": Recipe(steps=25_000, batch=64, lr=1e-3, warmup=200, decay=0.3, ema=0.999),
     "classes": Recipe(steps=400, batch=32, lr=2e-2, warmup=20, decay=0.5, ema=0.99, weight_decay=0.0),
+    "clip": Recipe(steps=1300, batch=128, lr=1e-2, warmup=20, decay=0.5, ema=0.98),
 }
 SCENES = 40_000  # rendered for training
 LATENTS = 20_000  # of these encoded for the diffusion model: encoding all of them is not worth the time
@@ -75,6 +77,7 @@ here starts from the included weights):
   vq            the autoencoder with a codebook instead of the KL, for comparison; independent of the other stages
   export        write config, tokenizer and half-precision weights into the package
   classes       a table of the nouns in the place of the exported text encoder; minutes; writes it into the package
+  clip          a small CLIP on rendered scenes and their captions; minutes; writes it into the package
 """
 
 
@@ -266,6 +269,8 @@ def main() -> None:
             train_classes(
                 args.runs, dataclasses.replace(RECIPES["classes"], steps=args.steps or RECIPES["classes"].steps)
             )
+        case "clip":
+            train_clip(args.runs, dataclasses.replace(RECIPES["clip"], steps=args.steps or RECIPES["clip"].steps))
         case "diffusion":
             train_diffusion(args.runs, args.steps, args.from_shipped)
         case "export":

@@ -11,10 +11,11 @@ from ldm.class_embedder import ClassEmbedder, ClassTokenizer
 from ldm.helpers.files import save_atomically
 from ldm.pipeline import LatentDiffusion
 from ldm.presets import PRESETS
-from weights.load import SHIPPED, load
+from weights.load import SHIPPED, load, load_clip
 from weights.training.art import load_art
 from weights.training.data import render_all, training_scenes
 from weights.training.judge import read
+from weights.training.train_clip import classify
 from weights.training.train_diffusion import DiffusionLoss, encode_all
 from weights.training.trainer import Recipe, Trainer
 from weights.training.world import NOUNS, Scene, Thing
@@ -53,16 +54,19 @@ def train_classes(runs: Path, recipe: Recipe) -> None:
     if trainer.step >= recipe.steps:
         rows = trainer.averaged["text_encoder"].embedding.weight.half()
         save_atomically(lambda part: save_file({"embedding.weight": rows}, part), FOLDER / "classes.safetensors")
-        wrong = misread(load("stickers-classes", device="cpu"))
-        print(f"{len(NOUNS) * len(SEEDS) - len(wrong)} of {len(NOUNS) * len(SEEDS)} images show their class; {wrong=}")
+        number = len(NOUNS) * len(SEEDS)
+        for reader, wrong in misread(load("stickers-classes", device="cpu")).items():
+            print(f"{number - len(wrong)} of {number} images show their class to {reader}; {wrong=}")
 
 
-def misread(model: LatentDiffusion) -> list[tuple[str, int, str]]:
-    """Each class and seed whose image shows another noun, and that noun."""
-    art, wrong = load_art(), []
+def misread(model: LatentDiffusion) -> dict[str, list[tuple[str, int, str]]]:
+    """Each class and seed whose image shows another noun, and that noun, to the judge and to the small CLIP."""
+    art, (clip, tokenizer) = load_art(), load_clip("stickers-clip", device="cpu")
+    wrong = {"the judge": [], "the small CLIP": []}
     for noun in NOUNS:
         images = model.generate([noun] * len(SEEDS), list(SEEDS))
-        for seed, image in zip(SEEDS, images):
-            found = read(image, art, (Scene((Thing(noun),)),)).found[0].thing.noun
-            wrong += [(noun, seed, found)] if found != noun else []
+        read_as = [read(image, art, (Scene((Thing(noun),)),)).found[0].thing for image in images]
+        seen_as = classify(clip, tokenizer, images, [Thing(other) for other in NOUNS])
+        for misses, things in zip(wrong.values(), (read_as, seen_as)):
+            misses += [(noun, seed, thing.noun) for seed, thing in zip(SEEDS, things) if thing.noun != noun]
     return wrong

@@ -44,7 +44,7 @@ class Recipe:
 
 
 def hidden_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The trainable weights that map features to features: no biases, norms or embeddings, no first or last layer."""
+    """The trainable weights that map features to features: no biases, norms or embeddings, no conv_in or conv_out."""
     tables = {id(table.weight) for table in model.modules() if isinstance(table, nn.Embedding)}
     return {
         name: p

@@ -39,6 +39,7 @@ def test_a_missing_file_of_a_named_preset_is_said_to_be_missing(tmp_path, nothin
             "an autoencoder alone, which `weights.load.load_autoencoder` loads: give sd1",
         ),
         (load, "clip-vit-l", "a CLIP, which `weights.load.load_clip` loads: give sd14 or sd15 or "),
+        (load, "stickers-clip", "a CLIP, which `weights.load.load_clip` loads: give sd14 or sd15 or "),
         (load, "clip-tokenizer", "a tokenizer alone: give sd14 or sd15 or "),
         (
             load_autoencoder,
@@ -57,7 +58,10 @@ def test_a_name_of_another_kind_is_refused_before_it_is_fetched(loader, name, sa
 
 @pytest.mark.parametrize(
     "loader, what",
-    [(load_autoencoder, "no autoencoder 'sd99': .*sd-vae-ft"), (load_clip, "no clip 'sd99': .*clip-vit-l")],
+    [
+        (load_autoencoder, "no autoencoder 'sd99': .*sd-vae-ft"),
+        (load_clip, "no clip 'sd99': .*stickers-clip.*clip-vit-l"),
+    ],
 )
 def test_an_unknown_part_is_refused_with_the_known_ones(loader, what):
     with pytest.raises(ValueError, match=what):
