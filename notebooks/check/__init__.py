@@ -25,6 +25,15 @@ from notebooks.check.noise import (
     posterior_mean,
 )
 from notebooks.check.public import attention_parameters, diffusers_name, leading, map_bytes, scale
+from notebooks.check.words import (
+    best_pair,
+    columns,
+    contrastive_loss,
+    merge,
+    similarity,
+    visible,
+    zero_shot,
+)
 
 __all__ = [
     "add_noise",
@@ -33,9 +42,12 @@ __all__ = [
     "attend",
     "attention_map",
     "attention_parameters",
+    "best_pair",
     "blend",
     "clean_latent",
+    "columns",
     "compression",
+    "contrastive_loss",
     "ddim_step",
     "diffusers_name",
     "edited_values",
@@ -47,6 +59,7 @@ __all__ = [
     "local_blend",
     "map_bytes",
     "mapper",
+    "merge",
     "multi_head",
     "nearest",
     "positions",
@@ -58,7 +71,10 @@ __all__ = [
     "sample",
     "scale",
     "scores",
+    "similarity",
     "switch",
     "used",
+    "visible",
     "word_map",
+    "zero_shot",
 ]

@@ -1,11 +1,16 @@
 """The exercises' checks: they accept the package's own functions and name what is wrong with others."""
 
+import json
 import math
 from collections.abc import Callable
+from itertools import chain
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
 
 import ldm
 import p2p
@@ -103,6 +108,57 @@ def region(word_map, threshold):
     return looked(word_map[None, None], [Mention(0, (0,), "cat")], threshold, 0, size).double()
 
 
+class Letters:
+    """A character for each piece: the tokenizers library merges characters."""
+
+    def __init__(self, pieces):
+        self.of = {piece: chr(0xE000 + i) for i, piece in enumerate(sorted(set(pieces)))}
+        self.back = {letter: piece for piece, letter in self.of.items()}
+
+    def spell(self, pieces) -> str:
+        return "".join(map(self.of.get, pieces))
+
+    def read(self, merged: str) -> str:
+        return "".join(map(self.back.get, merged))
+
+
+def best_pair(words):
+    """The first merge that the tokenizers library learns."""
+    letters = Letters(chain(*words))
+    trainer = BpeTrainer(vocab_size=len(letters.of) + 1, show_progress=False)
+    tokenizer = Tokenizer(BPE())
+    tokenizer.train_from_iterator([letters.spell(word) for word, times in words.items() for _ in range(times)], trainer)
+    (pair,) = json.loads(tokenizer.to_str())["model"]["merges"]
+    return tuple(map(letters.read, pair))
+
+
+def merge(pieces, pair):
+    letters = Letters((*pieces, *pair))
+    entries = [*letters.back, letters.spell(pair)]
+    model = BPE({entry: i for i, entry in enumerate(entries)}, [tuple(map(letters.of.get, pair))])
+    return tuple(letters.read(token.value) for token in model.tokenize(letters.spell(pieces)))
+
+
+def columns(spans, start, end):
+    prompt = "a butterfly, cat"
+    pieces = tuple(prompt[a:b] for a, b in spans)
+    tokens = ldm.Tokens(prompt, tuple(range(len(spans))), pieces, spans, len(spans) - 1)
+    return [*p2p.columns(tokens, prompt[start:end])]
+
+
+def visible(m):
+    Q = K = torch.zeros(1, 1, m, 1)
+    return (ldm.attend(Q, K, torch.eye(m)[None, None], causal=True)[0, 0] > 0).float()
+
+
+def contrastive_loss(S):
+    """Of features with these similarities: the texts are axes, and one more axis makes the images unit vectors."""
+    S = S.double()
+    scale, axes = 100.0, torch.eye(len(S) + 1).double()
+    images = torch.cat([S / scale, (1 - (S / scale).square().sum(1, keepdim=True)).sqrt()], dim=1)
+    return ldm.contrastive_loss(images, axes[:-1], scale)
+
+
 def attention_parameters(channels, context):
     with torch.device("meta"):
         return sum(p.numel() for p in ldm.Attention(channels, context, heads=1).parameters())
@@ -188,6 +244,13 @@ OURS = {
     "used": p2p.used,
     "local_blend": lambda z, z_star, mask: composite(mask.bool(), z_star[None, None], z[None, None])[0, 0],
     "region": region,
+    "best_pair": best_pair,
+    "merge": merge,
+    "columns": columns,
+    "visible": visible,
+    "similarity": ldm.similarity,
+    "contrastive_loss": contrastive_loss,
+    "zero_shot": ldm.zero_shot,
     "attention_parameters": attention_parameters,
     "map_bytes": map_bytes,
     "leading": leading,
