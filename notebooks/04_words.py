@@ -141,8 +141,8 @@ for word in ("cat", "butterfly", "elephant", "squirrel"):
 
 # %% [markdown]
 # "squirrel" is in none of the captions. It falls into letters, each of which has a vector, but nobody ever told the model
-# what they mean together. (That "butterfly" and "elephant" are left in pieces is on purpose: these words were kept from
-# being merged, so that the lessons have words of several tokens, as every large model has.)
+# what they mean together. ("butterfly" and "elephant" were kept from being merged, so that the lessons have words of several
+# tokens.)
 #
 # **Take away.** Frequent words are one token, rare ones several, and no text is impossible.
 
@@ -195,7 +195,7 @@ print("nouns and colours of the model, by their number of tokens:", dict(sorted(
 #
 # **Why 77?** The vectors of the positions are a learned table, and it has that many rows: 77 in CLIP, 32 in the included
 # model. Shorter prompts are filled up with *padding*, which here and in Stable Diffusion 1 is EOS again. Longer ones are
-# refused here; many programs cut them off and say nothing.
+# refused.
 
 # %%
 print("EOS, padding:", tokenizer.eos, tokenizer.pad)
@@ -344,11 +344,12 @@ check.similarity(my_similarity)
 apart, alike = torch.eye(2), torch.ones(3, 2)
 lesson.claim("two pairs apart, scale ln 3", ldm.contrastive_loss(apart, apart, np.log(3)), 0.288, within=0.001)
 lesson.claim("three pairs alike, scale 5", ldm.contrastive_loss(alike, alike, 5.0), 1.099, within=0.001)
+lesson.claim("two pairs apart, scale 1", ldm.contrastive_loss(apart, apart, 1.0), 0.313, within=0.001)
 lesson.claim("two pairs apart, scale 10", ldm.contrastive_loss(apart, apart, 10.0), 0, within=1e-4)
 
 # %% [markdown]
-# The scale is why a cosine of 1 is enough: with $s = 1$ the loss of perfect pairs could not fall below
-# $\ln(1 + e^{-1}) = 0.31$.
+# The scale is needed because a cosine is at most 1: with $s = 1$ the two perfect pairs would still cost
+# $\ln(1 + e^{-1}) = 0.313$.
 #
 # **Exercise 4.6.** The loss, from $S$ (n, n).
 #
@@ -481,7 +482,7 @@ lesson.claim(
 # %% [markdown]
 # The blocks of three are colours: shapes of one colour are near each other, and told apart inside the block less clearly.
 # Colours are right also in pairs that were never shown, shapes less often. So part of what was learned is *composed* of the
-# words, and part belongs to the pairs that were there. Larger models have both kinds too.
+# words, and part belongs to the pairs that were there.
 #
 # **Take away.** Some hundred steps of one loss, without a single label, make a colour of a word.
 
@@ -596,8 +597,7 @@ lesson.claim(
 )
 
 # %% [markdown]
-# The text encoder was trained on whole captions, and a bare word is none. So labels are best written as the captions were:
-# the same advice holds for prompts.
+# The text encoder was trained on whole captions, and a bare word is none. So labels are best written as the captions were.
 #
 # **Take away.** A text encoder that was trained with images gives a classifier for any label that can be written down, in
 # the words of its training.

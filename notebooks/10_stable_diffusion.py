@@ -59,9 +59,9 @@ for part in ("schedule", "autoencoder", "unet", "text"):
             print(f"{part + '.' + field:28} {ours[field]!s:22} {theirs[field]}")
 
 # %% [markdown]
-# $T = 1000$, the betas, the length of the sentence of classes (UNet, autoencoder, text encoder) and the code of each of
-# them are the same. To see how large the result is, build it on PyTorch's *meta* device, where tensors have a shape and
-# no numbers. It takes no memory and no time:
+# What is not listed is the same: $T$, the betas, and the classes UNet, autoencoder and text encoder themselves. To see how
+# large the result is, build it on PyTorch's *meta* device, where tensors have a shape and no numbers. It takes no memory
+# and no time:
 
 # %%
 with torch.device("meta"):
@@ -81,6 +81,7 @@ print(f"{'':14}{'included':>12}{'SD 1.5':>16}")
 for name, pair in rows.items():
     print(f"{name:14}{parameters(pair[0]):12,}{parameters(pair[1]):16,}")
 total = sum(parameters(pair[1]) for pair in rows.values())
+lesson.claim("millions of parameters in all of SD 1.5", total / 1e6, 1066, within=1)
 lesson.claim("gigabytes of SD 1.5 in float32", total * 4 / 1e9, 4.26, within=0.01)
 lesson.claim("in float16", total * 2 / 1e9, 2.13, within=0.01)
 
@@ -218,6 +219,9 @@ for kind in step:
         within=0.5,
     )
 
+queries_and_keys = sum(Q[1:].numel() + K[1:].numel() for _, Q, K in sites) * 4
+lesson.claim("gigabytes of all queries and keys instead", 50 * queries_and_keys / 1e9, 7.1, within=0.1)
+
 figure, axis = plt.subplots(figsize=(6, 2.8))
 for i, (kind, by_side) in enumerate(cost.items()):
     at = [x + 0.36 * (i - 0.5) for x in range(4)]
@@ -238,7 +242,7 @@ lesson.show(
 #
 # - **One run, not two.** Source and target are rows of one batch, so the source's map is there when the target needs it,
 #   and can be dropped after the layer.
-# - **Keep $Q$ and $K$, not $A$,** where two runs are wanted: $n d$ and $m d$ numbers in the place of $n m$.
+# - **Keep $Q$ and $K$, not $A$,** where two runs are wanted: $n d$ and $m d$ numbers in the place of $n m$, 7 GB in all.
 # - **Fold** (lesson 8): $(A P + A^* Q)\,V^* = A\,(P V^*) + A^* (Q V^*)$. The right side is two calls of plain attention,
 #   which a fused kernel computes in tiles, without ever writing down $A$.
 #
@@ -329,10 +333,24 @@ scale = small.autoencoder.config.scale
 unscaled = small.encode_images(images) / scale
 lesson.claim("scale of the included model, from three images", my_scale(unscaled), 0.72, within=0.12)
 print(f"in its configuration, from 500 images: {scale};  Stable Diffusion 1's: {sd.autoencoder.scale}")
-lesson.claim("standard deviation of SD's unscaled latents", 1 / sd.autoencoder.scale, 5.49, within=0.01)
+lesson.claim("standard deviation of latents that 0.18215 implies", 1 / sd.autoencoder.scale, 5.49, within=0.01)
 
 # %% [markdown]
-# Forget it and the images are still recognisable, but grey or glaring: a fault that is easily taken for a bad model.
+# What if it is forgotten? Latents are then 5.5 times too small or too large. Tried on the included model:
+
+# %%
+z = small.encode_images(images[1:2])
+lesson.side_by_side(
+    {
+        "right": small.decode(z)[0],
+        "5.5 times too small": small.decode(z / 5.49)[0],
+        "too large": small.decode(z * 5.49)[0],
+    },
+    "A red car; the same, pale and grey; the same in glaring colours, its details gone",
+)
+
+# %% [markdown]
+# Such images are easily taken for those of a bad model.
 #
 # **Take away.** A number in a file belongs to the weights in it.
 
@@ -526,8 +544,8 @@ if not real:
 lesson.source(ldm.Noise)
 
 # %% [markdown]
-# **Half precision halves the memory**, 2.1 GB in the place of 4.3, and has its own limits. The largest float16 is 65504;
-# a score $q^T k$ of a trained model can exceed it. So maps are computed in float32, whatever the model is in:
+# **Half precision halves the memory**, 2.1 GB in the place of 4.3, and has its own limits. The largest float16 is 65504,
+# and a product $q^T k$ can exceed it. So maps are computed in float32, whatever the model is in:
 
 # %%
 Q, K = torch.full((1, 1, 1, 64), 48.0), torch.full((1, 1, 2, 64), 48.0)
