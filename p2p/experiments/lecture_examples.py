@@ -33,10 +33,10 @@ POSITIONS = [f"position {i}" for i in range(1, 6)]
 CELL, LEFT, TITLE, BELOW = 0.36, 0.85, 0.5, 0.75  # inches: of a number, and the room around a matrix
 CAPTIONS = {  # by the noun
     "cat": "a photo of a cat on the grass",
-    "car": "a photo of a red car on the street",
+    "car": "a photo of a car on the street",
     "castle": "a painting of a castle in the desert",
     "pizza": "a photo of a pizza on a table",
-    "ball": "a photo of a blue ball on the beach",
+    "ball": "a photo of a ball on the beach",
     "penguin": "a photo of a penguin in the snow",
     "lion": "a photo of a lion in the desert",
     "owl": "a photo of an owl at night",

@@ -14,7 +14,8 @@ from p2p.edits import Edit, Preserve, Refine, Swap
 from p2p.experiments.baselines import fixed_seed
 from p2p.experiments.contact_sheet import EDITS
 from p2p.experiments.fidelity import fidelity
-from p2p.experiments.sweeps import CROSS_ONLY, SLIDING, preserve, sweep
+from p2p.experiments.sweeps import CROSS_ONLY, SLIDING, TAUS, preserve, sweep
+from p2p.figures.sweep_plots import injected
 from weights.load import load
 
 CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the grass"
@@ -70,6 +71,22 @@ def test_early_steps_fix_the_structure():
     never, first_half, second_half = np.mean(kept, axis=0)
     # 0.43, 0.61 and 0.56, and 0.69 with all steps: late ones keep something too. A mean of ten is known to about 0.02
     assert first_half > second_half > never
+
+
+@pytest.mark.equation("P12")
+def test_with_the_sources_attention_in_every_step_the_prompt_fits_less():
+    """The caption of Fig. 6, on the shipped model and four swaps of its contact sheet, of one noun for another: at 100%
+    an image fits the new prompt less than at 50%, and is more like the source's."""
+    assert list(map(injected, TAUS)) == ["0%", "20%", "40%", "60%", "80%", "100%"]
+    model, found = load("stickers"), []
+    for source, target, seed in (EDITS[i] for i in (0, 3, 5, 8)):
+        edit = partial(Edit.between, *map(model.tokenizer.encode, (source, target)))
+        found.append(sweep(model, source, target, edit, taus=(0.5, TAUS[-1]), seeds=(seed,), steps=8))
+    fits = torch.cat([each.fidelity for each in found])  # (4, 2)
+    kept = torch.cat([each.preservation for each in found])
+    # 0.14, 0.35, 0.31 and 0.61 less, and 1.2, 1.9, 1.6 and 3.6 dB more
+    assert (fits[:, 0] - fits[:, 1]).mean() > 0.1
+    assert (kept[:, 1] - kept[:, 0]).mean() > 0.5
 
 
 def test_a_prompt_edited_into_itself_keeps_everything(tiny):

@@ -97,7 +97,7 @@ def test_it_is_small_and_in_half_precision():
 
 
 def test_it_names_what_new_scenes_show():
-    """Nouns and colours of photos that neither the training nor the model card's numbers have seen."""
+    """Nouns, in their own colours, and colours in photos that neither the training nor the model card's numbers saw."""
     if not (cache_dir() / ARCHIVE).exists():
         pytest.skip("the stickers' art has not been downloaded")
     scenes, art = map(sample_scene, range(HELD_OUT_SEEDS + 10_000, HELD_OUT_SEEDS + 10_200)), load_art()
@@ -105,11 +105,13 @@ def test_it_names_what_new_scenes_show():
     things, images = [scene.things[0] for scene in scenes], np.stack([render(scene, art) for scene in scenes])
     clip, tokenizer = load_clip("stickers-clip", device="cpu")
     nouns = classify(clip, tokenizer, images, [Thing(noun) for noun in NOUNS])
-    assert np.mean([found.noun == thing.noun for found, thing in zip(nouns, things)]) > 0.5
+    right = [found.noun == thing.noun for found, thing in zip(nouns, things) if not thing.colour]
+    # 79% by the model card, of some 50 images: known to 0.06. By chance 3%
+    assert len(right) > 40 and np.mean(right) > 0.6
     right = [
         classify(clip, tokenizer, image[None], [Thing(thing.noun, colour) for colour in COLOURS])[0].colour
         == thing.colour
         for image, thing in zip(images, things)
         if thing.colour
     ]
-    assert np.mean(right) > 0.9
+    assert len(right) > 30 and np.mean(right) > 0.9  # by chance 14%
