@@ -31,6 +31,7 @@ __all__, __getattr__, __dir__ = exports(  # torch is imported with the first of 
         "ldm.train": "ldm_loss",
         "ldm.restoration": "Degradation project project_latent",
         "ldm.pipeline": "LatentDiffusion Noise State",
+        "ldm.equations.cost": "flops",
         "ldm.equations.ideal_denoiser": "IdealDenoiser data_set gaussian",
         "ldm.equations.slips": "SLIPS",
         "ldm.equations.table_layer": "TableLayer print_lines released_lines table_lines",

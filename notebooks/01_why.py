@@ -25,6 +25,14 @@
 # wrong with it. `lesson.claim` prints a number that the text relies on, and fails if it is another. Functions of `ldm` (the
 # model) and `p2p` (the editing) are the package's own, a few lines each: read them.
 
+# %% tags=["install"]
+from importlib.util import find_spec
+
+from IPython import get_ipython
+
+if not find_spec("ldm"):  # in Colab, for example
+    get_ipython().run_line_magic("pip", "install --quiet git+https://example.org/prompt-to-prompt-from-scratch.git")
+
 # %%
 import matplotlib.pyplot as plt
 import numpy as np

@@ -20,6 +20,14 @@
 #
 # You need: lessons 2 to 5. Noise, image and velocity as one prediction (2.6, 2.7) and DDIM (2.8) are used all the time.
 
+# %% tags=["install"]
+from importlib.util import find_spec
+
+from IPython import get_ipython
+
+if not find_spec("ldm"):  # in Colab, for example
+    get_ipython().run_line_magic("pip", "install --quiet git+https://example.org/prompt-to-prompt-from-scratch.git")
+
 # %%
 from itertools import pairwise
 

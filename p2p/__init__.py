@@ -22,6 +22,8 @@ __all__, __getattr__, __dir__ = exports(  # torch is imported with the first of 
         "p2p.maps": "MapHistory WordMaps",
         "p2p.local_blend": "LocalBlend Region",
         "p2p.masks": "read_mask",
+        "weights.checkpoints": "CHECKPOINTS LICENCES",
+        "weights.key_names": "compvis_sources",
         "weights.load": "load load_autoencoder load_clip",
     },
 )

@@ -1,11 +1,16 @@
 """The exercises' checks: they accept the package's own functions and name what is wrong with others."""
 
+import json
 import math
 from collections.abc import Callable
+from itertools import chain
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
 
 import ldm
 import p2p
@@ -15,6 +20,8 @@ from notebooks import check
 from p2p.local_blend import Mention, looked
 from p2p.mappers import Run
 from p2p.masks import composite
+from weights.key_names import compvis_sources
+from weights.training.train_autoencoder import latent_scale
 
 EXERCISES = [getattr(check, name) for name in check.__all__]
 
@@ -108,6 +115,97 @@ def region(word_map, threshold):
     return looked(word_map[None, None], [Mention(0, (0,), "cat")], threshold, 0, size).double()
 
 
+class Letters:
+    """A character for each piece: the tokenizers library merges characters."""
+
+    def __init__(self, pieces):
+        self.of = {piece: chr(0xE000 + i) for i, piece in enumerate(sorted(set(pieces)))}
+        self.back = {letter: piece for piece, letter in self.of.items()}
+
+    def spell(self, pieces) -> str:
+        return "".join(map(self.of.get, pieces))
+
+    def read(self, merged: str) -> str:
+        return "".join(map(self.back.get, merged))
+
+
+def best_pair(words):
+    """The first merge that the tokenizers library learns."""
+    letters = Letters(chain(*words))
+    trainer = BpeTrainer(vocab_size=len(letters.of) + 1, show_progress=False)
+    tokenizer = Tokenizer(BPE())
+    tokenizer.train_from_iterator([letters.spell(word) for word, times in words.items() for _ in range(times)], trainer)
+    (pair,) = json.loads(tokenizer.to_str())["model"]["merges"]
+    return tuple(map(letters.read, pair))
+
+
+def merge(pieces, pair):
+    letters = Letters((*pieces, *pair))
+    entries = [*letters.back, letters.spell(pair)]
+    model = BPE({entry: i for i, entry in enumerate(entries)}, [tuple(map(letters.of.get, pair))])
+    return tuple(letters.read(token.value) for token in model.tokenize(letters.spell(pieces)))
+
+
+def columns(spans, start, end):
+    prompt = "a butterfly, cat"
+    pieces = tuple(prompt[a:b] for a, b in spans)
+    tokens = ldm.Tokens(prompt, tuple(range(len(spans))), pieces, spans, len(spans) - 1)
+    return [*p2p.columns(tokens, prompt[start:end])]
+
+
+def visible(m):
+    Q = K = torch.zeros(1, 1, m, 1)
+    return (ldm.attend(Q, K, torch.eye(m)[None, None], causal=True)[0, 0] > 0).float()
+
+
+def contrastive_loss(S):
+    """Of features with these similarities: the texts are axes, and one more axis makes the images unit vectors."""
+    S = S.double()
+    scale, axes = 100.0, torch.eye(len(S) + 1).double()
+    images = torch.cat([S / scale, (1 - (S / scale).square().sum(1, keepdim=True)).sqrt()], dim=1)
+    return ldm.contrastive_loss(images, axes[:-1], scale)
+
+
+def attention_parameters(channels, context):
+    with torch.device("meta"):
+        return sum(p.numel() for p in ldm.Attention(channels, context, heads=1).parameters())
+
+
+def map_bytes(height, width, tokens, heads, rows):
+    Q, K = (
+        torch.empty(rows, heads, height * width, 4, device="meta"),
+        torch.empty(rows, heads, tokens, 4, device="meta"),
+    )
+    return ldm.attention_map(Q, K).nbytes
+
+
+def leading(T, steps, offset):
+    config = ldm.ScheduleConfig(T=T, spacing="leading", offset=offset)
+    return ldm.times(ldm.Schedule(config), steps)[:-1]
+
+
+def scale(z):
+    """Of an autoencoder with these latents, whatever the image."""
+
+    class Fixed(ldm.Autoencoder):
+        def latent(self, x, eps=None):
+            return z
+
+    config = ldm.AutoencoderConfig(channels=(2,), groups=1, latent_channels=z.shape[1])
+    return latent_scale(Fixed(config), np.zeros((1, 8, 8, 3), np.uint8))
+
+
+def diffusers_name(N, k):
+    """From the names in Stable Diffusion's file: of our parameters of this block, the first three parts."""
+    sources = compvis_sources(ldm.PRESETS["sd15"].unet)
+    (name,) = {
+        ".".join(ours.split(".")[:4])
+        for ours, source in sources.items()
+        if source.name.startswith(f"input_blocks.{N}.{k}.")
+    }
+    return name
+
+
 def share(t, tau):
     """alpha_t of one word."""
     return p2p.Window(end=p2p.Step(int(tau))).compile(1000)(t)
@@ -180,6 +278,18 @@ OURS = {
     "used": p2p.used,
     "local_blend": lambda z, z_star, mask: composite(mask.bool(), z_star[None, None], z[None, None])[0, 0],
     "region": region,
+    "best_pair": best_pair,
+    "merge": merge,
+    "columns": columns,
+    "visible": visible,
+    "similarity": ldm.similarity,
+    "contrastive_loss": contrastive_loss,
+    "zero_shot": ldm.zero_shot,
+    "attention_parameters": attention_parameters,
+    "map_bytes": map_bytes,
+    "leading": leading,
+    "scale": scale,
+    "diffusers_name": diffusers_name,
 }
 
 
