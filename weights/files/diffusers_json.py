@@ -8,7 +8,7 @@ import logging
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ldm.config import (
     AutoencoderConfig,
@@ -21,14 +21,13 @@ from ldm.config import (
     VisionConfig,
 )
 from weights.files.json_settings import Settings, named, settings, shown
-from weights.files.tokenizers import pad_token
+from weights.files.tokenizers import Files, content
 
 log = logging.getLogger(__name__)
 
 TABLES = tomllib.loads(Path(__file__).with_name("diffusers.toml").read_text(encoding="utf-8"))
 PARTS = TABLES["pipeline"]["parts"]  # our part -> the names that its folder may have
 COMPONENTS = {*TABLES["pipeline"]["others"], *(name for names in PARTS.values() for name in names)}
-TEXTS = {"clip_text_model": TextConfig, "ldmbert": BertConfig}
 SD_SCALE = TABLES["AutoencoderKL"]["default"]["scaling_factor"]
 
 
@@ -68,8 +67,7 @@ def autoencoder_config(path: Path) -> AutoencoderConfig:
     with a codebook, whose files have none, were trained without a scale.
     """
     with settings(path) as file:
-        if (kind := file.get("_class_name", "AutoencoderKL", str)) not in ("AutoencoderKL", "VQModel"):
-            raise ValueError(f"'_class_name' is {shown(kind)}; here it can be AutoencoderKL or VQModel")
+        kind = file.get("_class_name", "AutoencoderKL", Literal["AutoencoderKL", "VQModel"])
         fields, attention = {}, attention_of(file, TABLES[kind])
         if kind == "VQModel":
             if file.get("scaling_factor") == SD_SCALE:
@@ -83,20 +81,19 @@ def autoencoder_config(path: Path) -> AutoencoderConfig:
 
 def text_config(path: Path, tokenizer: Path) -> TextConfig | BertConfig:
     """Read the config of transformers' CLIPTextModel, or of latent diffusion's BERT. The padding token is in the folder
-    of its tokenizer."""
-    pad = pad_token(tokenizer)
+    of its tokenizer; Stable Diffusion 2's two files there differ in it."""
+    pad = content(Files(tokenizer).settings.get("pad_token"))
     with settings(path) as file:
-        if (kind := str(file["model_type"])) not in TEXTS:
-            raise ValueError(f"'model_type' is {shown(kind)}; here it can be {' or '.join(TEXTS)}")
-        return file.made(TEXTS[kind], TABLES[kind], **({"pad": pad} if pad else {}))
+        kind = file.get("model_type", ..., Literal["clip_text_model", "ldmbert"])
+        config = TextConfig if kind == "clip_text_model" else BertConfig
+        return file.made(config, TABLES[kind], **({"pad": pad} if pad else {}))
 
 
 def clip_config(path: Path) -> CLIPConfig:
     """Read the config of transformers' CLIPModel. Some files describe a tower twice, for example by `text_config` and
     by `text_config_dict`, and each may omit defaults; where both state a setting, they must agree."""
     with settings(path) as file:
-        if file.get("model_type", "clip") != "clip":
-            raise ValueError(f"'model_type' is {shown(file['model_type'])}; here it can be 'clip'")
+        file.get("model_type", "clip", Literal["clip"])
         towers = {}
         for tower, config in (("text", TextConfig), ("vision", VisionConfig)):
             one, other = (file.get(f"{tower}_config{copy}", None, dict | None) or {} for copy in ("", "_dict"))

@@ -55,10 +55,11 @@ class Settings(dict):
 
 
 @contextmanager
-def settings(path: Path) -> Iterator[Settings]:
-    """Read a JSON file; whatever is wrong with it, also in the body of the `with`, becomes one ValueError."""
+def settings(path: Path, kind: Any = dict[str, Any]) -> Iterator[Settings]:
+    """Read a JSON file, of a certain type; whatever is wrong with it, also in the body of the `with`, becomes one
+    ValueError."""
     with named(path):
-        yield Settings(pydantic.TypeAdapter(dict[str, Any]).validate_json(path.read_bytes()))
+        yield Settings(pydantic.TypeAdapter(kind).validate_json(path.read_bytes()))
 
 
 @contextmanager
