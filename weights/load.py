@@ -17,7 +17,7 @@ from ldm.pipeline import LatentDiffusion
 from ldm.presets import CLIP_PRESETS, PRESETS
 from ldm.tokenizer import PromptTokenizer
 from ldm.zoo.clip import CLIP
-from weights.checkpoints import CHECKPOINTS, fetched, files_of, names_of
+from weights.checkpoints import CHECKPOINTS, fetched, files_of
 from weights.detect import CLASSES, Files, autoencoder_file, components, compvis_file, diffusers_folder, own_folder
 from weights.files.diffusers_json import autoencoder_config, clip_config
 from weights.files.json_settings import named, shown
@@ -127,19 +127,21 @@ def found(name: str | Path, kind: str) -> Iterator[tuple[Path, str | None, Files
 def find(name: str | Path, kind: str) -> tuple[Path, str | None, Files]:
     """What `found` yields. Only a string can be a name."""
     shipped = {"model": SHIPPED, "autoencoder": SHIPPED_AUTOENCODERS, "clip": SHIPPED_CLIPS}
-    known = {of: [*shipped[of], *names_of(of)] for of in LOADERS}
+    public = {of: [each for each, entry in CHECKPOINTS.items() if entry.kind == of] for of in LOADERS}
     preset, _, rest = str(name).partition("=")
     if name in shipped[kind]:  # which a Path is not
         return shipped[kind][name], None, None
-    if name in known[kind]:
+    if name in public[kind]:
         folder = fetched(name)
         return folder, None, files_of(name, folder)
     if Path(name).exists():
         return Path(name), None, None
     if isinstance(name, str) and kind == "model" and preset in PRESETS.keys() - SHIPPED.keys() and Path(rest).is_file():
         return Path(rest), preset, None
-    other = "".join(f", which is for `weights.load.{LOADERS[of]}`" for of in LOADERS if name in known[of])
-    names = f"{' or '.join(shipped[kind])}, included; one to download ({', '.join(names_of(kind))})"
+    other = "".join(
+        f", which is for `weights.load.{LOADERS[of]}`" for of in LOADERS if name in [*shipped[of], *public[of]]
+    )
+    names = f"{' or '.join(shipped[kind])}, included; one to download ({', '.join(public[kind])})"
     paths = "a folder, a file, or PRESET=FILE for a file that may be of several models" if kind == "model" else "a path"
     raise ValueError(f"no {kind} {shown(str(name))}{other}: give {names}; or {paths}")
 

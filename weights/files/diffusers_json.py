@@ -10,16 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from ldm.config import (
-    AutoencoderConfig,
-    BertConfig,
-    CLIPConfig,
-    ModelConfig,
-    ScheduleConfig,
-    TextConfig,
-    UNetConfig,
-    VisionConfig,
-)
+from ldm.config import AutoencoderConfig, BertConfig, CLIPConfig, ModelConfig, ScheduleConfig, TextConfig, UNetConfig
 from weights.files.json_settings import Settings, named, settings, shown
 from weights.files.tokenizers import Files, content
 
@@ -55,9 +46,8 @@ def unet_config(path: Path) -> UNetConfig:
         if prompted:  # named after the head size, but the number of heads in every UNet with prompts
             heads = file.get("attention_head_dim", 8)
             fields = dict(heads=heads if isinstance(heads, tuple) else (heads,) * len(attention))
-        return file.made(
-            UNetConfig, table, attention=attention, condition_channels=condition, mid=middle is not None, **fields
-        )
+        mid = middle is not None
+        return file.made(table, attention=attention, condition_channels=condition, mid=mid, **fields)
 
 
 def autoencoder_config(path: Path) -> AutoencoderConfig:
@@ -76,7 +66,7 @@ def autoencoder_config(path: Path) -> AutoencoderConfig:
             if file.get("vq_embed_dim") not in (None, file.get("latent_channels", 3)):
                 raise ValueError(f"'vq_embed_dim' is {shown(file['vq_embed_dim'])}, and not 'latent_channels'")
         levels = tuple(level for level, has in enumerate(attention) if has)
-        return file.made(AutoencoderConfig, TABLES[kind], attention=levels, **fields)
+        return file.made(TABLES[kind], attention=levels, **fields)
 
 
 def text_config(path: Path, tokenizer: Path) -> TextConfig | BertConfig:
@@ -85,8 +75,7 @@ def text_config(path: Path, tokenizer: Path) -> TextConfig | BertConfig:
     pad = content(Files(tokenizer).settings.get("pad_token"))
     with settings(path) as file:
         kind = file.get("model_type", ..., Literal["clip_text_model", "ldmbert"])
-        config = TextConfig if kind == "clip_text_model" else BertConfig
-        return file.made(config, TABLES[kind], **({"pad": pad} if pad else {}))
+        return file.made(TABLES[kind], **({"pad": pad} if pad else {}))
 
 
 def clip_config(path: Path) -> CLIPConfig:
@@ -95,10 +84,10 @@ def clip_config(path: Path) -> CLIPConfig:
     with settings(path) as file:
         file.get("model_type", "clip", Literal["clip"])
         towers = {}
-        for tower, config in (("text", TextConfig), ("vision", VisionConfig)):
+        for tower in ("text", "vision"):
             one, other = (file.get(f"{tower}_config{copy}", None, dict | None) or {} for copy in ("", "_dict"))
             table = TABLES[f"clip_{tower}_model"]
-            towers[tower], again = (Settings(said).made(config, table) for said in (one | other, other | one))
+            towers[tower], again = (Settings(said).made(table) for said in (one | other, other | one))
             if again != towers[tower]:
                 raise ValueError(f"'{tower}_config' and '{tower}_config_dict' differ")
         return CLIPConfig(**towers, embedding=file.get("projection_dim", 512, int))
@@ -120,7 +109,8 @@ def schedule_config(path: Path, repaired: bool = True) -> ScheduleConfig:
         sampler = file.get("_class_name", "DDIMScheduler", str)
         leading, clipping, sigmas = (sampler.startswith(tuple(table[of])) for of in ("leading", "clipping", "sigmas"))
         spacing = file.get("timestep_spacing", "leading" if leading else "linspace")
-        prediction = file.get("prediction_type", "epsilon")
+        predicts = file.get("prediction_type", "epsilon")
+        predicts = {"epsilon": "eps", "v_prediction": "v"}.get(str(predicts), predicts)
         to_one = file.get("set_alpha_to_one", not sampler.startswith("PNDM"), bool)
         offset = file.get("steps_offset", 0, int)
         if file.get("clip_sample", clipping, bool | None) and not repaired:
@@ -130,17 +120,13 @@ def schedule_config(path: Path, repaired: bool = True) -> ScheduleConfig:
             spacing = "trailing"
         if own := [key for key in table["spacings"] if file.get(key)]:
             log.info("%s: %s has %s; here time steps are %s", path, shown(sampler), ", ".join(own), spacing)
-        if repaired and spacing == "leading" and offset != 1:
+        if spacing != "leading":
+            offset = 0
+        elif repaired and offset != 1:
             log.info("%s: steps_offset %d is outdated; 1 is taken, as by diffusers", path, offset)
             offset = 1
-        return file.made(
-            ScheduleConfig,
-            table,
-            parameterisation={"epsilon": "eps", "v_prediction": "v"}.get(str(prediction), prediction),
-            spacing=spacing,
-            offset=offset if spacing == "leading" else 0,
-            last=0 if to_one or sigmas else 1,
-        )
+        last = 0 if to_one or sigmas else 1
+        return file.made(table, parameterisation=predicts, spacing=spacing, offset=offset, last=last)
 
 
 def component(folder: Path, part: str) -> Path | None:
