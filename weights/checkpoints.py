@@ -41,10 +41,6 @@ class Checkpoint:
 CHECKPOINTS = {name: Checkpoint(**entry) for name, entry in TABLE.items()}
 
 
-def names_of(kind: str) -> list[str]:
-    return [name for name, checkpoint in CHECKPOINTS.items() if checkpoint.kind == kind]
-
-
 def fetched(name: str) -> Path:
     """The folder of a public checkpoint, downloaded on first use."""
     from weights import hub  # importing the hub's client takes half a second, and the included model does not need it

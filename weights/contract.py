@@ -16,7 +16,7 @@ from weights.key_names import Layout, Source, is_dropped
 log = logging.getLogger(__name__)
 
 SHOWN = 3  # names, in an error
-Misfit = dict[str, dict[str, str]]  # what is wrong -> the tensors, each with a note
+Misfit = dict[str, list[str]]  # what is wrong -> the tensors, as they are shown
 
 
 @dataclass(frozen=True)
@@ -30,23 +30,23 @@ class Opened:
     def misfit(self) -> Misfit:
         """Compare the shapes of the model with those of the files, without reading any tensor; integer tensors never
         fit. Missing and misshapen tensors have our names, unexpected ones those of the file."""
-        missing, misshapen, used = {}, {}, set()
+        missing, misshapen, used = [], [], set()
         for part, file, layout in self.pieces:
             used |= {(id(file), name) for source in layout.values() for name in (source.name, source.instead_of)}
             for ours, shape in shapes(self.parts[part]).items():
-                source, name = layout[ours], f"{part}.{ours}"
+                source, name = layout[ours], shown(f"{part}.{ours}")
                 if source.name not in file.tensors:
-                    missing[name] = ""
+                    missing.append(name)
                 elif (found := picked_shape(source, file.shapes[source.name])) != shape:
-                    misshapen[name] = f"{found} instead of {shape}"
+                    misshapen.append(f"{name} {found} instead of {shape}")
                 elif not file.tensors[source.name].is_floating_point():
                     kind = str(file.tensors[source.name].dtype).removeprefix("torch.")
-                    misshapen[name] = f"{kind} instead of floating-point numbers"
+                    misshapen.append(f"{name} {kind} instead of floating-point numbers")
         text = self.parts.get("text_encoder")
-        names = sorted({(id(file), name) for _, file, _ in self.pieces for name in file.tensors} - used)
-        left_over = {name: "" for _, name in names if not is_dropped(name, text)}
+        names = {(id(file), name) for _, file, _ in self.pieces for name in file.tensors} - used
+        left_over = [shown(name) for _, name in names if not is_dropped(name, text)]
         found = {"missing": missing, "left over": left_over, "of the wrong shape": misshapen}
-        return {what: dict(sorted(names.items())) for what, names in found.items() if names}
+        return {what: sorted(names) for what, names in found.items() if names}
 
     def misfits(self) -> int:
         """How many tensors do not fit."""
@@ -54,10 +54,10 @@ class Opened:
 
     def refuse_misfit(self, path: Path) -> None:
         """Raises ValueError, with a list of all misfits, unless the tensors are exactly those of the model."""
-        said = []
-        for what, names in self.misfit().items():
-            first = [f"{shown(name)} {note}".strip() for name, note in names.items()][:SHOWN]
-            said.append(f"{len(names)} {what} ({', '.join(first)}{', ...' if len(names) > SHOWN else ''})")
+        said = [
+            f"{len(names)} {what} ({', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''})"
+            for what, names in self.misfit().items()
+        ]
         if said:
             raise ValueError(f"the tensors of {path} do not fit {self.what}: {'; '.join(said)}")
 

@@ -39,15 +39,14 @@ def own_folder(folder: Path, classes: bool = False) -> Model:
         config = ModelConfig.from_json((folder / "config.json").read_bytes())
         if not isinstance(config.text, TextConfig):
             raise ValueError("it is no model of ours: they all read prompts by CLIP's text encoder")
-    files = dict.fromkeys(parts_of(config), open_tensors(folder / "model.safetensors"))
+    file = open_tensors(folder / "model.safetensors")
     if classes:
         config = replace(config, name=CLASSES, text=PRESETS[CLASSES].text)
-        file, table = files["unet"], open_tensors(folder / "classes.safetensors")
+        table = open_tensors(folder / "classes.safetensors").tensors
         others = {name: tensor for name, tensor in file.tensors.items() if not name.startswith("text_encoder.")}
-        files = dict.fromkeys(files, TensorFile(file.path, others))
-        files["text_encoder"] = TensorFile(table.path, {f"text_encoder.{name}": t for name, t in table.tensors.items()})
+        file = TensorFile(file.path, others | {f"text_encoder.{name}": tensor for name, tensor in table.items()})
     parts = parts_of(config)
-    pieces = [(part, files[part], {name: Source(f"{part}.{name}") for name in shapes(parts[part])}) for part in parts]
+    pieces = [(part, file, {name: Source(f"{part}.{name}") for name in shapes(its)}) for part, its in parts.items()]
     return Opened(f"{shown(config.name)}, a model of ours", parts, pieces), config
 
 

@@ -126,18 +126,14 @@ def compvis_rules(config: PartConfig) -> Rules:
             # blocks of a level, with the downsampling; and which part of the last one going up is the upsampling
             n, last = config.layers + 1, [1 + has for has in reversed(config.attention)]
             return TABLES["unet"] | {
-                r"^mid_block\.resnets\.(\d)\.": lambda j: f"middle_block.{2 * j}.",
                 r"^down_blocks\.(\d+)\.downsamplers\.0\.conv\.": lambda i: f"input_blocks.{n * (i + 1)}.0.op.",
                 r"^down_blocks\.(\d+)\.(\d+)\.(\d)\.": lambda i, j, k: f"input_blocks.{n * i + j + 1}.{k}.",
                 r"^up_blocks\.(\d+)\.upsamplers\.0\.": lambda i: f"output_blocks.{n * i + n - 1}.{last[i]}.",
                 r"^up_blocks\.(\d+)\.(\d+)\.(\d)\.": lambda i, j, k: f"output_blocks.{n * i + j}.{k}.",
             }
         case AutoencoderConfig():  # the decoder's levels are numbered in reverse: the last to run is 0
-            return TABLES["autoencoder"] | {
-                r"\.up_blocks\.(\d+)\.": lambda i: f".up.{len(config.channels) - 1 - i}.",
-                r"\.mid_block\.block\.(\d)\.": lambda j: f".mid.block_{j + 1}.",
-                r"\.mid_block\.attn\.0\.": ".mid.attn_1.",
-            }
+            last = len(config.channels) - 1
+            return TABLES["autoencoder"] | {r"\.up_blocks\.(\d+)\.": lambda i: f".up.{last - i}."}
         case BertConfig():
             return TABLES["bert"] | {r"^layers\.(\d+)\.(\d)\.": lambda i, j: f"attn_layers.layers.{2 * i + j}."}
     return TABLES["open_clip"] if is_open_clip(config) else {}

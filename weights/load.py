@@ -17,16 +17,8 @@ from ldm.pipeline import LatentDiffusion
 from ldm.presets import CLIP_PRESETS, PRESETS
 from ldm.tokenizer import PromptTokenizer
 from ldm.zoo.clip import CLIP
-from weights.checkpoints import CHECKPOINTS, fetched, files_of, names_of
-from weights.detect import (
-    CLASSES,
-    Files,
-    autoencoder_file,
-    components,
-    compvis_file,
-    diffusers_folder,
-    own_folder,
-)
+from weights.checkpoints import CHECKPOINTS, fetched, files_of
+from weights.detect import CLASSES, Files, autoencoder_file, components, compvis_file, diffusers_folder, own_folder
 from weights.files.diffusers_json import autoencoder_config, clip_config
 from weights.files.json_settings import named, shown
 from weights.files.tokenizers import tokenizer
@@ -62,8 +54,7 @@ def load(
     place, precision = pick_device(device), pick_dtype(dtype)
     if parameterisation not in (None, "eps", "v"):
         raise ValueError(f"no parameterisation {parameterisation!r}: give eps or v")
-    with looking(name):
-        path, preset, files = find(name, "model")
+    with found(name, "model") as (path, preset, files):
         if path.is_file():
             opened, config = compvis_file(path, preset, ema, parameterisation)
         elif (path / "model_index.json").is_file():
@@ -88,8 +79,7 @@ def load_autoencoder(name: str | Path, device: str = "auto", dtype: str = "float
         ValueError: as for `load`.
     """
     place, precision = pick_device(device), pick_dtype(dtype)
-    with looking(name):
-        path, _, files = find(name, "autoencoder")
+    with found(name, "autoencoder") as (path, _, files):
         if path.is_file():
             opened = autoencoder_file(path)
         else:
@@ -109,8 +99,7 @@ def load_clip(
         ValueError: as for `load`.
     """
     place, precision = pick_device(device), pick_dtype(dtype)
-    with looking(name):
-        path, _, files = find(name, "clip")
+    with found(name, "clip") as (path, _, files):
         config = CLIP_PRESETS["stickers-clip"] if path.is_file() else clip_config(path / "config.json")
         opened = components("CLIP", {"clip": config}, {"clip": path}, precision, True, files)
         opened.refuse_misfit(path)
@@ -119,40 +108,41 @@ def load_clip(
 
 
 @contextmanager
-def looking(name: str | Path) -> Iterator[None]:
-    """Turn errors of the file system, such as a folder without permission, into a ValueError with the path."""
+def found(name: str | Path, kind: str) -> Iterator[tuple[Path, str | None, Files]]:
+    """Resolve a name or path, with a download if needed, and turn errors of the file system, also in the body of the
+    `with`, into a ValueError with the path: a folder may be without permission.
+
+    Yields:
+        The path; the model's name, if given by the user; and the verified files of a public checkpoint.
+
+    Raises:
+        ValueError: it does not exist, cannot be read, or is of another kind.
+    """
     try:
-        yield
+        yield find(name, kind)
     except OSError as e:
         raise ValueError(f"{shown(str(e.filename or name))} cannot be read: {e.strerror or e}") from e
 
 
 def find(name: str | Path, kind: str) -> tuple[Path, str | None, Files]:
-    """Resolve a name or path, with a download if needed. Only a string can be a name.
-
-    Returns:
-        The path; the model's name, if given by the user; and the verified files of a public checkpoint.
-
-    Raises:
-        ValueError: it does not exist, or is of another kind.
-        OSError: the file system can't be read.
-    """
+    """What `found` yields. Only a string can be a name."""
     shipped = {"model": SHIPPED, "autoencoder": SHIPPED_AUTOENCODERS, "clip": SHIPPED_CLIPS}
-    known = {of: [*shipped.get(of, ()), *names_of(of)] for of in LOADERS}
+    public = {of: [each for each, entry in CHECKPOINTS.items() if entry.kind == of] for of in LOADERS}
     preset, _, rest = str(name).partition("=")
-    if name in shipped.get(kind, ()):  # which a Path is not
+    if name in shipped[kind]:  # which a Path is not
         return shipped[kind][name], None, None
-    if name in known[kind]:
+    if name in public[kind]:
         folder = fetched(name)
         return folder, None, files_of(name, folder)
     if Path(name).exists():
         return Path(name), None, None
     if isinstance(name, str) and kind == "model" and preset in PRESETS.keys() - SHIPPED.keys() and Path(rest).is_file():
         return Path(rest), preset, None
-    other = "".join(f", which is for `weights.load.{LOADERS[of]}`" for of in LOADERS if name in known[of])
+    other = "".join(
+        f", which is for `weights.load.{LOADERS[of]}`" for of in LOADERS if name in [*shipped[of], *public[of]]
+    )
+    names = f"{' or '.join(shipped[kind])}, included; one to download ({', '.join(public[kind])})"
     paths = "a folder, a file, or PRESET=FILE for a file that may be of several models" if kind == "model" else "a path"
-    included = f"{' or '.join(shipped[kind])}, included; " if kind in shipped else ""
-    names = f"{included}one to download ({', '.join(names_of(kind))})"
     raise ValueError(f"no {kind} {shown(str(name))}{other}: give {names}; or {paths}")
 
 
@@ -164,8 +154,8 @@ def load_vocabulary(name: str | Path = "stickers") -> Vocabulary | None:
     """
     if name in CHECKPOINTS:  # none of them has a list: nothing is downloaded
         return None
-    with looking(name):
-        words = own_vocabulary(find(name, "model")[0])
+    with found(name, "model") as (path, _, _):
+        words = own_vocabulary(path)
     return Vocabulary("CLASS", {"classes": words.kinds["nouns"]}) if name == CLASSES else words
 
 

@@ -55,7 +55,7 @@ def test_averages_and_plain_weights_are_not_mixed(opens):
     del tensors["model_ema.diffusion_modelout2bias"]
     opens(tensors)
     opened, _ = detect.compvis_file(PATH, "ldm-celebahq", ema=True)
-    assert opened.misfit() == {"missing": {"unet.conv_out.bias": ""}}
+    assert opened.misfit() == {"missing": ["'unet.conv_out.bias'"]}
     assert not detect.compvis_file(PATH, "ldm-celebahq", ema=False)[0].misfit()
 
 

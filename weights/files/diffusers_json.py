@@ -8,27 +8,17 @@ import logging
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ldm.config import (
-    AutoencoderConfig,
-    BertConfig,
-    CLIPConfig,
-    ModelConfig,
-    ScheduleConfig,
-    TextConfig,
-    UNetConfig,
-    VisionConfig,
-)
+from ldm.config import AutoencoderConfig, BertConfig, CLIPConfig, ModelConfig, ScheduleConfig, TextConfig, UNetConfig
 from weights.files.json_settings import Settings, named, settings, shown
-from weights.files.tokenizers import pad_token
+from weights.files.tokenizers import Files, content
 
 log = logging.getLogger(__name__)
 
 TABLES = tomllib.loads(Path(__file__).with_name("diffusers.toml").read_text(encoding="utf-8"))
 PARTS = TABLES["pipeline"]["parts"]  # our part -> the names that its folder may have
 COMPONENTS = {*TABLES["pipeline"]["others"], *(name for names in PARTS.values() for name in names)}
-TEXTS = {"clip_text_model": TextConfig, "ldmbert": BertConfig}
 SD_SCALE = TABLES["AutoencoderKL"]["default"]["scaling_factor"]
 
 
@@ -56,9 +46,8 @@ def unet_config(path: Path) -> UNetConfig:
         if prompted:  # named after the head size, but the number of heads in every UNet with prompts
             heads = file.get("attention_head_dim", 8)
             fields = dict(heads=heads if isinstance(heads, tuple) else (heads,) * len(attention))
-        return file.made(
-            UNetConfig, table, attention=attention, condition_channels=condition, mid=middle is not None, **fields
-        )
+        mid = middle is not None
+        return file.made(table, attention=attention, condition_channels=condition, mid=mid, **fields)
 
 
 def autoencoder_config(path: Path) -> AutoencoderConfig:
@@ -68,8 +57,7 @@ def autoencoder_config(path: Path) -> AutoencoderConfig:
     with a codebook, whose files have none, were trained without a scale.
     """
     with settings(path) as file:
-        if (kind := file.get("_class_name", "AutoencoderKL", str)) not in ("AutoencoderKL", "VQModel"):
-            raise ValueError(f"'_class_name' is {shown(kind)}; here it can be AutoencoderKL or VQModel")
+        kind = file.get("_class_name", "AutoencoderKL", Literal["AutoencoderKL", "VQModel"])
         fields, attention = {}, attention_of(file, TABLES[kind])
         if kind == "VQModel":
             if file.get("scaling_factor") == SD_SCALE:
@@ -78,30 +66,28 @@ def autoencoder_config(path: Path) -> AutoencoderConfig:
             if file.get("vq_embed_dim") not in (None, file.get("latent_channels", 3)):
                 raise ValueError(f"'vq_embed_dim' is {shown(file['vq_embed_dim'])}, and not 'latent_channels'")
         levels = tuple(level for level, has in enumerate(attention) if has)
-        return file.made(AutoencoderConfig, TABLES[kind], attention=levels, **fields)
+        return file.made(TABLES[kind], attention=levels, **fields)
 
 
 def text_config(path: Path, tokenizer: Path) -> TextConfig | BertConfig:
     """Read the config of transformers' CLIPTextModel, or of latent diffusion's BERT. The padding token is in the folder
-    of its tokenizer."""
-    pad = pad_token(tokenizer)
+    of its tokenizer; Stable Diffusion 2's two files there differ in it."""
+    pad = content(Files(tokenizer).settings.get("pad_token"))
     with settings(path) as file:
-        if (kind := str(file["model_type"])) not in TEXTS:
-            raise ValueError(f"'model_type' is {shown(kind)}; here it can be {' or '.join(TEXTS)}")
-        return file.made(TEXTS[kind], TABLES[kind], **({"pad": pad} if pad else {}))
+        kind = file.get("model_type", ..., Literal["clip_text_model", "ldmbert"])
+        return file.made(TABLES[kind], **({"pad": pad} if pad else {}))
 
 
 def clip_config(path: Path) -> CLIPConfig:
     """Read the config of transformers' CLIPModel. Some files describe a tower twice, for example by `text_config` and
     by `text_config_dict`, and each may omit defaults; where both state a setting, they must agree."""
     with settings(path) as file:
-        if file.get("model_type", "clip") != "clip":
-            raise ValueError(f"'model_type' is {shown(file['model_type'])}; here it can be 'clip'")
+        file.get("model_type", "clip", Literal["clip"])
         towers = {}
-        for tower, config in (("text", TextConfig), ("vision", VisionConfig)):
+        for tower in ("text", "vision"):
             one, other = (file.get(f"{tower}_config{copy}", None, dict | None) or {} for copy in ("", "_dict"))
             table = TABLES[f"clip_{tower}_model"]
-            towers[tower], again = (Settings(said).made(config, table) for said in (one | other, other | one))
+            towers[tower], again = (Settings(said).made(table) for said in (one | other, other | one))
             if again != towers[tower]:
                 raise ValueError(f"'{tower}_config' and '{tower}_config_dict' differ")
         return CLIPConfig(**towers, embedding=file.get("projection_dim", 512, int))
@@ -123,7 +109,8 @@ def schedule_config(path: Path, repaired: bool = True) -> ScheduleConfig:
         sampler = file.get("_class_name", "DDIMScheduler", str)
         leading, clipping, sigmas = (sampler.startswith(tuple(table[of])) for of in ("leading", "clipping", "sigmas"))
         spacing = file.get("timestep_spacing", "leading" if leading else "linspace")
-        prediction = file.get("prediction_type", "epsilon")
+        predicts = file.get("prediction_type", "epsilon")
+        predicts = {"epsilon": "eps", "v_prediction": "v"}.get(str(predicts), predicts)
         to_one = file.get("set_alpha_to_one", not sampler.startswith("PNDM"), bool)
         offset = file.get("steps_offset", 0, int)
         if file.get("clip_sample", clipping, bool | None) and not repaired:
@@ -133,17 +120,13 @@ def schedule_config(path: Path, repaired: bool = True) -> ScheduleConfig:
             spacing = "trailing"
         if own := [key for key in table["spacings"] if file.get(key)]:
             log.info("%s: %s has %s; here time steps are %s", path, shown(sampler), ", ".join(own), spacing)
-        if repaired and spacing == "leading" and offset != 1:
+        if spacing != "leading":
+            offset = 0
+        elif repaired and offset != 1:
             log.info("%s: steps_offset %d is outdated; 1 is taken, as by diffusers", path, offset)
             offset = 1
-        return file.made(
-            ScheduleConfig,
-            table,
-            parameterisation={"epsilon": "eps", "v_prediction": "v"}.get(str(prediction), prediction),
-            spacing=spacing,
-            offset=offset if spacing == "leading" else 0,
-            last=0 if to_one or sigmas else 1,
-        )
+        last = 0 if to_one or sigmas else 1
+        return file.made(table, parameterisation=predicts, spacing=spacing, offset=offset, last=last)
 
 
 def component(folder: Path, part: str) -> Path | None:

@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pydantic
 
+from ldm import config
 from ldm.helpers.checks import checked
 
-Config = TypeVar("Config")
 OFF = (None, False, 0, "", "default", [])
 
 
@@ -29,14 +29,13 @@ class Settings(dict):
         """The value of a key, or the default; ... is none. Raises ValueError if it is not of this type."""
         return checked(key, self[key], kind) if key in self or default is ... else default
 
-    def made(self, config: type[Config], table: dict[str, Any], **fields: Any) -> Config:
+    def made(self, table: dict[str, Any], **fields: Any) -> Any:
         """Create a config, strictly, except that a list makes a tuple.
 
         Args:
-            config: its class.
-            table: `names` of the config's fields in the file; `default` values of the file's keys, which also give
-                their types; the only values that `fixed` keys may have, for each level if they are lists; `ignored`
-                keys, or "*" for all others. Any other key must be off.
+            table: `config`, its class in `ldm.config`; `names` of its fields in the file; `default` values of the
+                file's keys, which also give their types; the only values that `fixed` keys may have, for each level if
+                they are lists; `ignored` keys, or "*" for all others. Any other key must be off.
             fields: further ones of the config.
 
         Raises:
@@ -51,14 +50,15 @@ class Settings(dict):
             unchecked = self.read.union(ignored, (key,) if "*" in ignored or key.startswith("_") else ())
             if (key in fixed or key not in unchecked) and any(each not in known for each in per_level):
                 raise ValueError(f"{shown(key)} is {shown(value)}, which the classes here do not have")
-        return pydantic.TypeAdapter(config).validate_json(json.dumps(fields))
+        return pydantic.TypeAdapter(getattr(config, table["config"])).validate_json(json.dumps(fields))
 
 
 @contextmanager
-def settings(path: Path) -> Iterator[Settings]:
-    """Read a JSON file; whatever is wrong with it, also in the body of the `with`, becomes one ValueError."""
+def settings(path: Path, kind: Any = dict[str, Any]) -> Iterator[Settings]:
+    """Read a JSON file, of a certain type; whatever is wrong with it, also in the body of the `with`, becomes one
+    ValueError."""
     with named(path):
-        yield Settings(pydantic.TypeAdapter(dict[str, Any]).validate_json(path.read_bytes()))
+        yield Settings(pydantic.TypeAdapter(kind).validate_json(path.read_bytes()))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ tensors and plain containers before it runs, checksums, and a single ValueError 
 import io
 import pickletools
 import re
+import tomllib
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,20 +26,9 @@ MAX_HEADER = 16 * 2**20  # bytes of JSON; fifty times Stable Diffusion's
 MAX_PICKLE = 4 * 2**20  # bytes; Stable Diffusion's has a tenth
 MAX_ITEMS = 10_000  # in a tuple, including nested ones, and on the stack; torch.save needs a tenth
 
-ELSEWHERE = "get the weights as .safetensors"
-OTHERS = {  # first bytes of files that are mistaken for one of tensors
-    rb"version https://git-lfs": "a git-lfs pointer, not the file: run `git lfs pull`, or download the file itself",
-    rb"(\xef\xbb\xbf)?\s*<": "a web page, not the file: its download failed",
-    rb"\x1f\x8b|7z\xbc\xaf|Rar!": "an archive: unpack it first",
-    rb"GGUF": f"a GGUF file, whose numbers are quantised: {ELSEWHERE}",
-    rb"\x08[\x01-\x14]\x12": f"an ONNX graph: {ELSEWHERE}",
-    rb"\x89PNG|\xff\xd8\xff": "an image, and no model",
-    rb"\x80": f"a pickle that torch.save did not write in its own protocol, and may run code: {ELSEWHERE}",
-    rb"$": "empty",
-}
+TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+KNOWN = {*TABLE["known"], *TABLE["leftovers"]}
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # torch.save before zip
-
-NESTS = ("string_to_param", "image_proj", "ip_adapter")  # keys by which embeddings and adapters are recognised
 
 
 class Leftover:
@@ -48,15 +38,6 @@ class Leftover:
         pass
 
     __setstate__ = __init__
-
-
-LEFTOVERS = (
-    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
-    *("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"),
-)
-# torch.load knows more than these, some of which make tensors without numbers in the file
-KNOWN = {*LEFTOVERS, "protocol 2", "collections.OrderedDict", "_codecs.encode"}
-KNOWN |= {"torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +78,7 @@ def _read(path: Path, may_be_index: bool) -> dict[str, Tensor]:
     with path.open("rb") as file:
         head = file.read(1024)
     size = path.stat().st_size
-    # text formats first: the length of a safetensors header may begin with any byte
+    # safetensors first: the length of its header may begin with any byte
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER:
         tensors = safetensors.torch.load_file(path)
     elif head.startswith((b"PK\x03\x04", LEGACY_MAGIC)):
@@ -105,7 +86,7 @@ def _read(path: Path, may_be_index: bool) -> dict[str, Tensor]:
     elif may_be_index and head.lstrip().startswith(b"{") and size <= MAX_HEADER:
         return _shards(path)
     else:
-        what = next((what for start, what in OTHERS.items() if re.match(start, head, re.DOTALL)), None)
+        what = next((what for start, what in TABLE["others"].items() if re.match(start.encode(), head)), None)
         raise ValueError(f"it is {what or f'no file of tensors, or damaged: it begins with {head[:16]!r}'}")
     for name, tensor in tensors.items():  # with strides of 0 a few bytes can claim any shape
         if tensor.nbytes > size or tensor.dim() > 8 or min(tensor.shape, default=0) < 0:
@@ -148,7 +129,7 @@ def _checkpoint(path: Path, zipped: bool) -> dict[str, Tensor]:
         return storage
 
     mapped = zipped and path.suffix != ".safetensors"  # torch.load maps only paths, and depends on their names
-    with path.open("rb") as file, torch.serialization.safe_globals([(Leftover, name) for name in LEFTOVERS]):
+    with path.open("rb") as file, torch.serialization.safe_globals([(Leftover, name) for name in TABLE["leftovers"]]):
         if zipped:
             sizes = _check_archive(file)
         else:  # magic number, version, system, the checkpoint, and the names of its storages
@@ -190,7 +171,7 @@ def _check_pickle(stream: io.BufferedIOBase) -> set[str]:
         if asked and asked not in KNOWN and not re.fullmatch(r"torch\.\w+Storage", asked):
             raise ValueError(
                 f"its pickle asks for {shown(asked)}. Only tensors and plain containers are read from a pickle, in "
-                f"torch.save's own protocol, because anything else may run code: {ELSEWHERE}"
+                "torch.save's own protocol, because anything else may run code: get the weights as .safetensors"
             )
         if name in ("BINPUT", "LONG_BINPUT"):
             memo[argument] = stack[-1]
@@ -225,7 +206,7 @@ def tensors_in(checkpoint: object) -> dict[str, Tensor]:
             checkpoint = checkpoint["state_dict"]
     if not isinstance(checkpoint, dict) or not all(isinstance(key, str) for key in checkpoint):
         raise ValueError("it does not hold a dictionary of tensors whose keys are names")
-    nests = {name: checkpoint[name] for name in NESTS if isinstance(checkpoint.get(name), dict)}
+    nests = {name: checkpoint[name] for name in TABLE["nests"] if isinstance(checkpoint.get(name), dict)}
     inner = {f"{name}.{key}": value for name, nest in nests.items() for key, value in nest.items()}
     for entries in (checkpoint, inner):
         if tensors := {name: value.detach() for name, value in entries.items() if isinstance(value, Tensor)}:

@@ -9,7 +9,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import pydantic
 from tokenizers import AddedToken
 
 from ldm.class_embedder import ClassTokenizer
@@ -18,7 +17,7 @@ from ldm.helpers.vocabulary import Vocabulary
 from ldm.tokenizer import CLIPTokenizer, PromptTokenizer
 from ldm.zoo.wordpiece import BertTokenizer
 from weights.checkpoints import fetched, files_of
-from weights.files.json_settings import named, shown
+from weights.files.json_settings import named, settings, shown
 
 IMAGENET = Path(__file__).parents[1] / "imagenet.txt"  # the names of its 1,000 classes, in order, in ASCII
 
@@ -36,6 +35,7 @@ class Files:
         self.settings = self.read("tokenizer_config.json")
         if "added_tokens_decoder" not in self.settings:  # else special_tokens_map.json has precedence
             self.settings |= self.read("special_tokens_map.json")
+        self.named = [self.settings[key] for key in NAMED if content(self.settings.get(key))]
 
     def __contains__(self, name: str) -> bool:
         return (self.among is None or self.folder / name in self.among) and (self.folder / name).is_file()
@@ -44,37 +44,33 @@ class Files:
         """An object, of a certain type and without nulls; empty if there is no such file."""
         if name not in self:
             return {}
-        with named(self.folder / name):
-            found = pydantic.TypeAdapter(kind).validate_json((self.folder / name).read_bytes())
-        return {key: value for key, value in found.items() if value is not None}
+        with settings(self.folder / name, kind) as found:
+            return {key: value for key, value in found.items() if value is not None}
 
     def added(self) -> dict[int, AddedToken]:
         """The added tokens by id, possibly including special ones, with their matching rules."""
         with named(self.folder / "tokenizer_config.json"):
             if "added_tokens_decoder" in self.settings:
                 return {int(id): token(fields) for id, fields in self.settings["added_tokens_decoder"].items()}
-            special = {*map(content, [*self.named(), *self.settings.get("extra_special_tokens", ())])}
+            special = {*map(content, [*self.named, *self.settings.get("extra_special_tokens", ())])}
         listed = self.read("added_tokens.json", dict[str, int]).items()
         return {id: AddedToken(text, special=text in special, normalized=text not in special) for text, id in listed}
 
-    def named(self) -> list[str | dict[str, Any]]:
-        return [self.settings[key] for key in NAMED if content(self.settings.get(key))]
-
     def special(self) -> list[AddedToken]:
         """The special tokens, with their matching rules: literally, or ignoring case."""
-        fields = [its if isinstance(its, dict) else {"content": its, "normalized": False} for its in self.named()]
+        fields = [its if isinstance(its, dict) else {"content": its, "normalized": False} for its in self.named]
         with named(self.folder / "special_tokens_map.json"):
             return [token(its | {"special": True}) for its in fields]
 
     def refuse_others(self, config: TextConfig | BertConfig) -> None:
         """Raises ValueError for a setting that changes the tokens of a prompt and is not supported here."""
         bert = isinstance(config, BertConfig)
-        names = {} if bert else {"bos_token": config.bos, "eos_token": config.eos}
-        said = self.settings | {key: content(self.settings[key]) for key in names if key in self.settings}
-        for key, value in ((FIXED_IN_BERT if bert else FIXED) | names).items():
-            if said.get(key, value) != value:
-                raise ValueError(f"{self.folder}: {key!r} is {shown(said[key])}, which no tokenizer here has")
-        length = said.get("model_max_length")
+        fixed = FIXED_IN_BERT if bert else FIXED | {"bos_token": config.bos, "eos_token": config.eos}
+        for key, value in fixed.items():
+            said = self.settings.get(key, value)
+            if value != (content(said) if key.endswith("_token") else said):
+                raise ValueError(f"{self.folder}: {key!r} is {shown(said)}, which no tokenizer here has")
+        length = self.settings.get("model_max_length")
         if not bert and isinstance(length, int) and length < config.length:  # larger values mean "unlimited"
             raise ValueError(f"{self.folder}: 'model_max_length' is {length}; the text encoder's is {config.length}")
 
@@ -88,11 +84,6 @@ def content(token: object) -> str | None:
     """A token's text, given alone or among the token's settings."""
     text = token.get("content") if isinstance(token, dict) else token
     return text if isinstance(text, str) else None
-
-
-def pad_token(folder: Path) -> str | None:
-    """The padding token, if the files name it. Stable Diffusion 2's two files differ in it."""
-    return content(Files(folder).settings.get("pad_token"))
 
 
 def tokenizer(

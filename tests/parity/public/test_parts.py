@@ -133,7 +133,7 @@ def test_a_clip_of_other_numbers_embeds_as_in_transformers(text, clip_folder):
         ({VISION: {"hidden_act": "relu"}}, "'activation' is 'relu': Input should be 'quick_gelu' or 'gelu'"),
         ({VISION: {"patch_size": 16}}, "do not fit CLIP"),
         ({VISION: {"patch_size": ...}}, "do not fit CLIP"),
-        ({"model_type": "siglip"}, "'model_type' is 'siglip'; here it can be 'clip'"),
+        ({"model_type": "siglip"}, "model_type must be 'clip', got 'siglip'"),
         ({TEXT: [1]}, "text_config must be "),
     ],
 )
