@@ -38,10 +38,15 @@ inject = Exercise(
     "inject",
     lambda A, M: torch.einsum("ni,ij->nj", A, M),
     [
-        (_attention(4, 3), torch.rand(3, 5, generator=_generator, dtype=torch.float64)),
-        (_attention(2, 2), torch.eye(2).double()[[1, 0]]),
+        (_attention(3, 3), torch.rand(3, 3, generator=_generator, dtype=torch.float64)),  # square: any order is defined
+        (_attention(2, 2), torch.tensor([[0.5, 0.5], [0.0, 1.0]], dtype=torch.float64)),
     ],
     [
+        (lambda A, M: M @ A, "the order is wrong: A M, as a row of A is a position's attention, which M maps."),
+        (
+            lambda A, M: A @ M.T,
+            "M is transposed in yours: its rows are the source's tokens, which are the columns of A.",
+        ),
         (lambda A, M: A, "nothing has been mapped: multiply A by M."),
         (
             lambda A, M: (A @ M) / (A @ M).sum(dim=1, keepdim=True),
@@ -105,6 +110,14 @@ mapper = Exercise(
             "a token shares out its attention over its targets: divide by their number, not by that of the sources.",
         ),
         (
+            _mapper(lambda M, source, target: _filled(M, source, target, 1 / len(source))),
+            "divide by the number of the targets, not by that of the sources; and runs of equal length map one to one.",
+        ),
+        (
+            lambda runs, m, m_star: torch.eye(m, m_star),
+            "this is the identity, whatever the runs are: token i of the source may face another token than i.",
+        ),
+        (
             _mapper(
                 lambda M, source, target: (
                     [M.__setitem__((j, j), 1.0) for j in target if j < len(M)]
@@ -124,7 +137,7 @@ mapper = Exercise(
 edited_values = Exercise(
     "edited_values",
     lambda A_hat, V, V_star: torch.einsum("nj,je->ne", A_hat, V_star),
-    [(_attention(4, 3), *torch.randn(2, 3, 2, generator=_generator, dtype=torch.float64))],
+    [(_attention(n, 3), *torch.randn(2, 3, 2, generator=_generator, dtype=torch.float64)) for n in (4, 1)],
     [
         (
             lambda A_hat, V, V_star: A_hat @ V,

@@ -60,7 +60,8 @@ class Exercise:
         try:
             result = answer(*_copies(case))
         except Exception as error:  # whatever a student's function raises
-            raise Wrong(f"{self.name}({_shown(case)}) raises {type(error).__name__}: {error}") from error
+            first = str(error).split("\n")[0]  # PyTorch goes on with signatures
+            raise Wrong(f"{self.name}({_shown(case)}) raises {type(error).__name__}: {first}") from error
         if result is None or result is ...:
             raise Wrong(f"{self.name}({_shown(case)}) returns nothing: does it end with `return`?")
         return result
@@ -71,6 +72,8 @@ class Exercise:
             return same and all(map(self._close, result, right))
         if isinstance(right, (str, bool)):
             return type(result) is type(right) and result == right
+        if _is_mask(result) and not _is_mask(right):  # 1 - mask raises
+            return False
         try:
             found, wanted = (torch.as_tensor(x, dtype=torch.float64) for x in (result, right))
         except (TypeError, ValueError, RuntimeError):
@@ -87,7 +90,13 @@ class Exercise:
             raise Wrong(f"{call} has shape {shapes[0]}, and should have {shapes[1]}.")
         if isinstance(result, torch.Tensor) and not result.isfinite().all():
             raise Wrong(f"{call} is not finite: is something divided by zero, or the logarithm of zero taken?")
+        if _is_mask(result):
+            raise Wrong(f"{call} has True and False, and should have the numbers 1 and 0: add `.float()`.")
         raise Wrong(f"{call} should be {_short(right)}, and is {_short(result)}.")
+
+
+def _is_mask(x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and x.dtype == torch.bool
 
 
 def _copies(case: tuple) -> tuple:

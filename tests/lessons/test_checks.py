@@ -331,6 +331,15 @@ def test_any_other_answer_gets_a_sentence_too(answer, sentence, capsys):
     assert sentence in said(check.add_noise, answer, capsys)
 
 
+def test_true_and_false_are_no_answer_where_numbers_are_needed(capsys):
+    assert "has True and False" in said(check.alpha, lambda t, tau: t >= tau, capsys)
+
+
+def test_an_error_is_shown_without_pytorchs_signatures(capsys):
+    wrong = said(check.switch, lambda A, A_star, t, tau: torch.where(t < tau, A_star, A), capsys)  # t is an int
+    assert "raises TypeError: where()" in wrong and "\n" not in wrong
+
+
 def test_an_answer_may_write_into_its_arguments(capsys):
     first = said(check.add_noise, lambda z_0, eps, abar: z_0.zero_(), capsys)
     assert first == said(check.add_noise, lambda z_0, eps, abar: torch.zeros_like(z_0), capsys)
