@@ -64,7 +64,8 @@ lesson.claim("seed 4 once more: largest difference, in grey levels of 255", diff
 # %% [markdown]
 # The prompt leaves open where the car stands, and how high the horizon is. The seed decides it, and the same seed decides the
 # same way again. For a seed stands for an array of random numbers, $z_T \sim \mathcal{N}(0, I)$, and from this noise the image is
-# made in some dozens of steps, each of which takes a little noise away. Here is one run on its way:
+# made in 30 steps (unless you ask for another number), each of which takes a little noise away. $T$ is the level of noise at which a
+# run starts; at 0 none is left. Here is one run on its way:
 
 # %%
 states = list(model.denoise(model.encode_prompts([RED]), [4]))
@@ -290,7 +291,8 @@ lesson.claim("mask: change outside the car", change_outside(source, masked), 15,
 # %% [markdown]
 # ## 1.4 What we want
 #
-# Here is Prompt-to-Prompt. No mask, the same two prompts, the same seed:
+# Here is Prompt-to-Prompt. No mask, the same two prompts, the same seed. (Each run prints what it keeps of the source, and for how many of
+# the 30 steps: *cross-attention*, where positions look at words, and *self-attention*, where they look at each other. Lesson 5 has both.)
 
 # %%
 edit = p2p.edit(RED, BLUE, seed=SEED, model=model)
@@ -334,12 +336,16 @@ axes[0].imshow(source)
 axes[0].set_title("source", fontsize=9)
 for axis, word in zip(axes[1:], ("red", "car", "street")):
     axis.imshow(maps[word])
-    axis.set_title(f"looks at '{word}'", fontsize=9)
+    axis.set_title(f"'{word}': at most {maps[word].max():.2f}", fontsize=9)
 for axis in axes:
     axis.axis("off")
-lesson.show(figure, "Three maps: red and car are bright where the car is, street where the road is")
+lesson.show(figure, "Three maps: red and car are bright where the car is; street is brighter on the road, but faint")
+lesson.claim("largest value for 'car'", maps["car"].max(), 0.34, within=0.1)
+lesson.claim("and for 'street'", maps["street"].max(), 0.02, within=0.02)
 
 # %% [markdown]
+# (Each panel has its own colour scale. Hardly any position looks at 'street'; 5.6 says why.)
+#
 # These maps are the whole idea: Prompt-to-Prompt keeps the *maps* of the source while the words change. Lesson 5 explains what
 # they are, lesson 7 how they are kept, lesson 8 what else can be done with them, and where it fails.
 #
@@ -394,7 +400,7 @@ lesson.side_by_side(
 # | 4 | the prompt model; contrastive pre-training of CLIP | tokens, words of several tokens, and a classifier without training |
 # | 5 | self- and cross-attention; translation; the transformer layer inside the UNet | the maps above, from single numbers up |
 # | 6 | the mean given the prompt; the loss; *Algorithm 1: Training* | a model, trained before your eyes; guidance; restoration |
-# | 7 | Prompt-to-Prompt: Algorithm 1, the mapper, alpha-blending, Fig. 6 | the edit of 1.4, in a dozen lines |
+# | 7 | Prompt-to-Prompt: Algorithm 1, the mapper, alpha-blending, Fig. 6 | Algorithm 1 piece by piece; the edit of 1.4 injects self-attention too |
 # | 8 | kinds of edits; object preservation, Fig. 5 | all edits as one formula, and a gallery of failures |
 # | 9 | - | editing images that no model made (not written yet) |
 # | 10 | - | the same code on Stable Diffusion's weights |

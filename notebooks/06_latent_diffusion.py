@@ -111,7 +111,7 @@ lesson.show(
 )
 
 # %% [markdown]
-# A convolution sees a few neighbours; at 4 x 4 positions these are the whole image, and attention over all pairs is cheap (5.4). On the
+# A convolution sees a few neighbours; at 4 x 4 positions these are the whole image, and attention over all pairs is cheap (3.1). On the
 # way up each level is also given what the level of the same size had on the way down (a *skip*), so that detail need not pass
 # through the middle. This is all of it:
 
@@ -182,7 +182,8 @@ lesson.show(figure, "The ratio is 0 at t = 1, 0.9 near t = 10 and 1 from t = 100
 
 # %% [markdown]
 # **By hand.** At $t = 1$: $\sigma_1^2 = 0$, exactly $1 - \alpha_1 = 0.00085$. A standard deviation of 0.03 is not seen in an image, so nothing
-# needs to be learned, and $\Sigma_\theta$ has no parameters. In the package:
+# needs to be learned, and $\Sigma_\theta$ has no parameters. The package returns the exact variance at $t = 1$, as a Gaussian of
+# variance 0 has no density:
 
 # %%
 lesson.source(ldm.reverse_step)
@@ -268,6 +269,7 @@ check.update(my_update)
 
 # %% [markdown]
 # The package's loss takes the parameterisation from the schedule: a model of the velocity (2.7) is asked for $v$ in the place of $\epsilon$.
+# (The docstring counts lines as on the slide: 2-4 draw $(x_0, y)$, $t$ and $\epsilon$, 5-7 are (c) and (d), 8 is (e).)
 
 # %%
 lesson.source(ldm.ldm_loss)
@@ -354,7 +356,8 @@ for _ in range(STEPS):
 print(f"{sum(p.numel() for p in parameters):,} parameters, {STEPS} steps of {BATCH} latents")
 
 # %% [markdown]
-# How good could it be? The world is finite, so the best denoiser can be written down (2.8), one for each prompt. Its loss is the floor:
+# How good could it be? The world is finite, so the best denoiser of each prompt can be written down (2.8): its guess is the mean of
+# that prompt's 36 pictures, each weighted by how likely $z_t$ is to have come from it. Its loss is the floor:
 
 
 # %%
@@ -382,7 +385,9 @@ lesson.claim("the floor", least, 0.15, within=0.04)
 
 
 # %% [markdown]
-# Now sample: DDIM (2.8), from noise, for all nine prompts. The function takes a `guidance`, which 6.5 explains; 1 is none.
+# Now sample: DDIM (2.8), from noise, for all nine prompts. `eta=0.0` means that no step adds fresh noise (it is not the $\eta$ of 6.3),
+# and `guidance` is explained in 6.5; 1 is none. A sample is *right* if the nearest picture of the world shows its prompt, and is nearer
+# than 0.6: an empty latent, all grey, is 0.83 away from its nearest.
 
 
 # %%
@@ -551,7 +556,7 @@ lesson.claim("largest difference from model.generate, in grey levels", differenc
 
 # %% [markdown]
 # The prompt need not be a sentence. For *class-conditional generation*, one of the tasks of the opening slides, $\tau$ is a table with a
-# few vectors for each class, as in 6.4; nothing else changes:
+# few vectors for each class (in 6.4: one for each word); nothing else changes:
 
 # %%
 classes = ("cat", "penguin", "rocket", "mushroom")
@@ -561,7 +566,7 @@ lesson.side_by_side(
 )
 
 # %% [markdown]
-# **Take away.** Five parts, one loop.
+# **Take away.** Text encoder, UNet and decoder, and one loop.
 
 # %% [markdown]
 # ## 6.7 Four tasks by one formula
@@ -648,11 +653,14 @@ axes[0, 4].set_title("truth", fontsize=9)
 for axis in axes.flat:
     axis.axis("off")
 lesson.show(
-    figure, "A hole, a cut, a grey and a coarse image of a car, and below each the car complete; the grey one in blue"
+    figure,
+    "A hole, a cut, a grey and a coarse image of a car, and below each the car complete, the grey one in blue; "
+    "in the uncropped one the horizon jumps at the cut",
 )
 
 # %% [markdown]
-# Nothing was trained for this. The grey image was coloured by a prompt that says "blue", since the grey levels leave it open. Is
+# Nothing was trained for this. (In "uncrop" the horizon jumps at the cut: the formula says what is known, not that both sides fit.)
+# The grey image was coloured by a prompt that says "blue", since the grey levels leave it open. Is
 # what was given still there?
 
 # %%
