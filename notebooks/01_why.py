@@ -344,7 +344,7 @@ lesson.claim("largest value for 'car'", maps["car"].max(), 0.34, within=0.1)
 lesson.claim("and for 'street'", maps["street"].max(), 0.02, within=0.02)
 
 # %% [markdown]
-# (Each panel has its own colour scale. Hardly any position looks at 'street'; 5.6 says why.)
+# (Each panel has its own colour scale. Hardly any position looks at 'street': see 5.6.)
 #
 # These maps are the whole idea: Prompt-to-Prompt keeps the *maps* of the source while the words change. Lesson 5 explains what
 # they are, lesson 7 how they are kept, lesson 8 what else can be done with them, and where it fails.
