@@ -389,9 +389,9 @@ held, _, free = [ldm.structure(*blend.images) for blend in blends]
 lesson.claim("structure kept, all at 0.2, less that with balloon never", held - free, 0.16, within=0.1)
 
 # %% [markdown]
-# Held, the balloon keeps two feet of the butterfly's lower wings; let go early, it keeps less of them, and the night stays.
+# Held, the balloon has two feet where the butterfly had its lower wings; let go early, it has one. The night stays.
 #
-# **Take away.** Words can be held for different times: here the earlier the new word lets go, the less of the old shape it keeps.
+# **Take away.** Each word can have its own $\tau$. Here, the earlier the new word lets go, the less it keeps of the old shape.
 
 # %% [markdown]
 # ## 7.5 How much to inject
@@ -490,10 +490,13 @@ print(f"the first half keeps more than the second in {wins} of {len(SWAPS)} swap
 never, first, second, always = np.mean(kept, 0)
 lesson.claim("first half, less never", first - never, 0.17, within=0.1)
 lesson.claim("second half, less never", second - never, 0.15, within=0.1)
-lesson.claim("the two halves differ by", abs(first - second), 0, within=0.06)
+differences = [one - other for _, one, other, _ in kept]
+error = np.std(differences, ddof=1) / len(SWAPS) ** 0.5
+lesson.claim("first half, less second half", first - second, 0, within=0.06)
+lesson.claim("the same, in standard errors", (first - second) / error, 0, within=1.5)
 
 # %% [markdown]
-# Both halves keep more than no injection, and about equally much: they differ by less than the error. What is decided when? See what
+# Both halves keep more than no injection, and about equally much: their difference is no clearer than chance makes it. What is decided when? See what
 # the model predicts for the clean image along the way, without injection. (`state.t` is the $t$ that a step has arrived at, so the last is 0.)
 
 # %%
