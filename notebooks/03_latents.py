@@ -95,8 +95,8 @@ for side, one in zip(sides, took):
     print(f"{side:3} x {side:<3} {one / took[0]:6.1f} times the time of 16 x 16")
 
 # %% [markdown]
-# At these sizes the time still grows roughly with the positions. The small model's latents are 16 x 16, its images
-# 128 x 128. On pixels it would be run on 128 x 128 positions, 64 times as many; there the pairs count:
+# Times depend on the machine and on what else it does; operations can be counted. The small model's latents are 16 x 16,
+# its images 128 x 128. On pixels it would be run on 128 x 128 positions: 64 times as many, and more than 64 times the work:
 
 # %%
 work = {side: ldm.flops(model.unet.config, autoencoder.config.latent_channels, side, tokens=32) for side in (16, 128)}
