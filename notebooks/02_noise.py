@@ -15,9 +15,9 @@
 # # 2. Noise, and how to undo it
 #
 # An image is destroyed in a thousand small steps, each of which adds a little noise. Every step can be undone a little,
-# if one can tell noise from image. This lesson works out both directions on paper, checks every formula of the slides
-# by numbers, and finds the slips among them. No network is needed: at the end you will sample with the best denoiser
-# there is, which in two dimensions can be written down.
+# if one can tell noise from image. This lesson works out both directions on paper, checks most of the slides' formulas
+# by numbers, and finds the slips among them. No network is needed: at the end you will sample with the best denoiser there
+# is, which for a few data points can be written down (2.8).
 #
 # You need: Gaussians (mean, variance, the product of two densities, the KL divergence) and a little PyTorch.
 #
@@ -152,8 +152,8 @@ check.alpha_bar(my_alpha_bar)
 #
 # $$z_t = \sqrt{\bar\alpha_t}\, z_0 + \sqrt{1 - \bar\alpha_t}\, \epsilon \qquad\text{(corrected)}$$
 #
-# With the printed form the variance of the noise is $(1 - \bar\alpha_t)^2$. Line 6 of the training algorithm, on a later
-# slide, has the root. The difference is not small: near $t = 350$, where $\bar\alpha_t = \frac12$, a latent would lose a quarter of
+# With the printed form the variance of the noise is $(1 - \bar\alpha_t)^2$. The training algorithm, on a later slide (6.3), has
+# the root. The difference is not small: near $t = 350$, where $\bar\alpha_t = \frac12$, a latent would lose a quarter of
 # its variance.
 
 # %%
@@ -312,7 +312,7 @@ axis.loglog(t, error, label="printed, less corrected, at $z_0 = z_t = 1$")
 axis.loglog(t, [schedule.sigma(int(i), int(i) - 1) + 1e-12 for i in t], "--", label=r"$\sigma_t$, for scale")
 axis.set(xlabel="t", ylim=(1e-4, 2), title="The printed mean is off by more than the step's noise, at the end")
 axis.legend(loc="upper right")
-lesson.show(figure, "Error of the printed mean falls from about 1 at t = 1; below t = 100 it exceeds sigma_t")
+lesson.show(figure, "Error of the printed mean falls from about 1 at t = 1; below about t = 35 it exceeds sigma_t")
 
 # %%
 lesson.source(ldm.Schedule.posterior)
@@ -445,11 +445,20 @@ check.eps_from_v(my_eps_from_v)
 # - [D17], **DDIM**: $z_{t'} = \sqrt{\bar\alpha_{t'}}\, \hat z_0 + \sqrt{1 - \bar\alpha_{t'}}\, \hat\epsilon$, no draws: take the
 #   guess of $z_0$, and add back the *same* noise, at the scale of $t'$.
 #
+# The code writes both as one family: in `ldm.ddim_step(eta)`, `eta` scales the noise that each step draws, from 0 (none:
+# DDIM) to 1 (as much as DDPM). It is not lesson 6's step size $\eta$.
+#
 # With DDIM the result is a function of $z_T$ alone. That is what Prompt-to-Prompt builds on: same noise, other prompt.
 #
 # To see the formulas and nothing else, let the "images" be three points in the plane. For finitely many data points the
-# best guess of $z_0$, the one with the least squared error, can be written down: the mean of the points, each weighted
-# by how probable it is given $z_t$. Those weights are a softmax. Remember them; lesson 5 calls such a thing attention.
+# best guess of $z_0$, the one with the least squared error, can be written down: the mean of the points $x_k$, each
+# weighted by how probable it is given $z_t$,
+#
+# $$\hat z_0 = \sum_k A_k x_k, \qquad
+# A = \mathrm{softmax}_k \Big( -\frac{\lVert z_t - \sqrt{\bar\alpha_t}\, x_k \rVert^2}{2 (1 - \bar\alpha_t)} \Big).$$
+#
+# By [D5] the argument is the logarithm of $q(z_t \mid x_k)$, but for a constant. Remember these weights; lesson 5 calls
+# such a thing attention. `ldm.IdealDenoiser` computes them:
 
 # %%
 angles = torch.tensor([0.5, 7 / 6, 11 / 6], dtype=torch.float64) * torch.pi
@@ -467,6 +476,11 @@ def walk(z, step, steps=60):
     return torch.stack(path).flatten(2)
 
 
+def same_point(one, other):
+    """The share of samples that end at the same data point in both."""
+    return (torch.cdist(one, points).argmin(1) == torch.cdist(other, points).argmin(1)).double().mean()
+
+
 z_T = torch.randn(40, 2, 1, 1, dtype=torch.float64)
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.8))
 for axis, (name, step) in zip(axes, {"DDPM": ldm.ddpm_step, "DDIM": ldm.ddim_step(eta=0.0)}.items()):
@@ -477,12 +491,15 @@ for axis, (name, step) in zip(axes, {"DDPM": ldm.ddpm_step, "DDIM": ldm.ddim_ste
     axis.set(title=name, xlim=(-3.4, 3.4), ylim=(-3.4, 3.4), aspect="equal")
     distance = torch.cdist(path[-1], points).amin(dim=1)
     lesson.claim(f"{name}: largest distance of a sample to its data point", distance.max(), 0, within=0.2)
+    again = same_point(path[-1], walk(z_T, step)[-1])
+    stated, within = {"DDPM": (0.4, 0.3), "DDIM": (1, 0)}[name]
+    lesson.claim(f"{name}: share that ends at the same data point in a second run", again, stated, within)
 axes[0].legend(loc="lower right")
 lesson.show(figure, "Paths from noise to three data points: jagged with DDPM, smooth curves with DDIM")
 
 # %% [markdown]
-# Both end at the data. DDPM's paths tremble, and another run ends elsewhere; DDIM's are smooth, and another run gives the
-# same.
+# Both end at the data. DDPM's paths tremble, and a second run from the same $z_T$ takes many samples to another point;
+# DDIM's are smooth, and a second run gives the same.
 #
 # **Exercise 2.7.** Write a DDIM step, given a prediction of the noise. `alpha_bar_prev` is $\bar\alpha_{t'}$.
 #
@@ -510,10 +527,11 @@ check.ddim_step(my_ddim_step)
 reference = walk(z_T, ldm.ddim_step(eta=0.0), steps=1000)[-1]
 for steps in (5, 10, 30, 100):
     ends = walk(z_T, ldm.ddim_step(eta=0.0), steps)[-1]
-    same = (torch.cdist(ends, points).argmin(1) == torch.cdist(reference, points).argmin(1)).double().mean()
-    print(f"{steps:4} steps: {same:.0%} of the samples end at the same data point as with 1000")
+    print(f"{steps:4} steps: {same_point(ends, reference):.0%} of the samples end at the same data point as with 1000")
 
 # %% [markdown]
+# Here nothing is lost, even with 5 steps; but the data are three points far apart, and the denoiser is perfect.
+#
 # **Take away.** Sampling alternates a guess of the image and a smaller dose of noise. DDIM makes the image a function of
 # the first noise.
 

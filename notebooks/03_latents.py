@@ -51,7 +51,7 @@ vq = p2p.load_autoencoder("stickers-vq", device="cpu")
 # **Why not diffuse pixels?**
 #
 # The motivation slides give figures for diffusion on pixels: training takes 150 to 1,000 days of a V100, and 50,000
-# samples take 5 days of an A100. Check the second by hand, since a slip is easily made there:
+# samples take 5 days of an A100. **The slip:** the slide makes that 15 seconds a sample. Check it:
 
 # %%
 seconds = 5 * 24 * 3600 / 50_000
@@ -67,13 +67,11 @@ lesson.claim("seconds for one sample, if 50,000 take 5 days", seconds, 8.64, wit
 # %%
 for side in (512, 64):
     n = side * side
-    print(
-        f"{side:4} x {side:<4} {n:8,} positions {n * n:17,} pairs {n * n * 4 / 1e9:10,.2f} GB for one map of attention"
-    )
+    print(f"{side:4} x {side:<4} {n:8,} positions {n * n:17,} pairs {n * n * 4 / 1e9:10,.2f} GB at 4 bytes each")
 
 # %% [markdown]
-# At full resolution one map of attention, of one head, would need 275 GB. That is why models of pixels have attention at
-# low resolutions only. Measured on the small UNet here, on inputs of growing size:
+# Attention keeps a number for each pair (lesson 5): at full resolution one such map would need 275 GB. That is why models
+# of pixels have attention at low resolutions only. Measured on the small UNet here, on inputs of growing size:
 
 # %%
 context = model.encode_prompts([""])
@@ -97,9 +95,14 @@ for side, one in zip(sides, took):
     print(f"{side:3} x {side:<3} {one / took[0]:6.1f} times the time of 16 x 16")
 
 # %% [markdown]
-# The small model's latents are 16 x 16, its images 128 x 128. On pixels it would be run on 128 x 128 positions: 64 times
-# as many, and more than 64 times the time.
-#
+# Times depend on the machine and on what else it does; operations can be counted. The small model's latents are 16 x 16,
+# its images 128 x 128. On pixels it would be run on 128 x 128 positions: 64 times as many, and more than 64 times the work:
+
+# %%
+work = {side: ldm.flops(model.unet.config, autoencoder.config.latent_channels, side, tokens=32) for side in (16, 128)}
+lesson.claim("operations on 128 x 128, as a multiple of those on 16 x 16", work[128] / work[16], 287, within=1)
+
+# %% [markdown]
 # **Exercise 3.1.** How many values of an image fall to one value of its latent? `factor` is the number of pixels to a
 # position, along one side; `channels` are the latent's.
 
@@ -188,13 +191,15 @@ for row, (name, image) in zip(axes, images.items()):
         axis.axis("off")
 figure.tight_layout()
 lesson.show(
-    figure, "The generated image comes back nearly unchanged from both; fine stripes turn grey, print is a blur"
+    figure,
+    "The castle comes back nearly unchanged from KL, with fewer details from the codebook; "
+    "the finest stripes turn grey, the codebook's wider ones green; print becomes grey smears",
 )
 
 # %% [markdown]
-# The generated image comes back well. Stripes narrower than about four pixels turn grey, and print turns to a pattern
-# like print. What is lost is *detail that the autoencoder has not seen*: this one was trained on stickers. What is kept
-# is what matters for composing a scene: shapes, colours, places.
+# The generated image comes back well, from KL better than from the codebook. Stripes of 4 and 2 pixels a period turn grey,
+# the codebook turns those of 8 green, and print becomes grey smears. What is lost is *detail that the autoencoder has not
+# seen*: this one was trained on stickers. What is kept is what matters for composing a scene: shapes, colours, places.
 #
 # **Take away.** The autoencoder is the ceiling. No diffusion on its latents makes a sharper image than it can decode.
 
@@ -203,14 +208,14 @@ lesson.show(
 #
 # **What stops the encoder from hiding an image in the tenth digit of a number?**
 #
-# Nothing, with a plain autoencoder. Its latents may lie anywhere, with gaps between them, and a sampler that lands in a
-# gap decodes to nonsense. The **KL-regularised** autoencoder [B2] makes the encoder give a *distribution*,
+# Nothing, with a plain autoencoder. Its latents may lie anywhere, with gaps between them, and nothing says what the decoder
+# makes of a latent from a gap. The **KL-regularised** autoencoder [B2] makes the encoder give a *distribution*,
 #
 # $$q(z \mid x) = \mathcal{N}(\mu, \mathrm{diag}(\sigma^2)), \qquad
 # \mathrm{KL}(q \,\Vert\, \mathcal{N}(0, 1)) = \tfrac12 (\mu^2 + \sigma^2 - 1 - \ln \sigma^2),$$
 #
-# decodes a sample of it, and pays for the KL divergence, the number of nats by which $q$ is more certain than
-# $\mathcal{N}(0, 1)$. The weight of that price is tiny, so it forces no shape; it removes the hiding places.
+# decodes a sample of it, and pays for the KL divergence, which grows as $q$ becomes narrower than $\mathcal{N}(0, 1)$ and as
+# its mean leaves 0. The weight of that price is tiny, so it forces no shape; it removes the hiding places.
 
 # %%
 lesson.source(ldm.Gaussian)
@@ -246,7 +251,7 @@ def my_sample(mean, log_var, eps):
 check.sample(my_sample)
 
 # %% [markdown]
-# How much does a latent know of an image? The KL divergence is that number, in nats; divided by $\ln 2$, in bits.
+# How much does a latent know of an image? On average at most the KL divergence, in nats; divided by $\ln 2$, in bits.
 
 # %%
 x = torch.from_numpy(images["generated"]).permute(2, 0, 1)[None] / 127.5 - 1
@@ -256,6 +261,15 @@ with torch.no_grad():
 bits = q.kl().sum().item() / np.log(2)
 print(f"{bits:,.0f} bits in {z.numel():,} values, of an image of {image.size * 8:,} bits")
 print(f"standard deviation of q: {(0.5 * q.log_var).exp().mean():.3f}; of the means: {q.mean.std():.2f}")
+
+# %% [markdown]
+# The decoder was trained on samples of $q$. So a sample, which lies beside the mean, decodes to nearly the same image:
+
+# %%
+with torch.no_grad():
+    sampled = autoencoder.decode(autoencoder.encode(x, torch.randn_like(z)))
+    change = (sampled - autoencoder.decode(z)) * 127.5
+lesson.claim("PSNR of a sample's image, against the mean's, in dB", my_psnr(change, 0), 55, within=4)
 
 # %%
 figure, axes = plt.subplots(1, 9, figsize=(10, 1.4))
@@ -278,7 +292,7 @@ lesson.show(figure, "Eight channels of a latent, 16 x 16: in most of them the ou
 print(f"scale {autoencoder.config.scale}; standard deviation of this z_0: {z.std():.2f}")
 
 # %% [markdown]
-# **Take away.** KL makes latents smooth: near an image's latent lies the latent of a similar image.
+# **Take away.** A KL latent need not be exact: its neighbours decode to nearly the same image.
 
 # %% [markdown]
 # ## 3.4 A latent of whole numbers: VQ
@@ -331,7 +345,12 @@ with torch.no_grad():
     index = vq.quantize.indices(vq.latent(x))
 K = vq.config.codebook
 print(f"{index.numel()} numbers of 0..{K - 1}: {index.numel() * np.log2(K):,.0f} bits; KL's latent took {bits:,.0f}")
-print(f"in this image {len(index.unique())} different entries occur, as evenly as {ldm.perplexity(index):.0f} would")
+print(f"in this image {len(index.unique())} different entries occur")
+print(f"exp(entropy): as varied as {ldm.perplexity(index):.0f} entries of equal frequency")
+loss = ldm.psnr(images["generated"], through(autoencoder, images["generated"])) - ldm.psnr(
+    images["generated"], through(vq, images["generated"])
+)
+lesson.claim("PSNR of this image with KL, less that with the codebook, in dB", loss, 9, within=2)
 figure, axis = plt.subplots(figsize=(3, 3))
 axis.imshow(index[0], cmap="viridis")
 axis.set_title("an image as 256 whole numbers", fontsize=9)
@@ -339,15 +358,15 @@ axis.axis("off")
 lesson.show(figure, "A grid of 16 x 16 coloured squares, one colour per codebook entry; the sky is of few colours")
 
 # %% [markdown]
-# **Take away.** A codebook's latent is much smaller and somewhat less faithful. Latent diffusion works with both; Stable
+# **Take away.** This codebook's latent is much smaller, and 9 dB less faithful. Latent diffusion works with both; Stable
 # Diffusion took KL.
 
 # %% [markdown]
 # ## What you have found
 #
-# - The motivation's 50,000 samples in 5 days are 8.6 seconds each.
+# - The motivation's 50,000 samples in 5 days are 8.6 seconds each, not 15.
 # - A factor of 8 a side makes 64 times fewer positions and 4,096 times fewer pairs of them.
 # - The autoencoder bounds the quality of every image, and tells you by how much: encode, decode, compare.
-# - KL latents are smooth, VQ latents are whole numbers.
+# - Neighbours of a KL latent decode to nearly the same image; VQ latents are whole numbers.
 #
 # Next: how a sentence becomes numbers that a UNet can look at.

@@ -48,7 +48,8 @@ torch.manual_seed(0)
 #
 # $$s_{4,j} = \frac{k_j^T q_4}{\sqrt{d_k}}, \qquad a_4 = \mathrm{softmax}(s_4), \qquad x'_4 = \sum_j a_{4,j} v_j$$
 #
-# [C2], cross-attention, is the same with two sequences: queries from $y_t$, keys and values from $x_j$.
+# $d_k$ is the length of a key; from 5.2 on it is $d$. [C2], cross-attention, is the same with two sequences: queries from
+# $y_t$, keys and values from $x_j$.
 
 # %%
 lesson.source(ldm.element_wise)
@@ -168,8 +169,10 @@ check.multi_head(my_multi_head)
 # $$Q = W_Q\,\varphi_i(z_t), \quad K = W_K\,\tau(y), \quad V = W_V\,\tau(y), \qquad
 # W_V \in \mathbb{R}^{d \times d_\epsilon}, \quad W_Q, W_K \in \mathbb{R}^{d \times d_\tau}$$
 #
-# **Find the slip.** $\varphi_i(z_t) \in \mathbb{R}^{N \times d_\epsilon}$ has a row for each position, $\tau(y)$ one for each
-# token. What are the shapes of the three products? Try them:
+# $\varphi_i(z_t) \in \mathbb{R}^{N \times d_\epsilon}$ are the UNet's own features at its $i$-th attention layer:
+# $N$ positions (5.2's $n$), each a row of $d_\epsilon$ numbers. $\tau(y)$ has a row of $d_\tau$ numbers for each token.
+#
+# **Find the slip.** What are the shapes of the three products? Try them:
 
 # %%
 N, m, d, d_eps, d_tau = 6, 4, 5, 8, 3
@@ -187,8 +190,8 @@ print("corrected: ", tuple(Q.shape), tuple(K.shape), tuple(V.shape))
 # positions, the matrices multiply from the right: $Q = \varphi W_Q^T$.
 #
 # [C5]: "$n$ is the number of dimensions in the latent space". **The second slip.** $n$ counts *positions*, $h w$, not the
-# numbers in a latent, of which there are $c$ times as many. A position attends as a whole. And deeper in the UNet there are
-# fewer.
+# numbers in a latent, of which there are $c$ times as many. A position attends as a whole. And each level of the UNet
+# halves both sides of the one before (6.1).
 #
 # **Exercise 5.5.** How many positions has level $l$ of a UNet, whose level 0 has height times width?
 
@@ -206,8 +209,8 @@ check.positions(my_positions)
 # ## 5.5 The transformer layer
 #
 # [C6]. The slide's table lists: LayerNorm, a 1x1 convolution, Reshape, then $T$ times self-attention, MLP and
-# cross-attention, Reshape, and another convolution, with an inner width of $d\,n_h$. (This $T$ is a depth, not the number of
-# diffusion steps.) As printed, and runnable:
+# cross-attention, Reshape, and another convolution, with an inner width of $d\,n_h$: $n_h$ heads (5.3's $H$) of $d$
+# columns each. (This $T$ is a depth, not the number of diffusion steps.) As printed, and runnable:
 
 # %%
 x, context = torch.randn(1, 16, 4, 4), torch.randn(1, 7, 5)
@@ -257,13 +260,19 @@ for axis, word in zip(axes[1:], shown):
     axis.set_title(f"{word}: at most {maps[word].max():.2f}", fontsize=9)
 for axis in axes:
     axis.axis("off")
-lesson.show(figure, "Maps of three words: cat lights up at the cat and ball at the ball; grass is faint everywhere")
+lesson.show(
+    figure, "Maps of three words: cat is bright at the cat, ball at the ball; grass is at most 0.02, all over the image"
+)
+lesson.claim("largest share of grass at any position", maps["grass"].max(), 0.02, within=0.01)
 
 # %% [markdown]
-# For things it does, though the model was never told where anything is: it was trained to remove noise, given the caption.
-# Hardly any position looks at "grass". A place is everywhere, and the tokens at the end of the prompt know of it as well.
+# `maps[word]` is the mean over heads, over all layers with 16 x 16 positions and over the steps. Each panel has its own colour
+# scale.
 #
-# Early steps decide where, so their maps are coarse at first:
+# For things it does, though the model was never told where anything is: it was trained to remove noise, given the caption.
+# "grass" gets about 2% at most; "street" in lesson 1 was just as faint. The padding knows of the place as well (4.4).
+#
+# Step by step, with $t$ before the step:
 
 # %%
 steps = (0, 3, 9, 29)
@@ -272,16 +281,21 @@ for axis, k in zip(axes, steps):
     axis.imshow(maps.A[k, maps.words.index("cat")])
     axis.set_title(f"cat, t = {maps.times[k]}", fontsize=9)
     axis.axis("off")
-lesson.show(figure, "The map of cat: spread out at t = 1000, an outline a few steps later")
+lesson.show(figure, "The map of cat: the cat stands out at t = 1000 already; at t = 33 the background is darker")
 
 # %%
+background = maps["cat"] < maps["cat"].max() / 2
+first, last = (maps.A[k, maps.words.index("cat")][background].mean() for k in (0, -1))
+lesson.claim("mean share of cat in the background, at the first step", first, 0.03, within=0.01)
+lesson.claim("the same at the last step", last, 0.01, within=0.005)
 total = maps.A.sum(axis=1)
-lesson.claim("sum over all words, at any step and position", total.mean(), 1.0, within=1e-3)
-lesson.claim("share of BOS, EOS and padding", maps["BOS EOS PAD"].mean(), 0.45, within=0.15)
+lesson.claim("sum over all words, less 1, at any step and position", abs(total - 1).max(), 0, within=1e-3)
+lesson.claim("share of BOS, EOS and padding", maps["BOS EOS PAD"].mean(), 0.36, within=0.05)
 
 # %% [markdown]
-# At every position the shares add up to 1, and nearly half of them goes to BOS, EOS and padding: tokens that look at
-# nothing in particular. (EOS has read the whole prompt; see lesson 4.)
+# Even at $t = 1000$ the map of "cat" already outlines the cat; later steps mostly clear the background. At every position
+# the shares add up to 1. Here about 36% of the attention goes to BOS, EOS and padding; EOS and padding carry a summary of
+# the prompt (4.4).
 #
 # ## What you have found
 #
