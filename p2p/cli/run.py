@@ -83,6 +83,8 @@ def check_use(given: Any) -> None:
             raise ValueError(f"--seeds must be at least 1, got {given.seeds}")
         if idle := [name for name in ("--gif", "--save-maps") if getattr(given, name[2:].replace("-", "_"), None)]:
             raise ValueError(f"{idle[0]} is for a single seed: leave out --seeds")
+    if isinstance(given, Inversion) and given.image is not None and given.invert != "edit-friendly" and given.seed:
+        raise ValueError("an image has a noise of its own, so --seed would do nothing: leave it out")
     if isinstance(given, RealImage) and given.image is None:
         for name in (f.name for f in fields(Inversion)):
             if getattr(given, name) != getattr(Inversion, name):

@@ -45,7 +45,8 @@ def check_settings(task: object, **settings: object) -> None:
         raise ValueError(f"--{idle[0]} is not for --task {task}: leave it out")
     needed = NEEDS[task]
     if needed in ("mask", "box") and settings[needed] is None:
-        raise ValueError(f"--task {task} needs --{needed}: give the area to paint")
+        what = {"mask": "white where to paint", "box": "where in the larger image this one is"}[needed]
+        raise ValueError(f"--task {task} needs --{needed}, {what}")
 
 
 def given_by(

@@ -43,7 +43,8 @@ class Reconstruction:
     def summary(self) -> str:
         """The PSNR to the given image of the reconstructed one, and of the best that the autoencoder allows."""
         reached, limit = psnr(self.reconstructed, self.given), psnr(self.limit, self.given)
-        return f"reconstructed to {reached:.1f} dB; through the autoencoder alone the image has {limit:.1f} dB"
+        how = ", as direct inversion always is" if self.inverted.pinned and reached == limit else ""
+        return f"reconstructed to {reached:.1f} dB; through the autoencoder alone the image has {limit:.1f} dB{how}"
 
     def __repr__(self) -> str:
         return f"<{self.summary}: given, limit, reconstructed, inverted>"

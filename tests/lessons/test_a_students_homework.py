@@ -60,7 +60,8 @@ def test_the_file_that_students_get_has_no_answer(solved, graded):
 
 def test_a_missing_function_and_a_missing_file_are_named(solved, graded):
     assert "my_blend is missing" in graded(solved.replace("my_blend", "my_mix")).stdout
-    assert "does not run: SyntaxError" in graded("def my_mapper(:").stdout
+    done = graded("def my_mapper(:")
+    assert "does not run: SyntaxError" in done.stdout and "13 errors" in done.stdout
     command = [sys.executable, "-m", "pytest", "notebooks/homework", "--student", "nowhere.py"]
     refused = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert "give the student's file: --student homework.py, not nowhere.py" in refused.stderr

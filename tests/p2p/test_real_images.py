@@ -83,3 +83,14 @@ def test_a_reconstruction_tells_the_limit_and_what_was_reached(tiny, image):
 def test_compare_shows_the_image_in_place_of_the_generated_source(tiny, image):
     made = p2p.edit(CAT, DOG, image=image, steps=2, model=tiny, compare=True)
     assert made.figure is not None and (made.given == fitted(image, 32)).all()
+
+
+def test_a_seed_that_would_do_nothing_is_refused(tiny, image):
+    with pytest.raises(ValueError, match="seed would do nothing"):
+        p2p.edit(CAT, DOG, image=image, seed=3, steps=2, model=tiny)
+    with pytest.raises(ValueError, match="seed would do nothing"):
+        p2p.invert(CAT, image, seed=3, steps=2, model=tiny)
+    runs = [
+        p2p.invert(CAT, image, invert="edit-friendly", seed=seed, steps=2, model=tiny).reconstructed for seed in (3, 4)
+    ]
+    assert not (runs[0] == runs[1]).all()
