@@ -29,8 +29,6 @@ if not find_spec("ldm"):  # in Colab, for example
     get_ipython().run_line_magic("pip", "install --quiet git+https://example.org/prompt-to-prompt-from-scratch.git")
 
 # %%
-import time
-
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -71,38 +69,23 @@ for side in (512, 64):
 
 # %% [markdown]
 # Attention keeps a number for each pair (lesson 5): at full resolution one such map would need 275 GB. That is why models
-# of pixels have attention at low resolutions only. Measured on the small UNet here, on inputs of growing size:
+# of pixels have attention at low resolutions only. Counted on the small UNet here, for inputs of growing size:
 
 # %%
-context = model.encode_prompts([""])
-
-
-def seconds_for(side: int) -> float:
-    """The best of three runs of the UNet on one latent of this size."""
-    z, timestep = torch.randn(1, autoencoder.config.latent_channels, side, side), torch.tensor([500])
-    best = float("inf")
-    for _ in range(3):
-        begin = time.perf_counter()
-        with torch.no_grad():
-            model.unet(z, timestep, context)
-        best = min(best, time.perf_counter() - begin)
-    return best
-
-
-sides = [16, 32, 64]
-took = [seconds_for(side) for side in sides]
-for side, one in zip(sides, took):
-    print(f"{side:3} x {side:<3} {one / took[0]:6.1f} times the time of 16 x 16")
-
-# %% [markdown]
-# Times depend on the machine and on what else it does; operations can be counted. The small model's latents are 16 x 16,
-# its images 128 x 128. On pixels it would be run on 128 x 128 positions: 64 times as many, and more than 64 times the work:
-
-# %%
-work = {side: ldm.flops(model.unet.config, autoencoder.config.latent_channels, side, tokens=32) for side in (16, 128)}
+work = {
+    side: ldm.flops(model.unet.config, autoencoder.config.latent_channels, side, tokens=32)
+    for side in (16, 32, 64, 128)
+}
+for side, one in work.items():
+    print(
+        f"{side:3} x {side:<3} {(side / 16) ** 2:3.0f} times the positions, {one / work[16]:6.1f} times the operations"
+    )
 lesson.claim("operations on 128 x 128, as a multiple of those on 16 x 16", work[128] / work[16], 287, within=1)
 
 # %% [markdown]
+# The small model's latents are 16 x 16, its images 128 x 128. On pixels it would be run on 128 x 128 positions: 64 times
+# as many, and 287 times the work.
+#
 # **Exercise 3.1.** How many values of an image fall to one value of its latent? `factor` is the number of pixels to a
 # position, along one side; `channels` are the latent's.
 
