@@ -18,8 +18,7 @@ from p2p.cli import commands, options
 from p2p.cli.calls import call_of, mask_of, sampling_of
 from p2p.cli.groups import Inversion, Loading, RealImage
 from p2p.cli.unknown_words import tokenised
-from p2p.equations.explain import explanation
-from p2p.equations.register import listing
+from p2p.equations.explain import explanation, listing
 from p2p.experiments.comparison import compared
 from p2p.experiments.restore import check_settings, given_by, given_to_enlarge, restored
 from p2p.inversion.reconstruction import reconstructed

@@ -5,11 +5,19 @@ import textwrap
 from ldm.equations import examples, examples_attention
 from p2p.equations import examples as edits
 from p2p.equations import index
+from p2p.equations.errata import ERRATA
 from p2p.equations.formula import ORIGINS
-from p2p.equations.register import formula
+from p2p.equations.register import FORMULAS, formula
 from p2p.equations.slips import SLIPS
 
 EXAMPLES = examples.EXAMPLES | examples_attention.EXAMPLES | edits.EXAMPLES
+
+
+def listing() -> str:
+    """A line for each formula: a star marks a slip of the slides, a plus a formula that is on none."""
+    slips = {erratum.row for erratum in ERRATA}
+    mark = lambda f: "*" if f.id in slips else "+" if f.origin == "added" else " "
+    return "\n".join(f"{f.id:4}{mark(f)} {f.title}" for f in FORMULAS.values())
 
 
 def explanation(id: str) -> str:
@@ -23,6 +31,8 @@ def explanation(id: str) -> str:
     parts = [f"{row.id}  {row.title}{where}", f"{ORIGINS[row.origin]}:  {row.latex}"]
     if row.corrected:
         parts.append(f"corrected:  {row.corrected}")
+    else:  # slips in words or names
+        parts += [f"a slip:  {e.printed}\ncorrected:  {e.corrected}\n{e.why}" for e in ERRATA if e.row == id]
     if row.note:
         parts.append(textwrap.fill(row.note, 120, break_on_hyphens=False))
     (home, *others) = index.functions_of(row, index.definitions())

@@ -23,9 +23,3 @@ def formula(id: str) -> Formula:
     if id not in FORMULAS:
         raise ValueError(f"there is no formula {id!r}; the ids are {', '.join(FORMULAS)}")
     return FORMULAS[id]
-
-
-def listing() -> str:
-    """A line for each formula: a star marks a slip of the slides, a plus a formula that is on none."""
-    mark = lambda f: "*" if f.corrected else "+" if f.origin == "added" else " "
-    return "\n".join(f"{f.id:4}{mark(f)} {f.title}" for f in FORMULAS.values())
