@@ -158,7 +158,7 @@ def parsers(found: argparse.ArgumentParser):
 
 def test_every_command_has_help():
     helps = [found.format_help() for found in parsers(parser())]
-    assert len(helps) == 1 + 12 + 5 and all(text.startswith("usage: p2p") for text in helps)
+    assert len(helps) == 1 + 13 + 5 and all(text.startswith("usage: p2p") for text in helps)
 
 
 def test_help_states_the_default_of_every_option_with_one():

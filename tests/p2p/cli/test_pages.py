@@ -21,7 +21,8 @@ def lines(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in found]
 
 
-PAGES = ("README.md", "docs/editing.md", "docs/restoration.md", "docs/formulas.md", "docs/public-weights.md")
+GUIDES = ("editing", "restoration", "real-images", "formulas", "public-weights")
+PAGES = ("README.md", *(f"docs/{name}.md" for name in GUIDES))
 OF_PAGES = {page: lines((ROOT / page).read_text(encoding="utf-8")) for page in PAGES} | {"help": lines(DESCRIPTION)}
 SHORT = [
     line for line in OF_PAGES["README.md"] if line[0] in ("generate", "edit", "attention") and "--model" not in line
@@ -39,6 +40,8 @@ def test_every_command_line_of_a_page_is_accepted(page):
 def test_the_readmes_command_lines_run(line, monkeypatch, tmp_path, capsys):
     """With the included model, in two steps."""
     monkeypatch.chdir(tmp_path)
+    if "--image" in line:  # which an earlier line makes
+        Image.new("RGB", (128, 128), "red").save(line[line.index("--image") + 1])
     monkeypatch.setattr(sys, "argv", ["p2p", *line, "--steps", "2"])
     main()
     given = parsed(line)
