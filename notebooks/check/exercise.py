@@ -57,13 +57,18 @@ class Exercise:
             self._explain(case, result, right)
 
     def _result(self, answer: Callable, case: tuple) -> Any:
+        given = _copies(case)
         try:
-            result = answer(*_copies(case))
+            result = answer(*given)
         except Exception as error:  # whatever a student's function raises
             first = str(error).split("\n")[0]  # PyTorch goes on with signatures
             raise Wrong(f"{self.name}({_shown(case)}) raises {type(error).__name__}: {first}") from error
         if result is None or result is ...:
             raise Wrong(f"{self.name}({_shown(case)}) returns nothing: does it end with `return`?")
+        if any(isinstance(x, torch.Tensor) and not torch.equal(x, was) for x, was in zip(given, case)):
+            raise Wrong(
+                f"{self.name}({_shown(case)}) writes into its argument, which is needed again: take a `.clone()`."
+            )
         return result
 
     def _close(self, result: Any, right: Any) -> bool:

@@ -27,6 +27,7 @@ from p2p.photo import as_pixels, digest, fitted
 from weights.checkpoints import fetched
 from weights.load import load, load_vocabulary
 
+IMAGE = re.compile(r"\.(png|jpe?g|webp|gif|tiff?|bmp)$", re.IGNORECASE)
 LONE = {"a", "an", "the", "of", "on", "in", "at", "with", "and", "to"}  # words that are no prompt by themselves
 
 
@@ -75,6 +76,8 @@ def check_files(given: Any) -> None:
 def check_use(given: Any) -> None:
     """Raises ValueError for options that would have no effect, and for prompts without quotes."""
     prompts = [given.source, *given.targets] if hasattr(given, "targets") else []
+    if files := [prompt for prompt in prompts if IMAGE.search(prompt)]:
+        raise ValueError(f"{files[0]!r} is a file and no prompt: give it by --image, and a prompt that describes it")
     if len(prompts) > 2 and (lone := [prompt for prompt in prompts if prompt.lower() in LONE]):
         raise ValueError(f"{lone[0]!r} is no prompt by itself: put each prompt of several words in quotes")
     if getattr(given, "seeds", None) is not None:

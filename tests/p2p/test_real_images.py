@@ -94,3 +94,9 @@ def test_a_seed_that_would_do_nothing_is_refused(tiny, image):
         p2p.invert(CAT, image, invert="edit-friendly", seed=seed, steps=2, model=tiny).reconstructed for seed in (3, 4)
     ]
     assert not (runs[0] == runs[1]).all()
+
+
+@pytest.mark.parametrize("prompts", [("cat.png", DOG), (CAT, "out/dog.JPG")])
+def test_a_file_in_the_place_of_a_prompt_is_refused(tiny, prompts):
+    with pytest.raises(ValueError, match="is a file and no prompt: give it by image, and a prompt"):
+        p2p.edit(*prompts, steps=2, model=tiny)
