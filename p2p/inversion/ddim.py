@@ -26,7 +26,7 @@ from ldm.shapes import Latent
 from p2p.call import Sampling
 from p2p.inversion.inverted import Inverted
 
-FIXED_POINT = 4  # iterations; see docs/real-images.md for what each gains
+FIXED_POINT = 4  # iterations: 36.41 dB for the image of docs/real-images.md, which the autoencoder limits to 36.45
 
 
 def step_back(schedule: Schedule, z_prev: Latent, eps: Latent, t: int, t_prev: int) -> Latent:
