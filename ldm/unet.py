@@ -177,7 +177,7 @@ class UNet(nn.Module):
         if self.config.context_width is None:
             return
         check_context(context)
-        if len(context) != len(z_t):
+        if context.shape[0] != z_t.shape[0]:
             raise ValueError(f"there are {len(z_t)} latents and {len(context)} prompts: give one for each")
         if context.shape[2] != self.config.context_width:
             raise ValueError(

@@ -97,7 +97,7 @@ def check_context(context: Any) -> None:
 
 def check_rows(latents: Tensor, what: str, count: int) -> None:
     """Raises ValueError unless `count` is 1 or the number of latents."""
-    if count not in (1, len(latents)):
+    if count not in (1, latents.shape[0]):  # len() would fix the number of rows of an exported graph
         raise ValueError(f"there are {len(latents)} latents and {count} {what}: give one for all, or one for each")
 
 
