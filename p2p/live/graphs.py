@@ -140,7 +140,8 @@ def in_half_precision(model: onnx.ModelProto) -> None:
         if tensor.data_type != TensorProto.FLOAT:
             continue
         values = numpy_helper.to_array(tensor)
-        half = values.astype(np.float16)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
         if values.size < LEAST or not np.array_equal(half.astype(np.float32), values):
             continue
         name = tensor.name
