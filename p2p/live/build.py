@@ -16,11 +16,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from tqdm import tqdm
 
 from ldm.helpers.files import check_writable, save_atomically
-from ldm.pipeline import LatentDiffusion
+from ldm.pipeline import LatentDiffusion, Noise
 from ldm.tokenizer import PromptTokenizer
 from p2p.alpha import Alpha
 from p2p.call import Call, Sampling, Target
@@ -44,7 +45,9 @@ def call_of(preset: Preset, tokenizer: PromptTokenizer, steps: int, sampler: str
     for word, factor in preset.weights.items():
         edit = edit + Reweight(word, factor)
     where = Region(preset.blend) if preset.blend else None
-    return Call(preset.source, (Target.of(preset.target, edit, where),), sampling=Sampling(preset.seed, steps, sampler=sampler))
+    return Call(
+        preset.source, (Target.of(preset.target, edit, where),), sampling=Sampling(preset.seed, steps, sampler=sampler)
+    )
 
 
 def images_of(model: LatentDiffusion, preset: Preset, steps: int, sampler: str = "ddim") -> dict[str, np.ndarray]:
@@ -74,6 +77,15 @@ def compared(model: LatentDiffusion) -> list[dict]:
     return made
 
 
+def check(model: LatentDiffusion) -> dict:
+    """A call of the UNet for the page to repeat on a GPU, before it trusts one."""
+    prompt, seed, t = PRESETS[0].source, PRESETS[0].seed, 500
+    z = Noise([seed], model.latent_shape)()
+    with torch.no_grad():
+        v = model.unet(z, torch.tensor([t - 1]), model.encode_prompts([prompt]))
+    return {"prompt": prompt, "seed": seed, "t": t, "v": [round(x, 4) for x in v.flatten()[:256].tolist()]}
+
+
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     check_writable(FOLDER / "unet.bin")
@@ -90,7 +102,7 @@ def main() -> None:
     if sum(sizes.values()) > LARGEST:
         raise ValueError(f"the graphs have {sum(sizes.values())} bytes, the page may load {LARGEST:.0f}")
     write("tokenizer.json", (SHIPPED["stickers"] / "tokenizer.json").read_bytes())
-    write("world.json", json.dumps(world(model) | {"sizes": sizes}, ensure_ascii=False).encode())
+    write("world.json", json.dumps(world(model) | {"sizes": sizes, "check": check(model)}, ensure_ascii=False).encode())
     write("cases.json", json.dumps(cases(model) | {"images": compared(model)}, ensure_ascii=False).encode())
     for name, image in images_of(model, PRESETS[0], STEPS).items():
         write(f"{name}.png", png(image))

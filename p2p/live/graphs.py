@@ -95,9 +95,7 @@ def graphs(model: LatentDiffusion) -> dict[str, Callable[[], onnx.ModelProto]]:
     }
 
 
-def export(
-    module: nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str]
-) -> onnx.ModelProto:
+def export(module: nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
     """Export a module to ONNX, its weights in half precision where that is exact.
 
     Args:

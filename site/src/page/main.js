@@ -1,0 +1,350 @@
+// The page: one call, what shows it, and what changes it.
+
+import { compileEdit } from "../method/edit.js";
+import { align, alignedColumns, copies, mapper } from "../method/mapper.js";
+import { swaps } from "../method/reading.js";
+import { times } from "../method/samplers.js";
+import { Schedule } from "../method/schedule.js";
+import { PromptTokenizer } from "../method/tokens.js";
+import { columns, names } from "../method/words.js";
+import { callOf } from "../presets.js";
+import { Controls } from "./controls.js";
+import { byId, el, short } from "./dom.js";
+import { Engine } from "./engine.js";
+import { Images } from "./images.js";
+import { fromHash, toCommand, toHash, toPython } from "./link.js";
+import { drawMatrices, formula } from "./matrices.js";
+import { offline } from "./offline.js";
+import { missing } from "./support.js";
+import { PromptField } from "./prompts.js";
+import { Timeline } from "./timeline.js";
+
+/** @import { Call } from "../method/run.js" */
+/** @import { Window } from "../method/alpha.js" */
+/** @import { Tokens } from "../method/tokens.js" */
+/** @import { Matrices } from "../method/edit.js" */
+/** @import { Decoded, Shown } from "./engine.js" */
+/** @import { Line } from "./timeline.js" */
+
+const ALL = "all words";
+const SELF = "self-attention";
+
+/** The call compiled: what every view shows. @typedef {{source: Tokens, target: Tokens, at: (t: number) => Matrices, visited: number[]}} Compiled */
+
+class Page {
+  /** @type {Compiled} */
+  #compiled;
+  /** @type {Shown | null} */
+  #shown = null;
+  /** @type {string | null} the word under the pointer, and whether it is the source's */
+  #word = null;
+  #ofSource = false;
+  #step = 0; // shown; 0 is the last
+
+  /** @param {any} world @param {PromptTokenizer} tokenizer */
+  constructor(world, tokenizer) {
+    this.world = world;
+    this.tokenizer = tokenizer;
+    this.schedule = new Schedule(world.schedule);
+    this.first = callOf(world.presets[0], world.defaults);
+    this.call = fromHash(location.hash, this.first);
+    this.engine = new Engine();
+    this.images = new Images(byId("images-title").parentElement ?? document.body, world.imageSize);
+    const vocabulary = world.vocabulary;
+    this.prompts = /** @type {const} */ (["source", "target"]).map((name) => {
+      const label = name === "source" ? "Source prompt" : "Edited prompt";
+      return new PromptField(byId(name), label, vocabulary, {
+        changed: (prompt) => this.change({ [name]: prompt }),
+        pointed: (word) => this.point(word, name === "source"),
+      });
+    });
+    this.controls = new Controls(byId("controls"), /** @type {HTMLElement} */ (byId("blend").querySelector(".row")), (change) =>
+      this.change(change(this.call)),
+    );
+    this.timeline = new Timeline(byId("timeline"), {
+      moved: (key, window) => this.#moved(key, window),
+      weighed: (key, factor) => this.#weighed(key, factor),
+    });
+    byId("presets").append(
+      ...world.presets.map((/** @type {any} */ preset) =>
+        el("button", { type: "button", onclick: () => this.replace(callOf(preset, world.defaults)) }, preset.title),
+      ),
+    );
+    const scrubber = /** @type {HTMLInputElement} */ (byId("scrubber"));
+    scrubber.addEventListener("input", () => this.#scrub(Number(scrubber.value)));
+    this.#listen();
+    window.addEventListener("hashchange", () => {
+      if (location.hash.slice(1) !== toHash(this.call)) this.replace(fromHash(location.hash, this.first));
+    });
+    this.#compiled = this.#compile(this.first);
+    if (toHash(this.call) !== toHash(this.first)) this.images.clear();
+    this.replace(this.call, true);
+  }
+
+  /** @param {Partial<Call>} changes */
+  change(changes) {
+    this.replace({ ...this.call, ...changes });
+  }
+
+  /** @param {Call} given @param {boolean} [atOnce] without a preview */
+  replace(given, atOnce = false) {
+    const call = this.#fitting(given);
+    this.call = call;
+    this.#problem("");
+    try {
+      this.#compiled = this.#compile(call);
+    } catch (error) {
+      return this.#problem(error instanceof Error ? error.message : String(error));
+    }
+    history.replaceState(null, "", `#${toHash(call)}`);
+    this.#step = 0;
+    this.engine.sample(call, !atOnce);
+    this.draw();
+  }
+
+  /** Without the words that neither prompt has any more. @param {Call} call @returns {Call} */
+  #fitting(call) {
+    let known, both;
+    try {
+      known = new Set(names(this.tokenizer.encode(call.target)));
+      both = new Set([...known, ...names(this.tokenizer.encode(call.source))]);
+    } catch {
+      return call; // too long, which the compilation tells
+    }
+    return {
+      ...call,
+      alpha: new Map([...call.alpha].filter(([word]) => known.has(word))),
+      weights: new Map([...call.weights].filter(([word, factor]) => known.has(word) && factor !== 1)),
+      blend: call.blend.filter((word) => both.has(word)),
+    };
+  }
+
+  /** @param {Call} call @returns {Compiled} */
+  #compile(call) {
+    const [source, target] = [call.source, call.target].map((prompt) => this.tokenizer.encode(prompt));
+    const at = compileEdit(source, target, call, this.world.lists, this.schedule.T);
+    return { source, target, at, visited: times(this.schedule, call.steps) };
+  }
+
+  draw() {
+    const { call } = this;
+    const { source, target } = this.#compiled;
+    this.prompts[0].show(source);
+    this.prompts[1].show(target);
+    this.controls.show(call, [...new Set([...names(source), ...names(target)])]);
+    for (const [i, button] of [...byId("presets").children].entries()) {
+      const same = toHash(callOf(this.world.presets[i], this.world.defaults)) === toHash(call);
+      button.setAttribute("aria-pressed", String(same));
+    }
+    this.#share();
+    this.#drawStep();
+  }
+
+  /** What depends on the step shown: its maps, matrices and formula. */
+  #drawStep() {
+    const { call } = this;
+    const { source, target, at, visited } = this.#compiled;
+    const step = Math.min(this.#step || call.steps, call.steps);
+    const t = visited[step - 1];
+    const scrubber = /** @type {HTMLInputElement} */ (byId("scrubber"));
+    scrubber.max = String(call.steps);
+    scrubber.value = String(step);
+    scrubber.setAttribute("aria-valuetext", `step ${step} of ${call.steps}, t = ${t}`);
+    byId("scrubbed").textContent = `${step} of ${call.steps}, t = ${t}`;
+    this.timeline.show(this.#lines(), visited.slice(0, -1).map((s) => s / this.schedule.T), t / this.schedule.T);
+    drawMatrices(byId("mapper"), source, target, at(t));
+    this.#drawMaps(t);
+  }
+
+  /** @param {number} t */
+  #drawMaps(t) {
+    const { source, target, at } = this.#compiled;
+    const pair = this.#pair();
+    for (const side of /** @type {const} */ ([0, 1])) {
+      const word = pair[side];
+      this.prompts[side].light(word);
+      const map = word ? this.#map(side, columns(side ? target : source, word)) : null;
+      const share = map ? `${short((100 * map.reduce((a, b) => a + b, 0)) / map.length)}% of the attention: ${word}` : "";
+      this.images.overlay(side ? "edit" : "source", map, share);
+    }
+    const shown = pair[1] ?? swaps(source, target, this.world.lists)[0]?.[1] ?? names(target).at(-1);
+    byId("formula").textContent = shown ? formula(source, shown, columns(target, shown), at(t), t) : "";
+  }
+
+  /**
+   * The word under the pointer in both prompts: of the other, the one that it is aligned with.
+   * @returns {[string | null, string | null]}
+   */
+  #pair() {
+    const { source, target } = this.#compiled;
+    const word = this.#word;
+    if (!word) return [null, null];
+    const pairs = swaps(source, target, this.world.lists);
+    const M = mapper(align(source, target, pairs), source.ids.length);
+    const [from, to] = this.#ofSource ? [source, target] : [target, source];
+    const own = new Set(columns(from, word));
+    const other = names(to).find((name) =>
+      columns(to, name).some((j) => [...own].some((i) => (this.#ofSource ? M[i][j] : M[j][i]))),
+    );
+    return this.#ofSource ? [word, other ?? null] : [other ?? null, word];
+  }
+
+  /** The map of columns at the step shown. @param {0 | 1} row @param {number[]} own */
+  #map(row, own) {
+    const shown = this.#shown;
+    if (!shown?.steps.length) return null;
+    const share = (this.#step || this.call.steps) / this.call.steps;
+    const at = Math.min(shown.steps.length, Math.max(1, Math.round(share * shown.call.steps)));
+    const { maps } = shown.steps[at - 1];
+    const m = this.#compiled.source.ids.length;
+    const n = maps.length / 2 / m;
+    return Float32Array.from({ length: n }, (_, i) => own.reduce((sum, j) => sum + maps[(row * m + j) * n + i], 0));
+  }
+
+  /** @param {string | null} word @param {boolean} ofSource */
+  point(word, ofSource) {
+    this.#word = word;
+    this.#ofSource = ofSource;
+    const step = this.#step || this.call.steps;
+    this.#drawMaps(this.#compiled.visited[step - 1]);
+  }
+
+  /** @param {number} step */
+  #scrub(step) {
+    this.#step = step;
+    if (this.#shown?.done && !this.#shown.coarse) this.engine.decode(this.#shown, step);
+    this.#drawStep();
+  }
+
+  /** @returns {Line[]} */
+  #lines() {
+    const { call } = this;
+    const { source, target } = this.#compiled;
+    const m = source.ids.length;
+    const claims = [copies(source, target), ...swaps(source, target, this.world.lists).map((pair) => align(source, target, [pair]))];
+    const taken = claims.map((runs) => alignedColumns(runs, m));
+    const usual = { start: 1, end: call.tau };
+    return [
+      { key: SELF, name: SELF, window: call.until },
+      { key: ALL, name: ALL, window: usual, fixedStart: true },
+      ...names(target).map((name) => ({
+        key: `word ${name}`,
+        name,
+        window: call.alpha.get(name) ?? usual,
+        follows: !call.alpha.has(name),
+        fresh: !columns(target, name).some((j) => taken.some((a) => a[j])),
+        weight: call.weights.get(name) ?? 1,
+      })),
+    ];
+  }
+
+  /** @param {string} key @param {Window | null} window */
+  #moved(key, window) {
+    if (key === SELF) return this.change({ until: window ?? this.first.until });
+    if (key === ALL) return this.change({ tau: window?.end ?? this.first.tau });
+    const alpha = new Map(this.call.alpha);
+    const word = key.slice("word ".length);
+    if (window) alpha.set(word, window);
+    else alpha.delete(word);
+    this.change({ alpha });
+  }
+
+  /** @param {string} key @param {number} factor */
+  #weighed(key, factor) {
+    this.change({ weights: new Map([...this.call.weights, [key.slice("word ".length), factor]]) });
+  }
+
+  #share() {
+    const texts = { link: location.href, command: toCommand(this.call), Python: toPython(this.call) };
+    byId("share").replaceChildren(
+      ...Object.entries(texts).map(([name, text]) =>
+        el(
+          "div",
+          { class: "share" },
+          el("span", {}, name),
+          el("code", { "data-share": name }, text),
+          el("button", { type: "button", class: "small", "aria-label": `Copy the ${name}`, onclick: (/** @type {Event} */ event) => copy(text, event) }, "copy"),
+        ),
+      ),
+    );
+  }
+
+  #listen() {
+    const { engine } = this;
+    /** @type {(name: string, heard: (detail: any) => void) => void} */
+    const on = (name, heard) => engine.addEventListener(name, (event) => heard(/** @type {CustomEvent} */ (event).detail));
+    const progress = /** @type {HTMLProgressElement} */ (byId("progress"));
+    on("progress", ({ loaded, total }) => {
+      progress.value = loaded / total;
+      this.#say(`Loading the model: ${(loaded / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB`);
+    });
+    on("ready", ({ backend, threads }) => {
+      progress.hidden = true;
+      document.body.dataset.backend = backend;
+      document.body.dataset.threads = threads;
+      this.#say(backend === "webgpu" ? "The model is ready, on the GPU" : `The model is ready, on ${threads} thread${threads > 1 ? "s" : ""}`);
+    });
+    on("start", (/** @type {Shown} */ shown) => {
+      this.#shown = shown;
+      document.body.dataset.state = shown.coarse ? "preview" : "sampling";
+      if (shown.coarse) this.images.age("fixed");
+    });
+    on("step", (/** @type {Shown} */ shown) => {
+      this.#say(`${shown.coarse ? "Preview" : "Sampling"}: step ${shown.steps.length} of ${shown.call.steps}`);
+    });
+    on("image", (/** @type {Decoded} */ { shown, step, name, image }) => {
+      if (shown.done && step !== (this.#step || shown.call.steps)) return;
+      this.images.show(name, image);
+    });
+    on("done", (/** @type {Shown} */ shown) => {
+      document.body.dataset.state = shown.coarse ? "previewed" : "done";
+      document.body.dataset.seconds = shown.seconds.toFixed(3);
+      document.body.dataset.steps = String(shown.call.steps);
+      this.#say(`${shown.coarse ? "Preview of" : "Done:"} ${shown.call.steps} steps in ${shown.seconds.toFixed(1)} s`);
+      this.#drawStep();
+    });
+    on("failed", ({ message }) => {
+      document.body.dataset.state = "failed";
+      progress.hidden = true;
+      const memory = /memory|allocat|out of bounds/i.test(message);
+      this.#say("");
+      this.#problem(memory ? `There is not enough memory for the model: close other tabs and reload. (${message})` : message);
+    });
+  }
+
+  /** @param {string} text */
+  #say(text) {
+    byId("status").textContent = text;
+  }
+
+  /** @param {string} text */
+  #problem(text) {
+    byId("problem").textContent = text;
+    byId("problem").hidden = !text;
+  }
+}
+
+/** @param {string} text @param {Event} event */
+async function copy(text, event) {
+  await navigator.clipboard.writeText(text);
+  const button = /** @type {HTMLElement} */ (event.target);
+  button.textContent = "copied";
+  setTimeout(() => (button.textContent = "copy"), 1500);
+}
+
+async function start() {
+  const problem = missing();
+  if (problem) throw new Error(problem);
+  await offline();
+  const [world, tokenizer] = await Promise.all(["world", "tokenizer"].map(async (name) => (await fetch(`model/${name}.json`)).json()));
+  const page = new Page(world, new PromptTokenizer(tokenizer, world.text));
+  await page.engine.load(world);
+}
+
+start().catch((error) => {
+  document.body.dataset.state = "failed";
+  byId("progress").hidden = true;
+  byId("status").textContent = "";
+  byId("problem").hidden = false;
+  byId("problem").textContent = error.message;
+});

@@ -1,0 +1,150 @@
+// The worker that holds the networks: loads them once, and samples one call at a time, the newest.
+
+import { Model } from "./model.js";
+import { randn } from "./method/noise.js";
+import { run } from "./method/run.js";
+import { Schedule } from "./method/schedule.js";
+import { PromptTokenizer } from "./method/tokens.js";
+import { untouched } from "./method/edit.js";
+
+/** @import { Call, State } from "./method/run.js" */
+/** @import { Ort } from "./model.js" */
+
+/** @typedef {"source" | "fixed" | "edit"} Name of an image; fixed is the same seed with the target's prompt */
+/** @typedef {Uint8ClampedArray<ArrayBuffer>} Image bytes (H, W, 4) */
+
+/**
+ * What the page asks for. A run has an id; a higher one ends the run before it.
+ * @typedef {{kind: "load", world: any, tokenizer: object, packed: Record<string, Uint8Array<ArrayBuffer>>,
+ *   webgpu: boolean}} Load
+ * @typedef {{kind: "run", id: number, call: Call, fixed: boolean, images: Name[]}} Run with these images decoded
+ * @typedef {{kind: "decode", id: number, step: number}} Decode what the run predicted at a step
+ * @typedef {Load | Run | Decode} Request
+ */
+/**
+ * @typedef {{kind: "ready", backend: string, threads: number}} Ready
+ * @typedef {{kind: "step", id: number, step: number, t: number, maps: Float32Array}} Stepped
+ * @typedef {{kind: "image", id: number, step: number, name: Name, image: Image}} Decoded after the last step, or at one
+ * @typedef {{kind: "done", id: number, seconds: number}} Done
+ * @typedef {{kind: "failed", id: number, message: string}} Failed
+ * @typedef {Ready | Stepped | Decoded | Done | Failed} Answer
+ */
+
+const FAR = 0.05; // a call's output on another backend; a wrong one differs by 0.5, the rounding of half precision by 0.01
+
+/** @type {{model: Model, schedule: Schedule, tokenizer: PromptTokenizer, world: any} | null} */
+let loaded = null;
+let newest = 0;
+let wanted = 0; // the step that the page asked for last
+/** @type {{id: number, z_0: Map<Name, Float32Array[]>}} the predictions of the last run, and of the last with `fixed` */
+const kept = { id: 0, z_0: new Map() };
+/** @type {Promise<void>} */
+let busy = Promise.resolve(); // a session runs one call at a time
+
+/** @param {Answer} answer */
+const say = (answer) => self.postMessage(answer);
+
+self.onmessage = (/** @type {MessageEvent<Request>} */ { data }) => {
+  if (data.kind === "run") newest = data.id;
+  if (data.kind === "decode") wanted = data.step;
+  busy = busy.then(async () => {
+    try {
+      if (data.kind === "load") await load(data);
+      else if (data.kind === "run") await sample(data);
+      else await decode(data);
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      say({ kind: "failed", id: data.kind === "load" ? 0 : data.id, message });
+    }
+  });
+};
+
+/** @param {Load} request */
+async function load({ world, tokenizer, packed, webgpu }) {
+  const backends = webgpu && (await hasGpu()) ? /** @type {const} */ (["webgpu", "wasm"]) : /** @type {const} */ (["wasm"]);
+  for (const backend of backends) {
+    const ort = /** @type {Ort} */ (
+      backend === "webgpu" ? await import("onnxruntime-web/webgpu") : await import("onnxruntime-web/wasm")
+    );
+    ort.env.wasm.wasmPaths = new URL("./ort/", self.location.href).href;
+    ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
+    ort.env.logLevel = "error";
+    try {
+      const model = await Model.load(ort, /** @type {any} */ (packed), world.text, world.latent, backend);
+      const prompts = new PromptTokenizer(tokenizer, world.text);
+      if (backend === "webgpu" && !(await computes(model, prompts, world.check))) continue;
+      loaded = { model, schedule: new Schedule(world.schedule), tokenizer: prompts, world };
+      say({ kind: "ready", backend, threads: backend === "wasm" ? (ort.env.wasm.numThreads ?? 1) : 0 });
+      return;
+    } catch (error) {
+      if (backend === "wasm") throw error; // a GPU that fails is not used
+    }
+  }
+}
+
+async function hasGpu() {
+  const gpu = /** @type {any} */ (navigator).gpu;
+  return Boolean(gpu && (await gpu.requestAdapter().catch(() => null)));
+}
+
+/**
+ * Whether the graphs give on this backend what they give in Python.
+ * @param {Model} model
+ * @param {PromptTokenizer} tokenizer
+ * @param {{prompt: string, seed: number, t: number, v: number[]}} check
+ */
+async function computes(model, tokenizer, { prompt, seed, t, v }) {
+  const z = randn(model.size, BigInt(seed));
+  const [ids, rows] = [tokenizer.encode(prompt).ids, new Float32Array(2 * model.size)];
+  rows.set(z);
+  rows.set(z, model.size);
+  const step = await model.step(rows, t, await model.encode([ids, ids]), untouched(ids.length), 0);
+  return v.every((x, i) => Math.abs(x - step.v[i]) < FAR);
+}
+
+/** @param {Run} request */
+async function sample({ id, call, fixed, images }) {
+  if (!loaded || id < newest) return;
+  const start = performance.now();
+  const { model, schedule, tokenizer, world } = loaded;
+  /** @type {State[]} */
+  const states = [];
+  for await (const state of run(model, schedule, tokenizer, world.lists, call, fixed)) {
+    states.push(state);
+    say({ kind: "step", id, step: states.length, t: state.t, maps: state.maps });
+    await turn();
+    if (id < newest) return; // a later call has come
+  }
+  kept.id = id;
+  const { z } = states[states.length - 1];
+  const rows = /** @type {Name[]} */ (fixed ? ["fixed", "source", "edit"] : ["source", "edit"]);
+  rows.forEach((name, row) => kept.z_0.set(name, states.map((state) => state.z_0[row])));
+  for (const name of images) {
+    const [image] = await model.decode([z[rows.indexOf(name)]]);
+    say({ kind: "image", id, step: states.length, name, image });
+    await turn();
+    if (id < newest) return;
+  }
+  say({ kind: "done", id, seconds: (performance.now() - start) / 1000 });
+}
+
+/** @param {Decode} request */
+async function decode({ id, step }) {
+  for (const name of /** @type {Name[]} */ (["edit", "source", "fixed"])) {
+    const z_0 = kept.z_0.get(name)?.[step - 1];
+    if (!loaded || id !== kept.id || id < newest || step !== wanted || !z_0) return;
+    const [image] = await loaded.model.decode([z_0]);
+    say({ kind: "image", id, step, name, image });
+    await turn();
+  }
+}
+
+/** Let messages come in. */
+function turn() {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => resolve(undefined);
+    port2.postMessage(0);
+  });
+}
+
