@@ -14,13 +14,14 @@ import { GRAPHS } from "../model.js";
  * @property {{t: number, maps: Float32Array}[]} steps
  * @property {boolean} done
  * @property {number} seconds
+ * @property {boolean} agesFixed whether the image of the same seed is of another call
  */
 /** @typedef {{shown: Shown, step: number, name: Name, image: Image}} Decoded */
 
 /** @typedef {{rough: string, exact: string}} Key what an image is made of, without and with its sampler's settings */
 /** @typedef {{source: Key, fixed: Key}} Made */
 
-const REST = 350; // milliseconds without a change after which a preview is refined
+const REST = 200; // milliseconds after which a preview is refined, if nothing has changed
 const PREVIEW = { seconds: 0.8, least: 3, most: 8 }; // steps are as many as fit
 
 /** Emits `progress`, `ready`, `start`, `step`, `image`, `done` and `failed`, each with a detail. */
@@ -32,6 +33,8 @@ export class Engine extends EventTarget {
   #now = null;
   /** @type {Call | null} the call to sample next */
   #next = null;
+  /** @type {any} the call that was asked for last */
+  #wanted = null;
   #rest = 0;
   #rowSeconds = 0.1; // of one image in one step, and of decoding one; measured with every run
   #rows = 1; // images times steps of the run, and images decoded
@@ -68,10 +71,8 @@ export class Engine extends EventTarget {
     clearTimeout(this.#rest);
     this.#next = call;
     if (!this.#ready) return;
-    if (!coarse) return this.#start(call, false);
-    // a preview that is under way is finished, or there would be none while a slider moves
-    if (!this.#now?.coarse || this.#now.done) this.#start(call, true);
-    this.#rest = window.setTimeout(() => this.#start(call, false), REST);
+    // a preview that is under way is finished, or there would be none while a slider moves; anything else ends here
+    if (!coarse || !this.#now?.coarse || this.#now.done) this.#start(call, coarse);
   }
 
   /** Decode what a finished run predicted at a step. @param {Shown} shown @param {number} step */
@@ -81,14 +82,15 @@ export class Engine extends EventTarget {
 
   /** @param {Call} given @param {boolean} coarse */
   #start(given, coarse) {
-    clearTimeout(this.#rest);
     /** @type {Call} */
     const call = coarse ? { ...given, steps: Math.min(this.#previewSteps, given.steps), sampler: "dpm++" } : given;
     const id = ++this.#id;
     this.#next = null;
-    this.#now = { id, call, coarse, steps: [], done: false, seconds: 0 };
+    this.#wanted = given;
+    this.#now = { id, call, coarse, steps: [], done: false, seconds: 0, agesFixed: false };
     const made = keysOf(call);
     const fixed = !coarse && this.#have.fixed.exact !== made.fixed.exact;
+    this.#now.agesFixed = this.#have.fixed.rough !== made.fixed.rough;
     const known = coarse ? this.#have.source.rough === made.source.rough : this.#have.source.exact === made.source.exact;
     /** @type {Name[]} */
     const images = ["edit"];
@@ -124,8 +126,9 @@ export class Engine extends EventTarget {
       this.#rowSeconds = answer.seconds / this.#rows;
     }
     this.#emit(answer.kind, shown);
-    // the change that came while the preview was made
-    if (answer.kind === "done" && this.#next) this.sample(this.#next);
+    if (answer.kind !== "done") return;
+    if (this.#next) this.#start(this.#next, true); // a change that came while the preview was made
+    else if (shown.coarse) this.#rest = window.setTimeout(() => this.#start(this.#wanted, false), REST);
   }
 
   /** @param {string} name @param {object} detail */

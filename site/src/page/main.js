@@ -1,7 +1,6 @@
 // The page: one call, what shows it, and what changes it.
 
 import { compileEdit } from "../method/edit.js";
-import { align, alignedColumns, copies, mapper } from "../method/mapper.js";
 import { swaps } from "../method/reading.js";
 import { times } from "../method/samplers.js";
 import { Schedule } from "../method/schedule.js";
@@ -12,24 +11,24 @@ import { Controls } from "./controls.js";
 import { byId, el, short } from "./dom.js";
 import { Engine } from "./engine.js";
 import { Images } from "./images.js";
-import { fromHash, toCommand, toHash, toPython } from "./link.js";
+import { counterparts, mapOf } from "./attention.js";
+import { fromHash, toHash } from "./link.js";
 import { drawMatrices, formula } from "./matrices.js";
 import { offline } from "./offline.js";
 import { missing } from "./support.js";
 import { PromptField } from "./prompts.js";
-import { Timeline } from "./timeline.js";
+import { showShare } from "./share.js";
+import { linesOf, SELF, ALL, wordOf, Timeline } from "./timeline.js";
 
 /** @import { Call } from "../method/run.js" */
 /** @import { Window } from "../method/alpha.js" */
 /** @import { Tokens } from "../method/tokens.js" */
-/** @import { Matrices } from "../method/edit.js" */
+/** @import { Matrices, Options } from "../method/edit.js" */
 /** @import { Decoded, Shown } from "./engine.js" */
-/** @import { Line } from "./timeline.js" */
 
-const ALL = "all words";
-const SELF = "self-attention";
+const LINKED = 300; // milliseconds after a change at which the address follows: browsers limit how often it may
 
-/** The call compiled: what every view shows. @typedef {{source: Tokens, target: Tokens, at: (t: number) => Matrices, visited: number[]}} Compiled */
+/** The call compiled: what every view shows. @typedef {{source: Tokens, target: Tokens, at: (t: number) => Matrices, M: number[][], visited: number[]}} Compiled */
 
 class Page {
   /** @type {Compiled} */
@@ -40,6 +39,7 @@ class Page {
   #word = null;
   #ofSource = false;
   #step = 0; // shown; 0 is the last
+  #linked = 0;
 
   /** @param {any} world @param {PromptTokenizer} tokenizer */
   constructor(world, tokenizer) {
@@ -49,7 +49,7 @@ class Page {
     this.first = callOf(world.presets[0], world.defaults);
     this.call = fromHash(location.hash, this.first);
     this.engine = new Engine();
-    this.images = new Images(byId("images-title").parentElement ?? document.body, world.imageSize);
+    this.images = new Images(byId("images"), world.imageSize);
     const vocabulary = world.vocabulary;
     this.prompts = /** @type {const} */ (["source", "target"]).map((name) => {
       const label = name === "source" ? "Source prompt" : "Edited prompt";
@@ -96,7 +96,8 @@ class Page {
     } catch (error) {
       return this.#problem(error instanceof Error ? error.message : String(error));
     }
-    history.replaceState(null, "", `#${toHash(call)}`);
+    clearTimeout(this.#linked);
+    this.#linked = window.setTimeout(() => history.replaceState(null, "", `#${toHash(call)}`), LINKED);
     this.#step = 0;
     this.engine.sample(call, !atOnce);
     this.draw();
@@ -122,8 +123,9 @@ class Page {
   /** @param {Call} call @returns {Compiled} */
   #compile(call) {
     const [source, target] = [call.source, call.target].map((prompt) => this.tokenizer.encode(prompt));
-    const at = compileEdit(source, target, call, this.world.lists, this.schedule.T);
-    return { source, target, at, visited: times(this.schedule, call.steps) };
+    const compiled = (/** @type {Options} */ options) => compileEdit(source, target, options, this.world.lists, this.schedule.T);
+    const { P: M } = compiled({ tau: 0, alpha: new Map(), weights: new Map() })(1);
+    return { source, target, at: compiled(call), M, visited: times(this.schedule, call.steps) };
   }
 
   draw() {
@@ -136,7 +138,7 @@ class Page {
       const same = toHash(callOf(this.world.presets[i], this.world.defaults)) === toHash(call);
       button.setAttribute("aria-pressed", String(same));
     }
-    this.#share();
+    showShare(byId("share"), call);
     this.#drawStep();
   }
 
@@ -151,54 +153,26 @@ class Page {
     scrubber.value = String(step);
     scrubber.setAttribute("aria-valuetext", `step ${step} of ${call.steps}, t = ${t}`);
     byId("scrubbed").textContent = `${step} of ${call.steps}, t = ${t}`;
-    this.timeline.show(this.#lines(), visited.slice(0, -1).map((s) => s / this.schedule.T), t / this.schedule.T);
-    drawMatrices(byId("mapper"), source, target, at(t));
+    this.timeline.show(linesOf(call, source, target, this.world.lists), visited.slice(0, -1).map((s) => s / this.schedule.T), t / this.schedule.T);
+    drawMatrices(byId("mapper"), source, target, at(t), this.#compiled.M);
     this.#drawMaps(t);
   }
 
   /** @param {number} t */
   #drawMaps(t) {
     const { source, target, at } = this.#compiled;
-    const pair = this.#pair();
+    const pair = this.#word ? counterparts(source, target, this.world.lists, this.#word, this.#ofSource) : [null, null];
+    const share = (this.#step || this.call.steps) / this.call.steps;
     for (const side of /** @type {const} */ ([0, 1])) {
       const word = pair[side];
       this.prompts[side].light(word);
-      const map = word ? this.#map(side, columns(side ? target : source, word)) : null;
-      const share = map ? `${short((100 * map.reduce((a, b) => a + b, 0)) / map.length)}% of the attention: ${word}` : "";
-      this.images.overlay(side ? "edit" : "source", map, share);
+      const own = word ? columns(side ? target : source, word) : [];
+      const map = word && this.#shown ? mapOf(this.#shown, share, side, own, source.ids.length) : null;
+      const percent = map ? short((100 * map.reduce((a, b) => a + b, 0)) / map.length) : "";
+      this.images.overlay(side ? "edit" : "source", map, map ? `${word}: ${percent}% of the attention` : "");
     }
     const shown = pair[1] ?? swaps(source, target, this.world.lists)[0]?.[1] ?? names(target).at(-1);
-    byId("formula").textContent = shown ? formula(source, shown, columns(target, shown), at(t), t) : "";
-  }
-
-  /**
-   * The word under the pointer in both prompts: of the other, the one that it is aligned with.
-   * @returns {[string | null, string | null]}
-   */
-  #pair() {
-    const { source, target } = this.#compiled;
-    const word = this.#word;
-    if (!word) return [null, null];
-    const pairs = swaps(source, target, this.world.lists);
-    const M = mapper(align(source, target, pairs), source.ids.length);
-    const [from, to] = this.#ofSource ? [source, target] : [target, source];
-    const own = new Set(columns(from, word));
-    const other = names(to).find((name) =>
-      columns(to, name).some((j) => [...own].some((i) => (this.#ofSource ? M[i][j] : M[j][i]))),
-    );
-    return this.#ofSource ? [word, other ?? null] : [other ?? null, word];
-  }
-
-  /** The map of columns at the step shown. @param {0 | 1} row @param {number[]} own */
-  #map(row, own) {
-    const shown = this.#shown;
-    if (!shown?.steps.length) return null;
-    const share = (this.#step || this.call.steps) / this.call.steps;
-    const at = Math.min(shown.steps.length, Math.max(1, Math.round(share * shown.call.steps)));
-    const { maps } = shown.steps[at - 1];
-    const m = this.#compiled.source.ids.length;
-    const n = maps.length / 2 / m;
-    return Float32Array.from({ length: n }, (_, i) => own.reduce((sum, j) => sum + maps[(row * m + j) * n + i], 0));
+    byId("formula").replaceChildren(...(shown ? [formula(source, shown, columns(target, shown), at(t), t)] : []));
   }
 
   /** @param {string | null} word @param {boolean} ofSource */
@@ -216,34 +190,12 @@ class Page {
     this.#drawStep();
   }
 
-  /** @returns {Line[]} */
-  #lines() {
-    const { call } = this;
-    const { source, target } = this.#compiled;
-    const m = source.ids.length;
-    const claims = [copies(source, target), ...swaps(source, target, this.world.lists).map((pair) => align(source, target, [pair]))];
-    const taken = claims.map((runs) => alignedColumns(runs, m));
-    const usual = { start: 1, end: call.tau };
-    return [
-      { key: SELF, name: SELF, window: call.until },
-      { key: ALL, name: ALL, window: usual, fixedStart: true },
-      ...names(target).map((name) => ({
-        key: `word ${name}`,
-        name,
-        window: call.alpha.get(name) ?? usual,
-        follows: !call.alpha.has(name),
-        fresh: !columns(target, name).some((j) => taken.some((a) => a[j])),
-        weight: call.weights.get(name) ?? 1,
-      })),
-    ];
-  }
-
   /** @param {string} key @param {Window | null} window */
   #moved(key, window) {
     if (key === SELF) return this.change({ until: window ?? this.first.until });
     if (key === ALL) return this.change({ tau: window?.end ?? this.first.tau });
     const alpha = new Map(this.call.alpha);
-    const word = key.slice("word ".length);
+    const word = wordOf(key);
     if (window) alpha.set(word, window);
     else alpha.delete(word);
     this.change({ alpha });
@@ -251,22 +203,7 @@ class Page {
 
   /** @param {string} key @param {number} factor */
   #weighed(key, factor) {
-    this.change({ weights: new Map([...this.call.weights, [key.slice("word ".length), factor]]) });
-  }
-
-  #share() {
-    const texts = { link: location.href, command: toCommand(this.call), Python: toPython(this.call) };
-    byId("share").replaceChildren(
-      ...Object.entries(texts).map(([name, text]) =>
-        el(
-          "div",
-          { class: "share" },
-          el("span", {}, name),
-          el("code", { "data-share": name }, text),
-          el("button", { type: "button", class: "small", "aria-label": `Copy the ${name}`, onclick: (/** @type {Event} */ event) => copy(text, event) }, "copy"),
-        ),
-      ),
-    );
+    this.change({ weights: new Map([...this.call.weights, [wordOf(key), factor]]) });
   }
 
   #listen() {
@@ -287,7 +224,7 @@ class Page {
     on("start", (/** @type {Shown} */ shown) => {
       this.#shown = shown;
       document.body.dataset.state = shown.coarse ? "preview" : "sampling";
-      if (shown.coarse) this.images.age("fixed");
+      if (shown.agesFixed) this.images.age("fixed");
     });
     on("step", (/** @type {Shown} */ shown) => {
       this.#say(`${shown.coarse ? "Preview" : "Sampling"}: step ${shown.steps.length} of ${shown.call.steps}`);
@@ -322,14 +259,6 @@ class Page {
     byId("problem").textContent = text;
     byId("problem").hidden = !text;
   }
-}
-
-/** @param {string} text @param {Event} event */
-async function copy(text, event) {
-  await navigator.clipboard.writeText(text);
-  const button = /** @type {HTMLElement} */ (event.target);
-  button.textContent = "copied";
-  setTimeout(() => (button.textContent = "copy"), 1500);
 }
 
 async function start() {

@@ -1,12 +1,21 @@
 // The alpha schedule as a timeline: for each word the steps in which the source's attention is used, dragged at its
 // ends, and the word's weight. t counts down from the left.
 
+import { align, alignedColumns, copies } from "../method/mapper.js";
+import { swaps } from "../method/reading.js";
+import { columns, names } from "../method/words.js";
 import { el, short } from "./dom.js";
 
 /** @import { Time, Window } from "../method/alpha.js" */
 /** @import { Call } from "../method/run.js" */
+/** @import { Tokens } from "../method/tokens.js" */
+/** @import { Lists } from "../method/reading.js" */
 
 const GRID = 0.05;
+/** The lines that belong to no word. */
+export const [SELF, ALL] = ["self-attention", "all words"];
+/** The word of a line. @param {string} key */
+export const wordOf = (key) => key.slice("word ".length);
 
 /**
  * A line of the timeline.
@@ -19,6 +28,34 @@ const GRID = 0.05;
  * @property {boolean} [fixedStart]
  * @property {number} [weight]
  */
+
+/**
+ * The lines of a call: self-attention, all words, and each word of the edited prompt.
+ * @param {Call} call
+ * @param {Tokens} source
+ * @param {Tokens} target
+ * @param {Lists} lists
+ * @returns {Line[]}
+ */
+export function linesOf(call, source, target, lists) {
+  const m = source.ids.length;
+  const pairs = swaps(source, target, lists);
+  const claims = [copies(source, target), ...pairs.map((pair) => align(source, target, [pair]))];
+  const taken = claims.map((runs) => alignedColumns(runs, m));
+  const usual = { start: 1, end: call.tau };
+  return [
+    { key: SELF, name: SELF, window: call.until },
+    { key: ALL, name: ALL, window: usual, fixedStart: true },
+    ...names(target).map((name) => ({
+      key: `word ${name}`,
+      name,
+      window: call.alpha.get(name) ?? usual,
+      follows: !call.alpha.has(name),
+      fresh: !columns(target, name).some((j) => taken.some((a) => a[j])),
+      weight: call.weights.get(name) ?? 1,
+    })),
+  ];
+}
 
 export class Timeline {
   /**
