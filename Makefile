@@ -4,6 +4,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 LESSONS := $(VENV)/.lessons
+LIVE := $(VENV)/.live
+NODE := site/node_modules/.package-lock.json
 # pip options for torch, which is installed with its dependencies, because a GPU build has libraries of its own
 TORCH ?=
 
@@ -14,7 +16,7 @@ FAST := GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=858993
 PROCESSOR := import json, ldm.helpers.machine as m; print(json.dumps({"processor": m.processor()}))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo gallery lessons notebooks exercises docs test test-full test-machines test-notebooks equations mutants busy lint format train-stickers contact-sheet clean
+.PHONY: help setup demo gallery lessons notebooks exercises docs test test-full test-machines test-notebooks test-live site live equations mutants busy lint format train-stickers contact-sheet clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -51,6 +53,32 @@ exercises: $(LESSONS) ## write the lessons without solutions, for students: out/
 
 docs: $(LESSONS) ## build the site of lessons, formulas, guides and API: out/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict -f docs/site/mkdocs.yml
+
+$(LIVE): requirements-live.lock $(READY)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-live.lock
+	@touch $@
+
+$(NODE): site/package.json site/package-lock.json
+	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' || { echo "Node.js 20 or newer is needed, with npm"; exit 1; }
+	cd site && npm ci --ignore-scripts --no-progress --loglevel=error
+
+site: $(LIVE) $(NODE) ## build the page that edits in the browser, for any static host: site/dist
+	$(RUN) -m p2p.live.build
+	cd site && npm run --silent build
+
+site/dist/index.html:
+	$(MAKE) site
+
+live: site/dist/index.html ## edit in the browser: serve that page from this machine and open it
+	$(RUN) -m p2p.live.serve
+
+/usr/bin/chromium:
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
+
+test-live: site /usr/bin/chromium ## check the page: its types, its method against Python's, and the page in Chromium
+	cd site && npm run --silent types && npm run --silent test
+	$(RUN) -m pytest -m live
+	cd site && PYTHON=$(CURDIR)/$(RUN) npm run --silent e2e
 
 test: $(READY) ## run the tests
 	$(RUN) -m pytest
@@ -96,4 +124,4 @@ contact-sheet: $(READY) ## 100 held-out prompts and ten edits by the included mo
 	$(RUN) -m p2p.experiments.contact_sheet
 
 clean: ## remove everything that make created (not the training runs, which are in the user's cache)
-	rm -rf $(VENV) out build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) site/node_modules site/model site/dist out build *.egg-info .pytest_cache .ruff_cache

@@ -77,7 +77,8 @@ async function load({ world, tokenizer, packed, webgpu }) {
       say({ kind: "ready", backend, threads: backend === "wasm" ? (ort.env.wasm.numThreads ?? 1) : 0 });
       return;
     } catch (error) {
-      if (backend === "wasm") throw error; // a GPU that fails is not used
+      if (backend === "webgpu") continue; // a GPU that fails is not used
+      throw new Error(`the model could not be loaded: ${error instanceof Error ? error.message : error}`);
     }
   }
 }

@@ -54,7 +54,8 @@ export class Images {
   /** @param {Name} name */
   #draw(name) {
     const { canvas, image, map } = this.#of(name);
-    const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    // kept in memory, where the images' bytes come from
+    const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { willReadFrequently: true }));
     context.clearRect(0, 0, this.#side, this.#side);
     if (image) context.putImageData(new ImageData(image, this.#side, this.#side), 0, 0);
     if (!map) return;

@@ -2,23 +2,20 @@
 // not.
 
 const TRIED = "reloaded-for-threads";
+const PATIENCE = 3000; // milliseconds to wait for the service worker; the page works without one
 
 /** Resolves when the service worker serves the page, or can't; the page may be reloaded once for its headers. */
 export async function offline() {
   if (!("serviceWorker" in navigator)) return;
+  const { serviceWorker } = navigator;
+  const serves = new Promise((resolve) => serviceWorker.addEventListener("controllerchange", resolve, { once: true }));
   try {
-    await navigator.serviceWorker.register("sw.js");
-    await navigator.serviceWorker.ready;
+    await serviceWorker.register("sw.js");
   } catch {
-    return; // a browser may forbid it, in a private window for one: the page works without, on one thread
+    return; // a browser may forbid it, in a private window for one: the page works on one thread, and not offline
   }
-  if (!navigator.serviceWorker.controller) {
-    await new Promise((resolve) => {
-      navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true });
-      setTimeout(resolve, 1000);
-    });
-  }
-  if (!self.crossOriginIsolated && navigator.serviceWorker.controller && !sessionStorage.getItem(TRIED)) {
+  if (!serviceWorker.controller) await Promise.race([serves, new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
+  if (!self.crossOriginIsolated && serviceWorker.controller && !sessionStorage.getItem(TRIED)) {
     sessionStorage.setItem(TRIED, "yes"); // once, or a browser without isolation would reload for ever
     location.reload();
     await new Promise(() => {}); // until it does

@@ -1,0 +1,146 @@
+// What one does on the page, in Chromium: every control changes the images, and says what it does.
+
+import assert from "node:assert/strict";
+import { after as afterAll, before, test } from "node:test";
+import { after, launch, levels, link, open, pixels, serve, settled, slide } from "./support/browser.js";
+
+/** @type {Awaited<ReturnType<typeof launch>>} */
+let browser;
+/** @type {Awaited<ReturnType<typeof serve>>} */
+let server;
+/** @type {Awaited<ReturnType<typeof open>>} */
+let opened;
+
+before(async () => {
+  [browser, server] = await Promise.all([launch(), serve()]);
+  opened = await open(browser, server.address + link());
+  await settled(opened.page);
+});
+afterAll(async () => {
+  await browser.close();
+  await server.stop();
+});
+
+const SEEN = 0.1; // levels on average from which an image has changed; the same call gives the same bytes
+
+test("every preset gives an edit, and its button is pressed", async () => {
+  const { page } = opened;
+  for (const preset of await page.$$("#presets button")) {
+    await after(page, () => preset.click());
+    const [source, edit] = [await pixels(page, "source"), await pixels(page, "edit")];
+    assert.ok(levels(source, edit) > SEEN, String(await preset.textContent()));
+    assert.equal(await preset.getAttribute("aria-pressed"), "true");
+  }
+});
+
+/** Each control by what it is moved to; the call is of a cat that becomes a dog, in 3 steps. */
+const CONTROLS = /** @type {[string, (page: import("playwright-core").Page) => Promise<unknown>][]} */ ([
+  ["tau", (page) => slide(page, "#tau", 1.05)],
+  ["self-until", (page) => slide(page, "#until", 1.05)],
+  ["seed", (page) => slide(page, "#seed", 8)],
+  ["steps", (page) => slide(page, "#steps", 4)],
+  ["guidance", (page) => slide(page, "#guidance", 7)],
+  ["sampler", (page) => page.selectOption("#sampler", "dpm++")],
+  ["a word's weight", (page) => slide(page, "[data-line='word grass'] input", 4)],
+  ["a word's end", (page) => page.press("[data-line='word dog'] [data-side=end]", "Home")],
+  ["a word's start", (page) => page.press("[data-line='word dog'] [data-side=start]", "End")],
+  ["local blend", (page) => page.click("#blend button:text-is('grass')")],
+  ["the prompt", (page) => page.fill("#target-text", "a photo of a lion on the grass")],
+]);
+
+for (const [name, move] of CONTROLS) {
+  test(`${name} changes the image, and back`, async () => {
+    const { page } = opened;
+    const back = () => page.evaluate((hash) => void (location.hash = hash), link());
+    await after(page, back);
+    const before = await pixels(page, "edit");
+    await after(page, () => move(page));
+    assert.ok(levels(before, await pixels(page, "edit")) > SEEN, `${name}: ${levels(before, await pixels(page, "edit"))}`);
+    await after(page, back);
+    assert.deepEqual(await pixels(page, "edit"), before);
+  });
+}
+
+test("an unknown word explains itself, and a known one nears it", async () => {
+  const { page } = opened;
+  await after(page, () => page.fill("#target-text", "a photo of a pengwin on the grass"));
+  const note = await page.textContent("#target .note");
+  assert.match(String(note), /not trained on “pengwin”.*Did you mean “penguin”\?/);
+  assert.equal(await page.$$eval("#target .unknown", (chips) => chips.map((chip) => chip.textContent).join()), "pengwin");
+  await after(page, () => page.fill("#target-text", "a photo of a penguin on the grass"));
+  assert.equal(await page.textContent("#target .note"), "");
+});
+
+test("a prompt that is too long is refused, and the page goes on", async () => {
+  const { page } = opened;
+  await page.fill("#target-text", "a cat ".repeat(20));
+  assert.match(String(await page.textContent("#problem")), /40 tokens.*holds 30.*shorten/);
+  await after(page, () => page.fill("#target-text", "a photo of a dog on the grass"));
+  assert.ok(await page.isHidden("#problem"));
+});
+
+test("a word is replaced by another of its kind, by the keyboard alone", async () => {
+  const { page } = opened;
+  await after(page, () => page.evaluate((hash) => void (location.hash = hash), link({ target: "a photo of a dog on the grass " })));
+  await page.focus("#target [data-word=dog]");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.getAttribute("#target [data-word=dog]", "aria-expanded"), "true");
+  await page.keyboard.press("Escape");
+  assert.equal(await page.getAttribute("#target [data-word=dog]", "aria-expanded"), "true", "Escape is of the choices");
+  await page.focus("#target .choices button:text-is('owl')");
+  await after(page, () => page.keyboard.press("Enter"));
+  assert.equal(await page.inputValue("#target-text"), "a photo of an owl on the grass ");
+});
+
+test("a word under the pointer lights its counterpart, and lays maps over both images", async () => {
+  const { page } = opened;
+  await after(page, () => page.evaluate((hash) => void (location.hash = hash), link()));
+  const plain = [await pixels(page, "source"), await pixels(page, "fixed"), await pixels(page, "edit")];
+  await page.hover("#target [data-word=dog]");
+  assert.equal(await page.textContent("#source .lit"), "cat");
+  assert.match(String(await page.textContent("figure[data-name=source] span")), /^cat: [\d.]+% of the attention$/);
+  const over = [await pixels(page, "source"), await pixels(page, "fixed"), await pixels(page, "edit")];
+  assert.ok(levels(plain[0], over[0]) > SEEN && levels(plain[2], over[2]) > SEEN);
+  assert.deepEqual(over[1], plain[1]);
+  await page.hover("h1");
+  assert.deepEqual(await pixels(page, "edit"), plain[2]);
+});
+
+test("the scrubber shows the prediction of each step, its matrices and its numbers", async () => {
+  const { page } = opened;
+  await after(page, () => page.evaluate((hash) => void (location.hash = hash), link({ steps: 5 })));
+  const [last, shown] = [await pixels(page, "edit"), await page.textContent("#formula")];
+  assert.match(String(shown), /^t = 200.*\[dog\] = 1 · A\[cat\] \+ 0 · A\*\[dog\]$/s); // 200 is in tau = 0.2
+  await slide(page, "#scrubber", 1);
+  await page.waitForFunction(
+    (bytes) => {
+      const canvas = /** @type {HTMLCanvasElement} */ (document.querySelector("figure[data-name=edit] canvas"));
+      const now = canvas.getContext("2d")?.getImageData(0, 0, 128, 128).data ?? [];
+      return bytes.some((x, i) => Math.abs(x - now[4 * i]) > 20);
+    },
+    last.filter((_, i) => i % 3 === 0),
+  );
+  assert.match(String(await page.textContent("#scrubbed")), /1 of 5, t = 1000/);
+});
+
+test("dragging a bar's end sets the word's own window", async () => {
+  const { page } = opened;
+  await after(page, () => page.evaluate((hash) => void (location.hash = hash), link({ seed: 9 })));
+  const handle = page.locator("[data-line='word dog'] [data-side=end]");
+  await handle.scrollIntoViewIfNeeded();
+  const [box, track] = [await handle.boundingBox(), await page.locator("[data-line='word dog'] .track").boundingBox()];
+  assert.ok(box && track);
+  await after(page, async () => {
+    await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+    await page.mouse.down();
+    await page.mouse.move(track.x + track.width / 2, box.y + box.height / 2, { steps: 8 });
+    await page.mouse.up();
+  });
+  assert.match(String(await page.textContent("[data-share=command]")), / --alpha dog=0\.5 /);
+  await after(page, () => page.click("[data-line='word dog'] button"));
+  assert.doesNotMatch(String(await page.textContent("[data-share=command]")), /--alpha/);
+});
+
+test("nothing went wrong in the page, and no other host was asked", () => {
+  assert.deepEqual(opened.problems, []);
+});

@@ -1,0 +1,276 @@
+// The page as such, in Chromium: how it loads, offline and in other windows, its links and commands, its times, and
+// whether everybody can use it.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join, normalize } from "node:path";
+import { after as afterAll, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { after, launch, levels, link, open, pixels, PYTHON, ROOT, serve, settled, slide } from "./support/browser.js";
+
+const DIST = fileURLToPath(new URL("../dist/", import.meta.url));
+const AXE = fileURLToPath(new URL("../node_modules/axe-core/axe.min.js", import.meta.url));
+const TYPES = { html: "text/html", js: "text/javascript", mjs: "text/javascript", css: "text/css", json: "application/json", png: "image/png", wasm: "application/wasm" };
+
+/** @type {Awaited<ReturnType<typeof launch>>} */
+let browser;
+/** @type {Awaited<ReturnType<typeof serve>>} */
+let server;
+
+before(async () => {
+  [browser, server] = await Promise.all([launch(), serve()]);
+});
+afterAll(async () => {
+  await browser.close();
+  await server.stop();
+});
+
+/** A host that serves files and sets no headers, as many static hosts do. */
+async function plainHost() {
+  const host = createServer((request, response) => {
+    const path = normalize(new URL(request.url ?? "/", "http://host").pathname).replace(/\/$/, "/index.html");
+    const ending = /** @type {keyof typeof TYPES} */ (path.split(".").pop());
+    try {
+      response.setHeader("Content-Type", TYPES[ending] ?? "application/octet-stream");
+      response.end(readFileSync(join(DIST, path)));
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  await new Promise((resolve) => host.listen(0, "127.0.0.1", () => resolve(undefined)));
+  const address = `http://localhost:${/** @type {import("node:net").AddressInfo} */ (host.address()).port}/`;
+  const stop = () => new Promise((resolve) => (host.close(resolve), host.closeAllConnections()));
+  return { address, stop };
+}
+
+test("the first images are there at once, then the model is, and the times are kept", async () => {
+  const start = performance.now();
+  const { page, context, problems } = await open(browser, server.address);
+  const shown = "[...document.querySelectorAll('.image img')].every((image) => image.complete && image.naturalWidth)";
+  await page.waitForFunction(`document.querySelectorAll('.image img').length === 3 && ${shown}`, null, { timeout: 3000 });
+  const usable = performance.now() - start;
+  assert.ok(usable < 3000, `${usable} ms`);
+  await page.waitForFunction(() => document.querySelector("progress")?.value || document.body.dataset.backend);
+  await settled(page);
+  const loaded = performance.now() - start;
+
+  // what the page shows first is what it computes
+  const first = await pixels(page, "edit");
+  const shipped = await page.evaluate(async () => {
+    const image = await createImageBitmap(await (await fetch("model/edit.png")).blob());
+    const context = new OffscreenCanvas(image.width, image.height).getContext("2d");
+    context?.drawImage(image, 0, 0);
+    return [...(context?.getImageData(0, 0, image.width, image.height).data ?? [])].filter((_, i) => i % 4 < 3);
+  });
+  assert.ok(levels(first, shipped) < 0.1, `${levels(first, shipped)}`);
+
+  await after(page, () => slide(page, "#tau", 0.4)); // the preview is measured now, and twenty steps after it
+  await after(page, () => slide(page, "#tau", 0.3));
+  const full = await page.evaluate(() => Number(document.body.dataset.seconds));
+  await page.evaluate(() => (document.body.dataset.state = "waiting"));
+  await slide(page, "#tau", 0.5);
+  await settled(page, "previewed");
+  const preview = await page.evaluate(() => ({ seconds: Number(document.body.dataset.seconds), steps: document.body.dataset.steps }));
+  const told = await page.evaluate(() => `${document.body.dataset.backend}, ${document.body.dataset.threads} threads`);
+  const native = JSON.parse(String(execFileSync(PYTHON, ["-m", "tests.support.native_time"], { cwd: ROOT })));
+  console.log(
+    `first images after ${(usable / 1000).toFixed(2)} s, the model's own after ${(loaded / 1000).toFixed(1)} s; ` +
+      `preview (${preview.steps} steps) ${preview.seconds.toFixed(2)} s, 20 steps ${full.toFixed(2)} s by ${told}; ` +
+      `20 steps natively: onnxruntime ${native.onnxruntime.toFixed(2)} s, torch ${native.torch.toFixed(2)} s, ` +
+      `${native.threads} threads of ${native.processor}`,
+  );
+  assert.ok(preview.seconds <= 1, `a preview takes ${preview.seconds} s`);
+  assert.ok(full <= 5, `20 steps take ${full} s`);
+  assert.deepEqual(problems, []);
+  await context.close();
+});
+
+test("a change ends the run before it", async () => {
+  const { page, context, problems } = await open(browser, server.address + link({ steps: 50 }));
+  await page.waitForFunction(() => /Sampling: step [3-9] of 50/.test(document.querySelector("#status")?.textContent ?? ""));
+  await page.evaluate(() => {
+    const said = /** @type {string[]} */ ([]);
+    Object.assign(window, { said });
+    new MutationObserver(() => said.push(document.querySelector("#status")?.textContent ?? "")).observe(
+      /** @type {Node} */ (document.querySelector("#status")),
+      { childList: true, characterData: true, subtree: true },
+    );
+  });
+  await slide(page, "#steps", 2);
+  await settled(page);
+  const said = await page.evaluate(() => /** @type {any} */ (window).said);
+  assert.ok(!said.some((/** @type {string} */ text) => /Done: 50 steps/.test(text)), said.join("\n"));
+  assert.match(said.at(-1), /^Done: 2 steps/);
+  assert.ok(said.filter((/** @type {string} */ text) => / of 50/.test(text)).length <= 1, said.join("\n"));
+  assert.deepEqual(problems, []);
+  await context.close();
+});
+
+test("two tabs sample at once, and a link restores the call", async () => {
+  const hash = link({ seed: 3, steps: 4, guidance: 5.5, sampler: "dpm++", tau: "never", until: "0.9:0.35", alpha: "dog=0.8:0.4", weight: "grass=2", blend: "cat" });
+  const one = await open(browser, server.address + hash);
+  const two = await one.context.newPage();
+  await two.goto(server.address + hash);
+  await Promise.all([settled(one.page), settled(two)]);
+  assert.deepEqual(await pixels(one.page, "edit"), await pixels(two, "edit"));
+  const command = await two.textContent("[data-share=command]");
+  assert.equal(
+    command,
+    'p2p edit "a photo of a cat on the grass" "a photo of a dog on the grass" --seed 3 --steps 4 --guidance 5.5 ' +
+      "--sampler dpm++ --tau never --self-until 0.9:0.35 --alpha dog=0.8:0.4 --reweight grass=2 --blend cat -o edit.png",
+  );
+  await two.goto(String(await one.page.textContent("[data-share=link]")));
+  await settled(two);
+  assert.equal(await two.textContent("[data-share=command]"), command);
+  assert.deepEqual(one.problems, []);
+  await one.context.close();
+});
+
+test("a link that makes no sense leaves the page usable", async () => {
+  const hash = "#seed=-1&steps=1e9&guidance=x&tau=2&until=0:1&alpha=dog&weight=cat=NaN&blend=%3Cscript%3E&source=a+cat";
+  const { page, context, problems } = await open(browser, server.address + hash);
+  await settled(page);
+  assert.match(String(await page.textContent("[data-share=command]")), /^p2p edit "a cat" .* --seed 7 --steps 20 --guidance 4 --tau 0.2 --self-until 0.6 -o/);
+  assert.deepEqual(problems, []);
+  await context.close();
+});
+
+test("the copied command and the line of Python reproduce the image", async () => {
+  const hash = link({ steps: 6, tau: 0.35, weight: "grass=1.5", alpha: "dog=0.1" });
+  const { page, context } = await open(browser, server.address + hash, { permissions: ["clipboard-read", "clipboard-write"] });
+  await settled(page);
+  const copied = async (/** @type {string} */ name) => {
+    await page.click(`button[aria-label='Copy the ${name}']`);
+    return page.evaluate(() => navigator.clipboard.readText());
+  };
+  const folder = mkdtempSync(join(tmpdir(), "live-"));
+  try {
+    const [command, line] = [await copied("command"), await copied("Python")];
+    const bin = `p2p() { "${PYTHON}" -m p2p "$@"; }`;
+    execFileSync("bash", ["-c", `${bin}; cd "${ROOT}"; ${command.replace("edit.png", join(folder, "edit.png"))}`]);
+    const script =
+      "import base64, sys, numpy as np, p2p\nfrom PIL import Image\n" +
+      `both = np.asarray(Image.open(${JSON.stringify(join(folder, "edit.png"))}).convert("RGB"))\n` +
+      `result = ${line}\n` +
+      "own = [np.asarray(image.convert('RGB')) for image in (result.source, result.targets[0])]\n" +
+      "assert (both == np.concatenate(own, axis=1)).all()\n" +
+      "print(base64.b64encode(np.stack(own).tobytes()).decode())\n";
+    const images = Buffer.from(String(execFileSync(PYTHON, ["-c", script], { cwd: ROOT })), "base64");
+    const half = images.length / 2;
+    for (const [name, expected] of /** @type {const} */ ([["source", images.subarray(0, half)], ["edit", images.subarray(half)]])) {
+      const differs = levels(expected, await pixels(page, name));
+      assert.ok(differs < 0.1, `${name} differs by ${differs} levels on average`); // rounding alone
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+  await context.close();
+});
+
+test("after the first load the page works without a network", async () => {
+  const { address, stop } = await serve();
+  const { page, context, problems } = await open(browser, address + link());
+  await settled(page);
+  const before = await pixels(page, "edit");
+  await page.waitForFunction(async () => {
+    const cache = await caches.open("prompt-to-prompt-live"); // the last of the large files is stored in the background
+    return (await cache.keys()).filter(({ url }) => /\.bin|wasm/.test(url)).length >= 5;
+  });
+  await context.setOffline(true);
+  await stop();
+  await page.reload();
+  await settled(page);
+  assert.deepEqual(await pixels(page, "edit"), before);
+  assert.deepEqual(problems, []);
+  await context.close();
+});
+
+test("on a host that sets no headers the page still gets threads", async () => {
+  const { address, stop } = await plainHost();
+  const { page, context } = await open(browser, address + link());
+  await settled(page);
+  assert.ok(await page.evaluate(() => crossOriginIsolated));
+  assert.match(String(await page.evaluate(() => document.body.dataset.threads)), /^[2-4]$/);
+  await context.close();
+  await stop();
+});
+
+for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
+  for (const width of [1280, 760, 400]) {
+    test(`axe finds nothing serious at ${width} pixels, ${colorScheme}, and nothing sticks out`, async () => {
+      const { page, context, problems } = await open(browser, server.address + link({ target: "a photo of a big striped zebra on the grass" }), {
+        colorScheme,
+        viewport: { width, height: 900 },
+      });
+      await settled(page);
+      await page.click("#target [data-word=big]");
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth));
+      const wide = await page.$$eval("main *", (all) =>
+        all.filter((e) => e.getBoundingClientRect().right > window.innerWidth + 1).map((e) => e.outerHTML.slice(0, 80)),
+      );
+      assert.deepEqual(wide, []);
+      await page.evaluate(readFileSync(AXE, "utf8"));
+      const { violations } = await page.evaluate("axe.run()").then((found) => /** @type {any} */ (found));
+      const told = violations.map((/** @type {any} */ v) => `${v.impact} ${v.id}: ${v.nodes.map((/** @type {any} */ n) => n.html).join(" | ").slice(0, 300)}`);
+      assert.deepEqual(told, []);
+      assert.deepEqual(problems, []);
+      if (width !== 760) await page.screenshot({ path: join(tmpdir(), `live-${colorScheme}-${width}.png`), fullPage: true });
+      await context.close();
+    });
+  }
+}
+
+test("the whole page can be reached and used by the keyboard", async () => {
+  const { page, context } = await open(browser, server.address + link());
+  await settled(page);
+  const reached = new Set();
+  for (;;) {
+    await page.keyboard.press("Tab");
+    const on = await page.evaluate(() => document.activeElement?.closest("[id]")?.id);
+    if (!on) break;
+    reached.add(on);
+  }
+  for (const id of ["source-text", "target-text", "scrubber", "tau", "until", "seed", "steps", "guidance", "sampler", "presets", "timeline", "share"]) {
+    assert.ok(reached.has(id), `${id} is not among ${[...reached]}`);
+  }
+  await page.focus("#tau");
+  await after(page, () => page.keyboard.press("ArrowRight"));
+  assert.match(String(await page.textContent("[data-share=command]")), /--tau 0.25 /);
+  await context.close();
+});
+
+test("a browser without WebAssembly SIMD is told so", async () => {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await page.addInitScript(() => (WebAssembly.validate = () => false));
+  await page.goto(server.address);
+  await page.waitForSelector("#problem:not([hidden])");
+  assert.match(String(await page.textContent("#problem")), /no WebAssembly SIMD.*Chrome 91/);
+  await context.close();
+});
+
+test("a model that does not load, and one that is damaged, are told", async () => {
+  for (const [status, body, told] of /** @type {const} */ ([
+    [404, "", /model\/unet.bin did not load \(404\)/],
+    [200, "too short", /^the model could not be loaded: /],
+  ])) {
+    const context = await browser.newContext({ serviceWorkers: "block" });
+    const page = await context.newPage();
+    await page.route("**/unet.bin", (route) => route.fulfill({ status, body }));
+    await page.goto(server.address);
+    await page.waitForSelector("#problem:not([hidden])");
+    assert.match(String(await page.textContent("#problem")), told);
+    await context.close();
+  }
+});
+
+test("the picture of the README", async () => {
+  const { page, context } = await open(browser, server.address, { viewport: { width: 1180, height: 640 } });
+  await settled(page);
+  await page.hover("#target [data-word=dog]");
+  await page.screenshot({ path: join(ROOT, "docs", "live.png") });
+  await context.close();
+});
