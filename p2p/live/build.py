@@ -13,7 +13,6 @@ import base64
 import io
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,31 +22,29 @@ from tqdm import tqdm
 from ldm.helpers.files import check_writable, save_atomically
 from ldm.pipeline import LatentDiffusion, Noise
 from ldm.tokenizer import PromptTokenizer
+from p2p.algorithm import SelfInjection
 from p2p.alpha import Alpha
 from p2p.call import Call, Sampling, Target
 from p2p.edits import Edit, Reweight
 from p2p.experiments.baselines import fixed_seed
 from p2p.live.cases import cases
 from p2p.live.graphs import graphs, pack
-from p2p.live.world import PRESETS, STEPS, Preset, world
+from p2p.live.world import FOLDER, PRESETS, STEPS, Preset, world
 from p2p.local_blend import Region
 from weights.load import SHIPPED, load
 
-FOLDER = Path(__file__).parents[2] / "site" / "model"
 LARGEST = 25e6  # bytes of the three graphs together
 COMPARED = 8  # steps of the images that the JavaScript has to reproduce
 
 
 def call_of(preset: Preset, tokenizer: PromptTokenizer, steps: int, sampler: str = "ddim") -> Call:
     """The call of a preset."""
-    source, target = map(tokenizer.encode, (preset.source, preset.target))
-    edit = Edit.between(source, target, Alpha(preset.tau))
+    edit = Edit.between(*map(tokenizer.encode, (preset.source, preset.target)), Alpha(preset.tau))
     for word, factor in preset.weights.items():
         edit = edit + Reweight(word, factor)
-    where = Region(preset.blend) if preset.blend else None
-    return Call(
-        preset.source, (Target.of(preset.target, edit, where),), sampling=Sampling(preset.seed, steps, sampler=sampler)
-    )
+    target = Target.of(preset.target, edit, Region(preset.blend) if preset.blend else None)
+    sampling = Sampling(preset.seed, steps, sampler=sampler)
+    return Call(preset.source, (target,), SelfInjection(preset.until), sampling=sampling)
 
 
 def images_of(model: LatentDiffusion, preset: Preset, steps: int, sampler: str = "ddim") -> dict[str, np.ndarray]:

@@ -32,8 +32,8 @@ TIMES = ("never", *(round(i / 100, 2) for i in range(101)))  # of switch times
 ODD = """A dog, wearing sunglasses! | two dogs running in front of the old house | the café's naïve chef | é vs. e\u0301
 it's a rock-n-roll cat's hat | 42 cats & 7 dogs | ALL CAPS Dog | 🎉 party 🎉🎉 cat | a cat-like dog-like cat
 an orange cat sitting | a big tabby cat sitting | <|endoftext|> cat | a cat ... a cat; a dog | ça va bien | x_y z
-dogs sitting on top of the table next to a lemon cake | a man eats a bone | a man riding a horse | straße ﬁne | हिन्दी cat
-a big flying dog | three cats without hats | a very very very big cat | | 'quoted' "words" (in brackets) | a\u0323b 日本語
+dogs sitting on top of the table next to a lemon cake | a man eats a bone | a man riding a horse | straße ﬁne
+a big flying dog | three cats without hats | a very very very big cat | | 'quoted' "words" | a\u0323b 日本語 | हिन्दी cat
 """.replace("\n", "|").split("|")
 
 

@@ -1,6 +1,7 @@
 """What the page knows of the model and of the method, as JSON: settings, word lists, defaults and presets."""
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ldm.pipeline import LatentDiffusion
@@ -9,12 +10,13 @@ from p2p.algorithm import SelfInjection
 from p2p.alpha import Alpha
 from p2p.call import Blend, Sampling
 
+FOLDER = Path(__file__).parents[2] / "site" / "model"  # of everything that is built for the page
 STEPS = 20
 
 
 @dataclass(frozen=True)
 class Preset:
-    """An edit of the page's list; `words` are a word's weight."""
+    """An edit of the page's list. Seeds were chosen by eye."""
 
     title: str
     source: str
@@ -27,24 +29,24 @@ class Preset:
 
 
 PRESETS = (
-    Preset("A word for another", "a photo of a cat on the grass", "a photo of a dog on the grass", 7),
+    Preset("One word for another", "a photo of a cat on the grass", "a photo of a dog on the grass", 9),
     Preset(
         "Two words for one",
         "a photo of an orange cat on the grass",
         "a photo of a big striped cat on the grass",
-        1,
+        9,
         tau=0.5,
     ),
     Preset("Another colour", "a photo of a red car on the street", "a photo of a blue car on the street", 4),
     Preset(
-        "A word added, and the change kept to its object",
+        "A word added, kept to its object",
         "a photo of a house on the grass",
         "a photo of a pink house on the grass",
         2,
         blend=("house",),
     ),
     Preset(
-        "A word weighed",
+        "A word's weight",
         "a photo of a tree on the grass in fog",
         "a photo of a tree on the grass in fog",
         5,

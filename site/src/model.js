@@ -36,7 +36,8 @@ export class Model {
     const sessions = /** @type {Record<typeof GRAPHS[number], InferenceSession>} */ ({});
     for (const name of GRAPHS) {
       // one after the other: each needs its weights in memory twice while it loads
-      sessions[name] = await ort.InferenceSession.create(await unpack(packed[name]), { executionProviders: [backend] });
+      const options = { executionProviders: [backend], logSeverityLevel: /** @type {const} */ (3) };
+      sessions[name] = await ort.InferenceSession.create(await unpack(packed[name]), options);
     }
     return new Model(ort, sessions, text, latent);
   }

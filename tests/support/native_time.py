@@ -1,4 +1,4 @@
-"""How long twenty steps of an edit take natively, to print beside the browser's time: `python -m tests.support.native_time`.
+"""How long twenty steps of an edit take natively, to print beside the browser's time.
 
 Four rows, the source and the target with and without their prompts, as the page computes them.
 """
@@ -11,8 +11,8 @@ import onnxruntime
 import torch
 
 from ldm.helpers.machine import processor
-from p2p.live.build import FOLDER
 from p2p.live.graphs import Step, unpack
+from p2p.live.world import FOLDER
 from weights.load import load
 
 STEPS, ROWS = 20, 4

@@ -27,7 +27,7 @@ const told = (/** @type {Time} */ time) => (time === "never" ? "never" : `t ≥ 
 const SLIDERS = [
   {
     id: "tau",
-    label: "τ: the source's cross-attention is used while",
+    label: "τ of cross-attention",
     range: [0, NEVER, 0.05],
     get: (call) => placeOf(call.tau),
     set: (_, value) => ({ tau: timeOf(value) }),
@@ -35,7 +35,7 @@ const SLIDERS = [
   },
   {
     id: "until",
-    label: "self-until: its self-attention while",
+    label: "τ of self-attention",
     range: [0, NEVER, 0.05],
     get: (call) => placeOf(call.until.end),
     set: (_, value) => ({ until: { start: 1, end: timeOf(value) } }),

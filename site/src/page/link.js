@@ -41,9 +41,9 @@ export function fromHash(hash, defaults) {
   const steps = number("steps", 1, LIMITS.steps);
   const seed = /^\d{1,19}$/.test(fields.get("seed") ?? "") ? BigInt(fields.get("seed") ?? 0) : null;
   const named = (/** @type {string} */ name) =>
-    fields.getAll(name).map((text) => {
+    fields.getAll(name).flatMap((text) => {
       const cut = text.lastIndexOf("=");
-      return /** @type {[string, string]} */ ([text.slice(0, Math.max(cut, 0)), text.slice(cut + 1)]);
+      return cut > 0 ? [/** @type {[string, string]} */ ([text.slice(0, cut), text.slice(cut + 1)])] : [];
     });
   return {
     source: prompt("source") ?? defaults.source,
@@ -54,7 +54,12 @@ export function fromHash(hash, defaults) {
     sampler: fields.get("sampler") === "dpm++" ? "dpm++" : "ddim",
     tau: time(fields.get("tau") ?? "") ?? defaults.tau,
     until: window(fields.get("until") ?? "") ?? defaults.until,
-    alpha: new Map(named("alpha").flatMap(([word, text]) => (window(text) ? [[word, /** @type {Window} */ (window(text))]] : []))),
+    alpha: new Map(
+      named("alpha").flatMap(([word, text]) => {
+        const own = window(text);
+        return own ? [/** @type {[string, Window]} */ ([word, own])] : [];
+      }),
+    ),
     weights: new Map(
       named("weight")
         .map(([word, text]) => /** @type {[string, number]} */ ([word, text ? Number(text) : NaN]))

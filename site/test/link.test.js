@@ -1,0 +1,34 @@
+// A link holds the whole call, and what it should not hold is left out.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { fromHash, toCommand, toHash, toPython } from "../src/page/link.js";
+import { callOf } from "../src/presets.js";
+import { cases, world } from "./support/cases.js";
+
+const first = callOf(world.presets[0], world.defaults);
+
+test("every preset, and every case's edit, comes back from its link", () => {
+  /** @type {(ends: [number, any]) => import("../src/method/alpha.js").Window} */
+  const window = ([start, end]) => ({ start, end });
+  const calls = world.presets.map((/** @type {any} */ preset) => callOf(preset, world.defaults));
+  for (const edit of cases.edits) {
+    const alpha = new Map(Object.entries(edit.alpha).map(([word, ends]) => [word, window(/** @type {any} */ (ends))]));
+    const weights = new Map(Object.entries(edit.weights));
+    const { source, target, tau } = edit;
+    calls.push({ ...first, source, target, tau, alpha, weights, until: window(edit.until), sampler: "dpm++", seed: 2n ** 63n - 1n });
+  }
+  for (const call of calls) assert.deepEqual(fromHash(`#${toHash(call)}`, first), call);
+});
+
+test("what is out of range in a link is left out", () => {
+  const wrong = "seed=9223372036854775808&steps=51&guidance=11&sampler=x&tau=1.5&until=0.2:0.9&alpha==1&alpha=a=2&weight=a=9&weight=b=";
+  assert.deepEqual(fromHash(wrong, first), first);
+  assert.equal(fromHash(`source=${"x".repeat(1000)}`, first).source.length, 300);
+});
+
+test("prompts are quoted for the shell and for Python", () => {
+  const call = { ...first, source: `it's "5$"`, target: "a\\b `c`" };
+  assert.match(toCommand(call), /^p2p edit 'it'\\''s "5\$"' 'a\\b `c`' /);
+  assert.match(toPython(call), /^p2p\.edit\("it's \\"5\$\\"", "a\\\\b `c`", /);
+});
