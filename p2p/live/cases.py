@@ -27,14 +27,20 @@ from p2p.words import names, words
 from weights.training.world import Scene, Thing, caption, sample_scene
 
 PROMPTS, EDITS, STEPS, NOISE, BLENDS = 160, 600, 140, 60, 40  # 1,000 in all
-TIMES = ("never", *(round(i / 100, 2) for i in range(101)))  # of switch times
+FRACTIONS = tuple(round(i / 1000, 3) for i in range(1001))
+TIMES = (*FRACTIONS, *["never"] * 50)  # switch times
 # Outside the model's world: punctuation, accents, cases, marks, digits, emoji, links and verbs of every kind
 ODD = """A dog, wearing sunglasses! | two dogs running in front of the old house | the café's naïve chef | é vs. e\u0301
 it's a rock-n-roll cat's hat | 42 cats & 7 dogs | ALL CAPS Dog | 🎉 party 🎉🎉 cat | a cat-like dog-like cat
 an orange cat sitting | a big tabby cat sitting | <|endoftext|> cat | a cat ... a cat; a dog | ça va bien | x_y z
 dogs sitting on top of the table next to a lemon cake | a man eats a bone | a man riding a horse | straße ﬁne
-a big flying dog | three cats without hats | a very very very big cat | | 'quoted' "words" | a\u0323b 日本語 | हिन्दी cat
+a big flying dog | three cats without hats | a very very very big cat | | 'quoted' "words" | a\u0323b 日本語
+e\u0331\u0301x cat | हिन्दी cat
 """.replace("\n", "|").split("|")
+PAIRS = (  # of prompts that are equal but for their spelling, and that can be aligned in several ways
+    ("straße ﬁne e\u0301 CAT", "STRASSE fine é cat"),
+    ("a hat, a hat and a cat", "a cat and a hat, a hat"),
+)
 
 
 def cases(model: LatentDiffusion, seed: int = 0) -> dict[str, list[dict[str, Any]]]:
@@ -64,7 +70,7 @@ def of_prompt(tokens: Tokens) -> dict[str, Any]:
 
 
 def of_edit(model: LatentDiffusion, source: Tokens, target: Tokens, rng: random.Random) -> dict[str, Any]:
-    """The inferred edit with random times and weights: its swaps, and P_t and Q_t at random timesteps."""
+    """The inferred edit with random times and weights: its swaps, and P_t and Q_t at timesteps where they change."""
     T, known = model.schedule.T, names(target)
     tau, until = rng.choice(TIMES), _window(rng)
     alpha = {word: _window(rng) for word in rng.sample(known, min(len(known), rng.choice((0, 0, 1, 2))))}
@@ -73,8 +79,10 @@ def of_edit(model: LatentDiffusion, source: Tokens, target: Tokens, rng: random.
     for word, factor in weights.items():
         edit = edit + Reweight(word, factor)
     matrices, self_share = edit.compile(source, target, T), until.compile(T)
+    ends = [end for each in (window(tau), until, *alpha.values()) for end in (each.end, each.start) if end != "never"]
+    near = {min(max(round(end * T) + beside, 1), T) for end in ends for beside in (-1, 0, 1)}
     steps = []
-    for t in sorted(rng.sample(range(1, T + 1), 3)):
+    for t in sorted({rng.randint(1, T), *rng.sample(sorted(near), 3)}):
         P, Q, _ = matrices(t)
         places = P.nonzero().tolist()
         steps.append({"t": t, "P": [[i, j, P[i, j].item()] for i, j in places], "Q": Q.tolist(), "self": self_share(t)})
@@ -128,7 +136,9 @@ def of_noise(model: LatentDiffusion, seed: int) -> dict[str, Any]:
 def of_blend(model: LatentDiffusion, source: Tokens, target: Tokens, rng: random.Random) -> dict[str, Any]:
     """The region of random words, from random maps of 4x4 positions at two steps."""
     side, m = 4, len(source.ids)
-    known = [name for name in dict.fromkeys(names(source) + names(target)) if "#" not in name]
+    both = dict.fromkeys(names(source) + names(target))
+    once = lambda name: "#" not in name and not any(other.startswith(f"{name}#") for other in both)
+    known = list(filter(once, both))
     chosen = rng.sample(known, min(len(known), rng.choice((1, 2))))
     blend = LocalBlend(source, [target], [Region(tuple(chosen))], model.schedule.T, side=side)
     generator = torch.Generator().manual_seed(rng.randrange(2**31))
@@ -143,10 +153,10 @@ def of_blend(model: LatentDiffusion, source: Tokens, target: Tokens, rng: random
 
 
 def _window(rng: random.Random) -> Window:
-    """A random window, in one of two half of the cases from the first step."""
+    """A random window, half of the time from the first step."""
     if rng.random() < 0.5:
         return window(rng.choice(TIMES))
-    end, start = sorted(rng.sample(TIMES[1:], 2))
+    end, start = sorted(rng.sample(FRACTIONS, 2))
     return Window(end, start)
 
 
@@ -160,8 +170,9 @@ def _caption(rng: random.Random) -> str:
 
 def _pairs(rng: random.Random, tokenizer: PromptTokenizer, count: int) -> Iterator[tuple[Tokens, Tokens]]:
     """Pairs of prompts that have words: a caption and one that shares most of its words, two captions, or odd ones."""
+    yield from (tuple(map(tokenizer.encode, pair)) for pair in PAIRS)
     odd = [text.strip() for text in ODD if words(tokenizer.encode(text.strip()))]
-    for _ in range(count):
+    for _ in range(count - len(PAIRS)):
         scene, other = sample_scene(rng.randrange(2**31)), sample_scene(rng.randrange(2**31))
         kind = rng.random()
         if kind < 0.6:

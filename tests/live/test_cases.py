@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from p2p.live.cases import BLENDS, EDITS, NOISE, PROMPTS, STEPS, TIMES, cases
+from p2p.live.cases import BLENDS, EDITS, NOISE, PROMPTS, STEPS, cases
 from p2p.live.world import FOLDER, PRESETS, world
 from weights.load import load
 
@@ -37,7 +37,8 @@ def test_they_are_those_of_this_python_whatever_the_time(model, made):
 @pytest.mark.live
 def test_edits_take_every_way_through_the_method(made):
     edits = made["edits"]
-    assert {edit["tau"] for edit in edits} > {"never"} and len({edit["tau"] for edit in edits}) > 0.9 * len(TIMES)
+    taus = {edit["tau"] for edit in edits}
+    assert "never" in taus and len(taus) > 300
     kinds = {
         "several swaps": lambda edit: len(edit["swaps"]) > 1,
         "a phrase for a word": lambda edit: any(len(a.split()) != len(b.split()) for a, b in edit["swaps"]),

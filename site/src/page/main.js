@@ -1,5 +1,6 @@
 // The page: one call, what shows it, and what changes it.
 
+import { LocalBlend } from "../method/blend.js";
 import { compileEdit } from "../method/edit.js";
 import { swaps } from "../method/reading.js";
 import { times } from "../method/samplers.js";
@@ -124,6 +125,7 @@ class Page {
   #compile(call) {
     const [source, target] = [call.source, call.target].map((prompt) => this.tokenizer.encode(prompt));
     const compiled = (/** @type {Options} */ options) => compileEdit(source, target, options, this.world.lists, this.schedule.T);
+    if (call.blend.length) new LocalBlend(source, target, call.blend, this.schedule.T, this.world.latent[1]); // may refuse
     const { P: M } = compiled({ tau: 0, alpha: new Map(), weights: new Map() })(1);
     return { source, target, at: compiled(call), M, visited: times(this.schedule, call.steps) };
   }
