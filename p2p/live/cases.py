@@ -82,7 +82,7 @@ def of_edit(model: LatentDiffusion, source: Tokens, target: Tokens, rng: random.
     ends = [end for each in (window(tau), until, *alpha.values()) for end in (each.end, each.start) if end != "never"]
     near = {min(max(round(end * T) + beside, 1), T) for end in ends for beside in (-1, 0, 1)}
     steps = []
-    for t in sorted({rng.randint(1, T), *rng.sample(sorted(near), 3)}):
+    for t in sorted({rng.randint(1, T), *rng.choices(sorted(near), k=3)}):
         P, Q, _ = matrices(t)
         places = P.nonzero().tolist()
         steps.append({"t": t, "P": [[i, j, P[i, j].item()] for i, j in places], "Q": Q.tolist(), "self": self_share(t)})
