@@ -23,7 +23,7 @@ from p2p.alpha import Alpha, Window, window
 from p2p.edits import Edit, Reweight
 from p2p.local_blend import LocalBlend, Region
 from p2p.reading import swaps
-from p2p.words import names, words
+from p2p.words import columns, names, words
 from weights.training.world import Scene, Thing, caption, sample_scene
 
 PROMPTS, EDITS, STEPS, NOISE, BLENDS = 160, 600, 140, 60, 40  # 1,000 in all
@@ -137,8 +137,7 @@ def of_blend(model: LatentDiffusion, source: Tokens, target: Tokens, rng: random
     """The region of random words, from random maps of 4x4 positions at two steps."""
     side, m = 4, len(source.ids)
     both = dict.fromkeys(names(source) + names(target))
-    once = lambda name: "#" not in name and not any(other.startswith(f"{name}#") for other in both)
-    known = list(filter(once, both))
+    known = [name for name in both if "#" not in name and not any(_has(y, f"{name}#2") for y in (source, target))]
     chosen = rng.sample(known, min(len(known), rng.choice((1, 2))))
     blend = LocalBlend(source, [target], [Region(tuple(chosen))], model.schedule.T, side=side)
     generator = torch.Generator().manual_seed(rng.randrange(2**31))
@@ -150,6 +149,13 @@ def of_blend(model: LatentDiffusion, source: Tokens, target: Tokens, rng: random
         steps.append([round(x, 7) for x in A[:, 0].mT.flatten().tolist()])
     mask = blend.masks((side, side))[0].flatten().tolist()
     return {"source": source.prompt, "target": target.prompt, "words": chosen, "maps": steps, "mask": mask}
+
+
+def _has(tokens: Tokens, word: str) -> bool:
+    try:
+        return bool(columns(tokens, word))
+    except ValueError:
+        return False
 
 
 def _window(rng: random.Random) -> Window:
