@@ -143,7 +143,7 @@ def of_blend(model: LatentDiffusion, source: Tokens, target: Tokens, rng: random
     generator = torch.Generator().manual_seed(rng.randrange(2**31))
     steps = []
     for _ in range(2):
-        scores: Float[Tensor, "b h n m"] = 3 * torch.randn(2, 1, side * side, m, generator=generator)
+        scores: Float[Tensor, "b h n m"] = 8 * torch.randn(2, 1, side * side, m, generator=generator)
         A = scores.softmax(dim=-1)
         blend.maps(Site("cross", "down", 0, side, side), A)
         steps.append([round(x, 7) for x in A[:, 0].mT.flatten().tolist()])

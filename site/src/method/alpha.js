@@ -7,22 +7,6 @@ import { columns } from "./words.js";
 /** @typedef {{start: number, end: Time}} Window timesteps with start >= t >= end, as fractions of T */
 
 /**
- * A fraction of T as an exact number of thousandths' fractions: in floats 0.07 * 100 is above 7.
- * @param {number} fraction
- * @param {number} T
- * @returns {{floor: number, ceil: number}}
- */
-function ofT(fraction, T) {
-  const [, digits, decimals = "", exponent = "0"] =
-    /^(\d+)(?:\.(\d+))?(?:e([+-]\d+))?$/.exec(String(fraction)) ?? [];
-  const power = decimals.length - Number(exponent);
-  const scaled = BigInt(digits + decimals) * BigInt(T) * 10n ** BigInt(Math.max(-power, 0));
-  const unit = 10n ** BigInt(Math.max(power, 0));
-  const floor = Number(scaled / unit);
-  return { floor, ceil: floor + (scaled % unit ? 1 : 0) };
-}
-
-/**
  * The smallest timestep that is at least tau.
  * @param {Time} tau
  * @param {number} T
@@ -31,7 +15,7 @@ function ofT(fraction, T) {
 export function switchTime(tau, T) {
   if (tau === "never") return T + 1;
   if (!(tau >= 0 && tau <= 1)) throw new RangeError(`a time must lie in [0, 1], or be never, got ${tau}`);
-  return ofT(tau, T).ceil;
+  return Math.ceil(tau * T); // exact: T is 1000, and no thousandth times 1000 is rounded to another number
 }
 
 /**
@@ -44,7 +28,7 @@ export function switchTime(tau, T) {
 export function compileWindow({ start, end }, T) {
   const last = switchTime(end, T);
   switchTime(start, T); // throws if out of range
-  const first = ofT(start, T).floor;
+  const first = Math.floor(start * T);
   if (first < last - 1 && last <= T) {
     throw new RangeError(`the window ${start}:${end} starts after its end: t counts down, so the start is the larger`);
   }
