@@ -34,7 +34,7 @@ from p2p.local_blend import Region
 from weights.load import SHIPPED, load
 
 LARGEST = 25e6  # bytes of the three graphs together
-COMPARED = 8  # steps of the images that the JavaScript has to reproduce
+COMPARED = 5  # steps of the images that the JavaScript has to reproduce
 
 
 def call_of(preset: Preset, tokenizer: PromptTokenizer, steps: int, sampler: str = "ddim") -> Call:

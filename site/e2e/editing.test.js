@@ -26,7 +26,7 @@ const SEEN = 0.1; // levels on average from which an image has changed; the same
 test("every preset gives an edit, and its button is pressed", async () => {
   const { page } = opened;
   for (const preset of await page.$$("#presets button")) {
-    await after(page, () => preset.click());
+    await after(page, () => preset.click(), "previewed");
     const [source, edit] = [await pixels(page, "source"), await pixels(page, "edit")];
     assert.ok(levels(source, edit) > SEEN, String(await preset.textContent()));
     assert.equal(await preset.getAttribute("aria-pressed"), "true");
@@ -48,16 +48,18 @@ const CONTROLS = /** @type {[string, (page: import("playwright-core").Page) => P
   ["the prompt", (page) => page.fill("#target-text", "a photo of a lion on the grass")],
 ]);
 
+/** @type {number[] | null} the edit before any control is moved */
+let base = null;
+
 for (const [name, move] of CONTROLS) {
-  test(`${name} changes the image, and back`, async () => {
+  test(`${name} changes the image`, async () => {
     const { page } = opened;
-    const back = () => page.evaluate((hash) => void (location.hash = hash), link());
-    await after(page, back);
+    await after(page, () => page.evaluate((hash) => void (location.hash = hash), link()));
     const before = await pixels(page, "edit");
+    assert.deepEqual(before, (base ??= before)); // the control that was moved before has no effect left
     await after(page, () => move(page));
-    assert.ok(levels(before, await pixels(page, "edit")) > SEEN, `${name}: ${levels(before, await pixels(page, "edit"))}`);
-    await after(page, back);
-    assert.deepEqual(await pixels(page, "edit"), before);
+    const changed = levels(before, await pixels(page, "edit"));
+    assert.ok(changed > SEEN, `by ${changed} levels`);
   });
 }
 

@@ -1,10 +1,10 @@
-"""What the page's JavaScript is tested on: enough, of every kind, and always the same."""
+"""What the page's JavaScript is tested on: enough, and of every kind."""
 
 import json
 
 import pytest
 
-from p2p.live.cases import BLENDS, EDITS, NOISE, PROMPTS, STEPS, cases
+from p2p.live.cases import BLENDS, EDITS, NOISE, PROMPTS, STEPS
 from p2p.live.world import FOLDER, PRESETS, world
 from weights.load import load
 
@@ -27,11 +27,6 @@ def test_there_are_a_thousand_of_every_kind(made):
     counts = {kind: len(found) for kind, found in made.items()}
     assert counts == {"prompts": PROMPTS, "edits": EDITS, "steps": STEPS, "noise": NOISE, "blends": BLENDS}
     assert sum(counts.values()) == 1000
-
-
-@pytest.mark.live
-def test_they_are_those_of_this_python_whatever_the_time(model, made):
-    assert json.loads(json.dumps(cases(model))) == made
 
 
 @pytest.mark.live

@@ -62,11 +62,16 @@ export async function settled(page, state = "done") {
   if ((await at.jsonValue()) === "failed") throw new Error(String(await page.textContent("#problem")));
 }
 
-/** Do something, and wait until its result has been sampled. @param {Page} page @param {() => Promise<unknown>} act */
-export async function after(page, act) {
+/**
+ * Do something, and wait until its result has been sampled.
+ * @param {Page} page
+ * @param {() => Promise<unknown>} act
+ * @param {string} [state]
+ */
+export async function after(page, act, state) {
   await page.evaluate(() => (document.body.dataset.state = "waiting"));
   await act();
-  await settled(page);
+  await settled(page, state);
 }
 
 /** The bytes of an image (H, W, 3). @param {Page} page @param {string} name @returns {Promise<number[]>} */
