@@ -67,7 +67,6 @@ test("the first images are there at once, then the model is, and the times are k
   });
   assert.ok(levels(first, shipped) < 0.1, `${levels(first, shipped)}`);
 
-  await after(page, () => slide(page, "#tau", 0.4)); // the preview is measured now, and twenty steps after it
   await after(page, () => slide(page, "#tau", 0.3));
   const full = await page.evaluate(() => Number(document.body.dataset.seconds));
   await page.evaluate(() => (document.body.dataset.state = "waiting"));
