@@ -59,7 +59,7 @@ $(LIVE): requirements-live.lock $(READY)
 	@touch $@
 
 $(NODE): site/package.json site/package-lock.json
-	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' || { echo "Node.js 20 or newer is needed, with npm"; exit 1; }
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { echo "Node.js 20 or newer is needed, with npm"; exit 1; }
 	cd site && npm ci --ignore-scripts --no-progress --loglevel=error
 
 site: $(LIVE) $(NODE) ## build the page that edits in the browser, for any static host: site/dist

@@ -529,4 +529,6 @@ lesson.show(figure, "Structure of the guess rises steeply in the first steps and
 # | P3, lines 5 and 7 | two calls of the network | one, if the edit is made inside attention |
 # | P7 | "average" | what is printed shares out; averaging is the way back |
 #
+# To drag tau yourself, with the maps beside it: `make live` opens an edit in the browser ([how](../docs/live.md)).
+#
 # Next: inserting words, weighing them, editing a region, all as one formula; and where it fails.

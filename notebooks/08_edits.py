@@ -370,4 +370,7 @@ lesson.side_by_side(
 # - Folding makes the same edit from two plain attention calls.
 # - An edit can keep only what the maps hold, and change only what they leave open.
 #
+# `make live` has a slider for each word's times and weight, and the pair $P_t, Q_t$ of every step
+# ([how](../docs/live.md)).
+#
 # Next (lesson 9): images that no model made.

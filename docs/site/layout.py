@@ -6,6 +6,7 @@ EQUATIONS.md and elsewhere, lead to these pages.
 
 import re
 from pathlib import Path, PurePosixPath
+from shutil import copytree
 
 import mathjax
 from mkdocs.config.defaults import MkDocsConfig
@@ -25,6 +26,7 @@ def listed(*patterns: str) -> list[str]:
     return [path.relative_to(ROOT).as_posix() for pattern in patterns for path in sorted(ROOT.glob(pattern))]
 
 
+LIVE = ROOT / "site/dist"  # the page that edits in the browser, part of the site if `make site` has built it
 MODULES = [path for path in listed(*(f"{package}/**/*.py" for package in PACKAGES)) if "__" not in path]
 SOURCES = {*MODULES, "NOTICE", *listed("tests/**/test_*.py")}
 
@@ -64,6 +66,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, **_) -> str:
     """Links to a source lead to its page. The table of formulas gets the whole width, and long formulas line breaks."""
+    if page.file.src_uri == "docs/live.md" and (LIVE / "index.html").is_file():
+        markdown = f'<p><a href="../live/index.html">Open the page</a></p>\n\n{markdown}'
     if page.file.src_uri == "EQUATIONS.md":
         page.meta["hide"] = ["navigation", "toc"]
         markdown = markdown.replace(r" \quad ", "$<br>$")
@@ -74,6 +78,12 @@ def on_page_markdown(markdown: str, page: Page, **_) -> str:
 def _target(folder: PurePosixPath, link: str) -> str:
     path = (ROOT / folder / link).resolve()
     return f"{link}.md" if path.is_relative_to(ROOT) and path.relative_to(ROOT).as_posix() in SOURCES else link
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """The page that edits in the browser, as it is."""
+    if (LIVE / "index.html").is_file():
+        copytree(LIVE, Path(config.site_dir) / "live", dirs_exist_ok=True)
 
 
 def on_post_page(output: str, page: Page, **_) -> str:
