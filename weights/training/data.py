@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ldm.helpers.files import save_atomically
 from weights.training.art import cache_dir, load_art
-from weights.training.render import SIZE, render
+from weights.training.render import SIZE, boxes, render
 from weights.training.world import Scene, is_held_out, sample_scene
 
 HELD_OUT_SEEDS = 1_000_000_000  # scenes from this seed on are not used for training
@@ -27,6 +27,11 @@ def training_scenes(number: int) -> list[Scene]:
 def held_out_scenes(number: int) -> list[Scene]:
     """Scenes not used for training, including held-out pairs."""
     return [sample_scene(HELD_OUT_SEEDS + i) for i in range(number)]
+
+
+def centres(scenes: list[Scene]) -> list[list[tuple[float, float]]]:
+    """The centre (x, y) of each scene's things, in pixels."""
+    return [[(x, y) for x, y, _, _ in boxes(scene)] for scene in scenes]
 
 
 def render_all(scenes: list[Scene], name: str) -> UInt8[np.ndarray, "n H W 3"]:

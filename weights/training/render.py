@@ -140,7 +140,7 @@ def sticker(art: Art, thing: Thing) -> Image.Image:
     rgba = np.asarray(image, dtype=np.float32) / 255
     rgb, alpha = rgba[..., :3], rgba[..., 3:]
     if thing.colour:
-        rgb = _recolour(rgb, COLOURS[thing.colour])
+        rgb = _recolour(rgb, alpha[..., 0], COLOURS[thing.colour])
     if thing.pattern == "striped":
         y, x = np.mgrid[0 : rgb.shape[0], 0 : rgb.shape[1]].astype(np.float32)
         stripe = np.clip(2.5 * np.sin((x + y) * (2 * np.pi * 5 / sum(rgb.shape[:2]))), 0, 1)[..., None]
@@ -151,26 +151,33 @@ def sticker(art: Art, thing: Thing) -> Image.Image:
     return image
 
 
-def _recolour(rgb: NDArray[np.float32], hue: float) -> NDArray[np.float32]:
-    """Set the hue, raise the saturation and lift the darkest values; shading is preserved."""
+def _recolour(rgb: NDArray[np.float32], alpha: NDArray[np.float32], hue: float) -> NDArray[np.float32]:
+    """Set the hue, raise the saturation and lift the darkest values; shading is preserved.
+
+    Eyes, mouths and outlines stay dark, or a recoloured face could not be read: values below 0.3 keep their colour,
+    unless they are most of what there is to colour, as in a top hat.
+    """
     high, low = rgb.max(-1), rgb.min(-1)
+    dark = np.clip((0.36 - high) / 0.12, 0, 1)[..., None]
+    if (dark[..., 0] * alpha).sum() > 0.15 * alpha.sum():
+        dark = np.zeros_like(dark)
     saturation = np.clip(0.62 + 0.38 * (high - low) / np.maximum(high, 1e-6), 0, 1)
     value = 0.25 + 0.75 * high
     sector = (hue * 6 + np.array([5, 3, 1], dtype=np.float32)) % 6
     factor = np.clip(np.minimum(sector, 4 - sector), 0, 1)
-    return value[..., None] * (1 - saturation[..., None] * factor)
+    return dark * rgb + (1 - dark) * value[..., None] * (1 - saturation[..., None] * factor)
 
 
 def _sprinkle(image: Image.Image) -> Image.Image:
-    """Draw short bright strokes inside the sticker's outline, always the same ones."""
+    """Draw bright strokes inside the sticker's outline, always the same ones, large enough for the autoencoder."""
     rng, alpha = np.random.default_rng(5), image.getchannel("A")
     layer = image.copy()
     draw = ImageDraw.Draw(layer)
     colours = ("#ff3b6b", "#ffd400", "#27c4f5", "#ffffff", "#5ddb4a")
-    for i in range(70):
+    for i in range(26):
         x, y, a = rng.uniform(0, image.width), rng.uniform(0, image.height), rng.uniform(0, np.pi)
-        dx, dy = 9 * np.cos(a), 9 * np.sin(a)
-        draw.line((x - dx, y - dy, x + dx, y + dy), fill=colours[i % len(colours)], width=10)
+        dx, dy = 13 * np.cos(a), 13 * np.sin(a)
+        draw.line((x - dx, y - dy, x + dx, y + dy), fill=colours[i % len(colours)], width=18)
     layer.putalpha(alpha)
     return layer
 

@@ -25,7 +25,7 @@ from ldm.quantize import CodebookAverages
 from ldm.tokenizer import CLIPTokenizer
 from weights.load import load
 from weights.training.art import cache_dir
-from weights.training.data import held_out_scenes, render_all, training_scenes
+from weights.training.data import centres, held_out_scenes, render_all, training_scenes
 from weights.training.train_autoencoder import CROP, autoencoder_loss, latent_scale, mean_psnr, random_crops, vq_loss
 from weights.training.train_classes import train_classes
 from weights.training.train_clip import train_clip
@@ -84,7 +84,8 @@ here starts from the included weights):
 def train_autoencoder(runs: Path, name: str, steps: int | None, from_shipped: bool) -> None:
     """Run the stage `autoencoder` or, with the encoder frozen, `decoder`."""
     recipe = dataclasses.replace(RECIPES[name], steps=steps or RECIPES[name].steps)
-    pictures = np.array(render_all(training_scenes(SCENES), "training"))
+    scenes = training_scenes(SCENES)
+    pictures, things = np.array(render_all(scenes, "training")), centres(scenes)
     held_out = render_all(held_out_scenes(500), "held-out")
     if name == "decoder":
         model = trained_autoencoder(runs, "autoencoder")
@@ -97,9 +98,10 @@ def train_autoencoder(runs: Path, name: str, steps: int | None, from_shipped: bo
         model = Autoencoder(CONFIG.autoencoder).to(memory_format=torch.channels_last)
 
     def loss(model: Autoencoder, generator: torch.Generator) -> torch.Tensor:
-        x = random_crops(pictures, recipe.batch, generator)
+        x = random_crops(pictures, things, recipe.batch, generator)
         shape = (recipe.batch, model.config.latent_channels, CROP // model.config.factor, CROP // model.config.factor)
-        return autoencoder_loss(model, x, torch.randn(shape, generator=generator))
+        with torch.autocast("cpu", torch.bfloat16):
+            return autoencoder_loss(model, x, torch.randn(shape, generator=generator))
 
     trainer = Trainer(model, loss, recipe, runs / name)
     for step in trainer.run():
@@ -112,11 +114,12 @@ def train_vq(runs: Path, steps: int | None) -> None:
     Always starts from random weights: the averages are not included, and without them every entry would be redrawn.
     """
     recipe = dataclasses.replace(RECIPES["vq"], steps=steps or RECIPES["vq"].steps)
-    pictures = np.array(render_all(training_scenes(SCENES), "training"))
+    scenes = training_scenes(SCENES)
+    pictures, things = np.array(render_all(scenes, "training")), centres(scenes)
     held_out = render_all(held_out_scenes(500), "held-out")
 
     def loss(model: nn.ModuleDict, generator: torch.Generator) -> torch.Tensor:
-        x = random_crops(pictures, recipe.batch, generator)
+        x = random_crops(pictures, things, recipe.batch, generator)
         return vq_loss(model["autoencoder"], model["averages"], x, generator)
 
     torch.manual_seed(recipe.seed)
