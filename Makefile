@@ -80,8 +80,8 @@ test-live: site /usr/bin/chromium ## check the page: its types, its method again
 	$(RUN) -m pytest -m live
 	cd site && PYTHON=$(CURDIR)/$(RUN) npm run --silent e2e
 
-test: $(READY) ## run the tests
-	$(RUN) -m pytest
+test: $(READY) ## run the tests, a file on each core at a time
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto --dist loadfile
 
 test-full: $(READY) ## run the tests at the full sizes of public models, which `test` skips (minutes, 12 GB of memory)
 	$(RUN) -m pytest -m full

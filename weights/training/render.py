@@ -25,7 +25,8 @@ def render(scene: Scene, art: Art) -> NDArray[np.uint8]:
 def finish(picture: NDArray[np.float32], scene: Scene) -> NDArray[np.uint8]:
     """Add the scene's weather to the image in place, apply the scene's style, and convert to bytes."""
     _weather(picture, scene)
-    return _style((picture.clip(0, 1) * 255).round().astype(np.uint8), scene.style)
+    fine = any(thing.size == "small" for thing in scene.things)
+    return _style((picture.clip(0, 1) * 255).round().astype(np.uint8), scene.style, fine)
 
 
 def boxes(scene: Scene) -> list[tuple[float, float, float, bool]]:
@@ -196,14 +197,15 @@ def paste(picture: NDArray[np.float32], image: Image.Image, x: float, y: float, 
     picture[y0:y1, x0:x1] += rgba[..., 3:] * (rgba[..., :3] - picture[y0:y1, x0:x1])
 
 
-def _style(picture: NDArray[np.uint8], style: str) -> NDArray[np.uint8]:
+def _style(picture: NDArray[np.uint8], style: str, fine: bool) -> NDArray[np.uint8]:
+    """Apply a style; `fine` paints with a smaller brush, because patches as large as a thing would hide it."""
     if style == "pencil drawing":  # grey divided by its blur: lines and soft shading remain
         grey = Image.fromarray(picture).convert("L")
         blur = np.asarray(grey.filter(ImageFilter.GaussianBlur(6)), dtype=np.float32)
         lines = np.clip(np.asarray(grey, dtype=np.float32) / np.maximum(blur, 1), 0, 1) ** 2
         return np.repeat((255 * lines).astype(np.uint8)[..., None], 3, axis=-1)
     if style == "painting":  # flat patches of few colours
-        flat = np.asarray(Image.fromarray(picture).filter(ImageFilter.ModeFilter(7)), dtype=np.float32)
+        flat = np.asarray(Image.fromarray(picture).filter(ImageFilter.ModeFilter(3 if fine else 7)), dtype=np.float32)
         light = flat.max(-1, keepdims=True)
         steps = np.maximum(np.round(light / 32) * 32, 16)  # quantised brightness, unchanged hue
         return (flat * (steps / np.maximum(light, 1))).clip(0, 255).astype(np.uint8)

@@ -165,8 +165,6 @@ def sample_scene(seed: int) -> Scene:
         if style == "pencil drawing":  # has no colour
             colour = None
         size = rng.choice([None, "small", "big"], p=[0.7, 0.12, 0.18])
-        if style == "painting" and size == "small":  # its patches would be as large as the thing
-            size = None
         pattern = rng.choice([None, *PATTERNS], p=[0.86, 0.07, 0.07])
         return Thing(noun, colour, size, pattern)
 
