@@ -77,7 +77,7 @@ live: site/dist/index.html ## edit in the browser: serve that page from this mac
 
 test-live: site /usr/bin/chromium ## check the page: its types, its method against Python's, and the page in Chromium
 	cd site && npm run --silent types && npm run --silent test
-	$(RUN) -m pytest -m live
+	$(RUN) -m pytest -m live tests/live
 	cd site && PYTHON=$(CURDIR)/$(RUN) npm run --silent e2e
 
 test: $(READY) ## run the tests, a file on each core at a time

@@ -18,7 +18,8 @@ const shared = {
   legalComments: /** @type {const} */ ("linked"),
 };
 
-if (!existsSync("model/unet.bin")) throw new Error("site/model/ has no networks: run make site, or python -m p2p.live.build");
+if (!existsSync("model/unet.bin"))
+  throw new Error("site/model/ has no networks: run make site, or python -m p2p.live.build");
 rmSync(OUT, { recursive: true, force: true });
 mkdirSync(join(OUT, "ort"), { recursive: true });
 cpSync("model", join(OUT, "model"), { recursive: true, filter: (path) => !LEFT.some((name) => path.endsWith(name)) });
@@ -28,7 +29,12 @@ for (const name of ORT) {
     cpSync(`node_modules/onnxruntime-web/dist/${name}.${ending}`, join(OUT, "ort", `${name}.${ending}`));
   }
 }
-await build({ ...shared, entryPoints: { main: "src/page/main.js", worker: "src/worker.js" }, outdir: OUT, splitting: true });
+await build({
+  ...shared,
+  entryPoints: { main: "src/page/main.js", worker: "src/worker.js" },
+  outdir: OUT,
+  splitting: true,
+});
 
 const files = Object.fromEntries(
   readdirSync(OUT, { recursive: true })

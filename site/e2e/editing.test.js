@@ -68,7 +68,10 @@ test("an unknown word explains itself, and a known one nears it", async () => {
   await after(page, () => page.fill("#target-text", "a photo of a pengwin on the grass"));
   const note = await page.textContent("#target .note");
   assert.match(String(note), /not trained on “pengwin”.*Did you mean “penguin”\?/);
-  assert.equal(await page.$$eval("#target .unknown", (chips) => chips.map((chip) => chip.textContent).join()), "pengwin");
+  assert.equal(
+    await page.$$eval("#target .unknown", (chips) => chips.map((chip) => chip.textContent).join()),
+    "pengwin",
+  );
   await after(page, () => page.fill("#target-text", "a photo of a penguin on the grass"));
   assert.equal(await page.textContent("#target .note"), "");
 });
@@ -83,7 +86,9 @@ test("a prompt that is too long is refused, and the page goes on", async () => {
 
 test("a word is replaced by another of its kind, by the keyboard alone", async () => {
   const { page } = opened;
-  await after(page, () => page.evaluate((hash) => void (location.hash = hash), link({ target: "a photo of a dog on the grass " })));
+  await after(page, () =>
+    page.evaluate((hash) => void (location.hash = hash), link({ target: "a photo of a dog on the grass " })),
+  );
   await page.focus("#target [data-word=dog]");
   await page.keyboard.press("Enter");
   assert.equal(await page.getAttribute("#target [data-word=dog]", "aria-expanded"), "true");

@@ -13,7 +13,15 @@ import { after, launch, levels, link, open, pixels, PYTHON, ROOT, serve, settled
 
 const DIST = fileURLToPath(new URL("../dist/", import.meta.url));
 const AXE = fileURLToPath(new URL("../node_modules/axe-core/axe.min.js", import.meta.url));
-const TYPES = { html: "text/html", js: "text/javascript", mjs: "text/javascript", css: "text/css", json: "application/json", png: "image/png", wasm: "application/wasm" };
+const TYPES = {
+  html: "text/html",
+  js: "text/javascript",
+  mjs: "text/javascript",
+  css: "text/css",
+  json: "application/json",
+  png: "image/png",
+  wasm: "application/wasm",
+};
 
 /** @type {Awaited<ReturnType<typeof launch>>} */
 let browser;
@@ -50,7 +58,9 @@ test("the first images are there at once, then the model is, and the times are k
   const start = performance.now();
   const { page, context, problems } = await open(browser, server.address);
   const shown = "[...document.querySelectorAll('.image img')].every((image) => image.complete && image.naturalWidth)";
-  await page.waitForFunction(`document.querySelectorAll('.image img').length === 3 && ${shown}`, null, { timeout: 3000 });
+  await page.waitForFunction(`document.querySelectorAll('.image img').length === 3 && ${shown}`, null, {
+    timeout: 3000,
+  });
   const usable = performance.now() - start;
   assert.ok(usable < 3000, `${usable} ms`);
   await page.waitForFunction(() => document.querySelector("progress")?.value || document.body.dataset.backend);
@@ -67,12 +77,21 @@ test("the first images are there at once, then the model is, and the times are k
   });
   assert.ok(levels(first, shipped) < 0.1, `${levels(first, shipped)}`);
 
+  // the picture of the README
+  await page.setViewportSize({ width: 1180, height: 700 });
+  await page.hover("#target [data-word=dog]");
+  await page.screenshot({ path: join(ROOT, "docs", "live.png") });
+  await page.hover("h1");
+
   await after(page, () => slide(page, "#tau", 0.3));
   const full = await page.evaluate(() => Number(document.body.dataset.seconds));
   await page.evaluate(() => (document.body.dataset.state = "waiting"));
   await slide(page, "#tau", 0.5);
   await settled(page, "previewed");
-  const preview = await page.evaluate(() => ({ seconds: Number(document.body.dataset.seconds), steps: document.body.dataset.steps }));
+  const preview = await page.evaluate(() => ({
+    seconds: Number(document.body.dataset.seconds),
+    steps: document.body.dataset.steps,
+  }));
   const told = await page.evaluate(() => `${document.body.dataset.backend}, ${document.body.dataset.threads} threads`);
   const native = JSON.parse(String(execFileSync(PYTHON, ["-m", "tests.support.native_time"], { cwd: ROOT })));
   console.log(
@@ -83,19 +102,15 @@ test("the first images are there at once, then the model is, and the times are k
   );
   assert.ok(preview.seconds <= 1, `a preview takes ${preview.seconds} s`);
   assert.ok(full <= 5, `20 steps take ${full} s`);
-
-  // the picture of the README
-  await after(page, () => page.click("#presets button"));
-  await page.hover("#target [data-word=dog]");
-  await page.setViewportSize({ width: 1180, height: 700 });
-  await page.screenshot({ path: join(ROOT, "docs", "live.png") });
   assert.deepEqual(problems, []);
   await context.close();
 });
 
 test("a change ends the run before it", async () => {
   const { page, context, problems } = await open(browser, server.address + link({ steps: 50 }));
-  await page.waitForFunction(() => /Sampling: step [3-9] of 50/.test(document.querySelector("#status")?.textContent ?? ""));
+  await page.waitForFunction(() =>
+    /Sampling: step [3-9] of 50/.test(document.querySelector("#status")?.textContent ?? ""),
+  );
   await page.evaluate(() => {
     const said = /** @type {string[]} */ ([]);
     Object.assign(window, { said });
@@ -115,7 +130,17 @@ test("a change ends the run before it", async () => {
 });
 
 test("two tabs sample at once, and a link restores the call", async () => {
-  const hash = link({ seed: 3, steps: 4, guidance: 5.5, sampler: "dpm++", tau: "never", until: "0.9:0.35", alpha: "dog=0.8:0.4", weight: "grass=2", blend: "cat" });
+  const hash = link({
+    seed: 3,
+    steps: 4,
+    guidance: 5.5,
+    sampler: "dpm++",
+    tau: "never",
+    until: "0.9:0.35",
+    alpha: "dog=0.8:0.4",
+    weight: "grass=2",
+    blend: "cat",
+  });
   const one = await open(browser, server.address + hash);
   const two = await one.context.newPage();
   await two.goto(server.address + hash);
@@ -138,14 +163,19 @@ test("a link that makes no sense leaves the page usable", async () => {
   const hash = "#seed=-1&steps=3&guidance=x&tau=2&until=0:1&alpha=dog&weight=cat=NaN&blend=%3Cscript%3E&source=a+cat";
   const { page, context, problems } = await open(browser, server.address + hash);
   await settled(page);
-  assert.match(String(await page.textContent("[data-share=command]")), /^p2p edit "a cat" .* --seed 9 --steps 3 --guidance 4 --tau 0.2 --self-until 0.6 -o/);
+  assert.match(
+    String(await page.textContent("[data-share=command]")),
+    /^p2p edit "a cat" .* --seed 9 --steps 3 --guidance 4 --tau 0.2 --self-until 0.6 -o/,
+  );
   assert.deepEqual(problems, []);
   await context.close();
 });
 
 test("the copied command and the line of Python reproduce the image", async () => {
   const hash = link({ steps: 6, tau: 0.35, weight: "grass=1.5", alpha: "dog=0.1" });
-  const { page, context } = await open(browser, server.address + hash, { permissions: ["clipboard-read", "clipboard-write"] });
+  const { page, context } = await open(browser, server.address + hash, {
+    permissions: ["clipboard-read", "clipboard-write"],
+  });
   await settled(page);
   const copied = async (/** @type {string} */ name) => {
     await page.click(`button[aria-label='Copy the ${name}']`);
@@ -165,7 +195,10 @@ test("the copied command and the line of Python reproduce the image", async () =
       "print(base64.b64encode(np.stack(own).tobytes()).decode())\n";
     const images = Buffer.from(String(execFileSync(PYTHON, ["-c", script], { cwd: ROOT })), "base64");
     const half = images.length / 2;
-    for (const [name, expected] of /** @type {const} */ ([["source", images.subarray(0, half)], ["edit", images.subarray(half)]])) {
+    for (const [name, expected] of /** @type {const} */ ([
+      ["source", images.subarray(0, half)],
+      ["edit", images.subarray(half)],
+    ])) {
       const differs = levels(expected, await pixels(page, name));
       assert.ok(differs < 0.1, `${name} differs by ${differs} levels on average`); // rounding alone
     }
@@ -218,7 +251,9 @@ test("axe finds nothing and nothing sticks out, light and dark, from 1280 to 400
       );
       assert.deepEqual(out, [], `${width} pixels`);
       const { violations } = await page.evaluate("axe.run()").then((found) => /** @type {any} */ (found));
-      const told = violations.map((/** @type {any} */ { impact, id, nodes }) => `${impact} ${id}: ${nodes[0].html.slice(0, 200)}`);
+      const told = violations.map(
+        (/** @type {any} */ { impact, id, nodes }) => `${impact} ${id}: ${nodes[0].html.slice(0, 200)}`,
+      );
       assert.deepEqual(told, [], `${width} pixels, ${colorScheme}`);
     }
   }
@@ -236,7 +271,20 @@ test("the whole page can be reached and used by the keyboard", async () => {
     if (!on) break;
     reached.add(on);
   }
-  for (const id of ["source-text", "target-text", "scrubber", "tau", "until", "seed", "steps", "guidance", "sampler", "presets", "timeline", "share"]) {
+  for (const id of [
+    "source-text",
+    "target-text",
+    "scrubber",
+    "tau",
+    "until",
+    "seed",
+    "steps",
+    "guidance",
+    "sampler",
+    "presets",
+    "timeline",
+    "share",
+  ]) {
     assert.ok(reached.has(id), `${id} is not among ${[...reached]}`);
   }
   await page.focus("#tau");

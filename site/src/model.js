@@ -8,7 +8,7 @@
 export const GRAPHS = /** @type {const} */ (["text", "unet", "decoder"]);
 
 /** @typedef {{length: number, width: number}} TextShape of a prompt's context */
-/** @typedef {{v: Float32Array, maps: Float32Array}} Step the output of the UNet's call, and maps of its last two rows */
+/** @typedef {{v: Float32Array, maps: Float32Array}} Step a call's output, and the maps of its last two rows */
 
 export class Model {
   /**

@@ -9,13 +9,14 @@ import { untouched } from "./method/edit.js";
 
 /** @import { Call, State } from "./method/run.js" */
 /** @import { Ort } from "./model.js" */
+/** @import { Check, World } from "./world.js" */
 
 /** @typedef {"source" | "fixed" | "edit"} Name of an image; fixed is the same seed with the target's prompt */
 /** @typedef {Uint8ClampedArray<ArrayBuffer>} Image bytes (H, W, 4) */
 
 /**
  * What the page asks for. A run has an id; a higher one ends the run before it.
- * @typedef {{kind: "load", world: any, tokenizer: object, packed: Record<string, Uint8Array<ArrayBuffer>>,
+ * @typedef {{kind: "load", world: World, tokenizer: object, packed: Record<string, Uint8Array<ArrayBuffer>>,
  *   webgpu: boolean}} Load
  * @typedef {{kind: "run", id: number, call: Call, fixed: boolean, images: Name[]}} Run with these images decoded
  * @typedef {{kind: "decode", id: number, step: number}} Decode what the run predicted at a step
@@ -30,14 +31,14 @@ import { untouched } from "./method/edit.js";
  * @typedef {Ready | Stepped | Decoded | Done | Failed} Answer
  */
 
-const FAR = 0.05; // a call's output on another backend; a wrong one differs by 0.5, the rounding of half precision by 0.01
+const FAR = 0.05; // of a GPU's output: a wrong one differs by 0.5, one rounded to half precision by 0.01
 const SOON = 80; // milliseconds of a call of two rows, which WebAssembly takes on one core of a fast processor
 
-/** @type {{model: Model, schedule: Schedule, tokenizer: PromptTokenizer, world: any} | null} */
+/** @type {{model: Model, schedule: Schedule, tokenizer: PromptTokenizer, world: World} | null} */
 let loaded = null;
 let newest = 0;
 let wanted = 0; // the step that the page asked for last
-/** @type {{id: number, z_0: Map<Name, Float32Array[]>}} the predictions of the last run, and of the last with `fixed` */
+/** @type {{id: number, z_0: Map<Name, Float32Array[]>}} predictions of the last run, and of the last `fixed` */
 const kept = { id: 0, z_0: new Map() };
 /** @type {Promise<void>} */
 let busy = Promise.resolve(); // a session runs one call at a time
@@ -62,7 +63,8 @@ self.onmessage = (/** @type {MessageEvent<Request>} */ { data }) => {
 
 /** @param {Load} request */
 async function load({ world, tokenizer, packed, webgpu }) {
-  const backends = webgpu && (await hasGpu()) ? /** @type {const} */ (["webgpu", "wasm"]) : /** @type {const} */ (["wasm"]);
+  const backends =
+    webgpu && (await hasGpu()) ? /** @type {const} */ (["webgpu", "wasm"]) : /** @type {const} */ (["wasm"]);
   for (const backend of backends) {
     const ort = /** @type {Ort} */ (
       backend === "webgpu" ? await import("onnxruntime-web/webgpu") : await import("onnxruntime-web/wasm")
@@ -94,7 +96,7 @@ async function hasGpu() {
  * Whether the graphs give on a GPU what they give in Python, and soon enough.
  * @param {Model} model
  * @param {PromptTokenizer} tokenizer
- * @param {{prompt: string, seed: number, t: number, v: number[]}} check
+ * @param {Check} check
  */
 async function serves(model, tokenizer, { prompt, seed, t, v }) {
   const [ids, z] = [tokenizer.encode(prompt).ids, randn(model.size, BigInt(seed))];
@@ -123,7 +125,12 @@ async function sample({ id, call, fixed, images }) {
   kept.id = id;
   const { z } = states[states.length - 1];
   const rows = /** @type {Name[]} */ (fixed ? ["fixed", "source", "edit"] : ["source", "edit"]);
-  rows.forEach((name, row) => kept.z_0.set(name, states.map((state) => state.z_0[row])));
+  rows.forEach((name, row) =>
+    kept.z_0.set(
+      name,
+      states.map((state) => state.z_0[row]),
+    ),
+  );
   for (const name of images) {
     const [image] = await model.decode([z[rows.indexOf(name)]]);
     say({ kind: "image", id, step: states.length, name, image });
@@ -152,4 +159,3 @@ function turn() {
     port2.postMessage(0);
   });
 }
-

@@ -5,14 +5,14 @@ import { before, test } from "node:test";
 import * as ort from "onnxruntime-web/wasm";
 import { GRAPHS, Model } from "../src/model.js";
 import { run } from "../src/method/run.js";
-import { callOf } from "../src/presets.js";
+import { callOf } from "../src/world.js";
 import { cases, read, schedule, tokenizer, world } from "./support/cases.js";
 
 /** @type {Model} */
 let model;
 
 before(async () => {
-  ort.env.wasm.numThreads = 1;
+  ort.env.wasm.numThreads = 1; // in Node.js it has no threads
   const packed = Object.fromEntries(GRAPHS.map((name) => [name, new Uint8Array(read(`${name}.bin`))]));
   model = await Model.load(ort, /** @type {any} */ (packed), world.text, world.latent, "wasm");
 });

@@ -27,7 +27,10 @@ function near(actual, expected, bound, what) {
 
 test("there are a thousand cases", () => {
   const { images, ...method } = cases;
-  assert.equal(Object.values(method).reduce((count, kind) => count + kind.length, 0), 1000);
+  assert.equal(
+    Object.values(method).reduce((count, kind) => count + kind.length, 0),
+    1000,
+  );
 });
 
 test("tokens and words of every prompt", () => {
@@ -55,7 +58,11 @@ test("the matrices of every edit", () => {
       const { P, Q } = matrices(step.t);
       const places = P.flatMap((row, i) => row.flatMap((x, j) => (x ? [[i, j, x]] : [])));
       assert.deepEqual(places, step.P, `P at t = ${step.t}: ${what}`);
-      assert.deepEqual(Q.map((x) => x + 0), step.Q.map((/** @type {number} */ x) => x + 0), `Q at t = ${step.t}: ${what}`);
+      assert.deepEqual(
+        Q.map((x) => x + 0),
+        step.Q.map((/** @type {number} */ x) => x + 0),
+        `Q at t = ${step.t}: ${what}`,
+      );
       assert.equal(self(step.t), step.self, `self-attention at t = ${step.t}: ${what}`);
     }
   }
@@ -72,17 +79,23 @@ test("times and steps of the samplers", () => {
     const prediction = schedule.predict(z_t, v, t);
     const past = k ? { t: visited[k - 1], z_0: Float32Array.from(latents.past_z_0) } : null;
     const z_prev =
-      sampler === "ddim"
-        ? ddimStep(schedule, prediction, tPrev)
-        : dpmStep(schedule, z_t, prediction, t, tPrev, past);
+      sampler === "ddim" ? ddimStep(schedule, prediction, tPrev) : dpmStep(schedule, z_t, prediction, t, tPrev, past);
     near(z_prev, latents.z_prev, ROUNDING, what);
   }
 });
 
 test("the noise of every seed", () => {
   for (const { seed, every, z_T, squares } of cases.noise) {
-    const noise = randn(world.latent.reduce((/** @type {number} */ a, /** @type {number} */ b) => a * b), BigInt(seed));
-    near(noise.filter((_, i) => i % every === 0), z_T, 2e-6, `seed ${seed}`); // torch's log and cos are approximate
+    const noise = randn(
+      world.latent.reduce((/** @type {number} */ a, /** @type {number} */ b) => a * b),
+      BigInt(seed),
+    );
+    near(
+      noise.filter((_, i) => i % every === 0),
+      z_T,
+      2e-6,
+      `seed ${seed}`,
+    ); // torch's log and cos are approximate
     near([noise.reduce((sum, x) => sum + x * x, 0)], [squares], 1e-5, `all of seed ${seed}`);
   }
 });

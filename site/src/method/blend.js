@@ -83,7 +83,8 @@ function around(map, i, side) {
   const [y, x] = [Math.floor(i / side), i % side];
   let most = -Infinity;
   for (let v = Math.max(y - WIDEN, 0); v <= Math.min(y + WIDEN, side - 1); v++) {
-    for (let u = Math.max(x - WIDEN, 0); u <= Math.min(x + WIDEN, side - 1); u++) most = Math.max(most, map[v * side + u]);
+    for (let u = Math.max(x - WIDEN, 0); u <= Math.min(x + WIDEN, side - 1); u++)
+      most = Math.max(most, map[v * side + u]);
   }
   return most;
 }

@@ -6,7 +6,7 @@ import { columns, normal, words } from "./words.js";
 /** @import { Word } from "./words.js" */
 /** @typedef {number[][]} Matrix rows of numbers */
 /** @typedef {{source: number[], target: number[], aligned: boolean}} Run source tokens matched with target tokens */
-/** @typedef {{text: string, columns: number[], word: Word | null}} Unit a word, or a character or token between words */
+/** @typedef {{text: string, columns: number[], word: Word | null}} Unit a word, or what is between words */
 
 const BOS = 0;
 
@@ -24,7 +24,8 @@ export function units(tokens) {
     if (taken.has(i)) continue;
     const [start, end] = tokens.spans[i];
     const last = found.at(-1);
-    if (start === end) found.push({ text: tokens.pieces[i], columns: [i], word: null }); // a special token
+    if (start === end)
+      found.push({ text: tokens.pieces[i], columns: [i], word: null }); // a special token
     else if (last && !last.word && String(tokens.spans[last.columns[0]]) === String([start, end])) {
       last.columns.push(i); // an emoji may be several tokens
     } else found.push({ text: normal(letters.slice(start, end).join("")), columns: [i], word: null });
@@ -71,7 +72,7 @@ export function common(ours, theirs) {
   // best[i][j]: [pairs, minus the total shift] of the first i and the first j units
   const best = Array.from({ length: ours.length + 1 }, () => Array.from({ length: theirs.length + 1 }, () => [0, 0]));
   /** @type {(a: number[], b: number[]) => number[]} */
-  const larger = (a, b) => (b[0] - a[0] || b[1] - a[1]) > 0 ? b : a;
+  const larger = (a, b) => ((b[0] - a[0] || b[1] - a[1]) > 0 ? b : a);
   for (const [i, a] of ours.entries()) {
     for (const [j, b] of theirs.entries()) {
       best[i + 1][j + 1] = larger(best[i][j + 1], best[i + 1][j]);
@@ -83,7 +84,7 @@ export function common(ours, theirs) {
   }
   /** @type {[number, number][]} */
   const found = [];
-  for (let i = ours.length, j = theirs.length; i && j; ) {
+  for (let i = ours.length, j = theirs.length; i && j;) {
     if (String(best[i][j]) === String(best[i - 1][j])) i--;
     else if (String(best[i][j]) === String(best[i][j - 1])) j--;
     else found.unshift([--i, --j]);

@@ -1,5 +1,5 @@
-// Standard normal noise by seed, equal to `torch.randn` with a generator on the CPU up to rounding: the Mersenne Twister
-// (Matsumoto and Nishimura 1998) and the Box-Muller transform, sixteen numbers at a time.
+// Standard normal noise by seed, equal up to rounding to `torch.randn` with a generator on the CPU: the Mersenne
+// Twister (Matsumoto and Nishimura 1998), and the Box-Muller transform on sixteen numbers at a time.
 
 const [N, M] = [624, 397];
 

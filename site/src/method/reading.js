@@ -145,8 +145,12 @@ function parts(found, lists) {
  */
 function linked(found, lists) {
   const groups = [];
-  for (let i = 0; i < found.length; ) {
-    const text = (/** @type {number} */ n) => found.slice(i, i + n).map((unit) => unit.text).join(" ");
+  for (let i = 0; i < found.length;) {
+    const text = (/** @type {number} */ n) =>
+      found
+        .slice(i, i + n)
+        .map((unit) => unit.text)
+        .join(" ");
     const size = [4, 3, 2].find((n) => i + n <= found.length && lists.compoundLinks.includes(text(n))) ?? 1;
     groups.push(found.slice(i, i + size));
     i += size;

@@ -98,4 +98,3 @@ export async function* run(model, schedule, tokenizer, lists, call, fixed) {
     yield { t, tPrev, z, z_0: predictions.map(({ z_0 }) => z_0), maps };
   }
 }
-

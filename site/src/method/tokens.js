@@ -42,25 +42,25 @@ export class PromptTokenizer {
     }
     const letters = [...prompt];
     const spans = this.#spans(letters, tokens);
-    const special = ids.map((id) => id === this.bos || id === this.eos);
-    const pieces = ids.map((id, i) => {
-      if (special[i]) return id === this.bos ? "BOS" : "EOS";
-      return letters.slice(...spans[i]).join("");
-    });
-    const padding = Array(room - ids.length);
+    const named = new Map([
+      [this.bos, "BOS"],
+      [this.eos, "EOS"],
+    ]);
+    const pieces = ids.map((id, i) => named.get(id) ?? letters.slice(...spans[i]).join(""));
+    const nowhere = () => /** @type {[number, number]} */ ([0, 0]);
+    const rest = Array.from({ length: room - ids.length });
     return {
       prompt,
-      ids: [...ids, ...padding.fill(this.eos)],
-      pieces: [...pieces, ...padding.fill("PAD")],
-      spans: [.../** @type {[number, number][]} */ (spans.map((span, i) => (special[i] ? [0, 0] : span))),
-        ...Array.from(padding, () => /** @type {[number, number]} */ ([0, 0]))],
+      ids: [...ids, ...rest.map(() => this.eos)],
+      pieces: [...pieces, ...rest.map(() => "PAD")],
+      spans: [...spans.map((span, i) => (named.has(ids[i]) ? nowhere() : span)), ...rest.map(nowhere)],
       count: ids.length,
     };
   }
 
   /**
-   * The library gives no spans. A token is spelled in bytes, one letter for each, so the tokens in order cover the bytes
-   * of the normalised prompt without its spaces.
+   * The library gives no spans. A token is spelled in bytes, one letter for each, so the tokens in order cover the
+   * bytes of the normalised prompt without its spaces.
    * @param {string[]} letters of the prompt
    * @param {string[]} tokens
    * @returns {[number, number][]}
@@ -106,5 +106,7 @@ function* normalised(letters) {
  * @param {string} next
  */
 function composes(before, next) {
-  return /^\p{M}$/u.test(next) || [...(before + next).normalize("NFC")].length < [...before.normalize("NFC"), next].length;
+  return (
+    /^\p{M}$/u.test(next) || [...(before + next).normalize("NFC")].length < [...before.normalize("NFC"), next].length
+  );
 }

@@ -91,7 +91,10 @@ export function columns(tokens, word) {
 export function normal(text) {
   // the upper case first, which spells ß and ligatures out as Python's casefold does; one letter at a time, since a
   // sigma's lower case depends on its place
-  return [...text.normalize("NFD")].map((letter) => letter.toUpperCase().toLowerCase()).join("").normalize("NFC");
+  return [...text.normalize("NFD")]
+    .map((letter) => letter.toUpperCase().toLowerCase())
+    .join("")
+    .normalize("NFC");
 }
 
 /**
@@ -148,7 +151,7 @@ function edgesOf(prompt, shape) {
 function grown(tokens, shape, start, end) {
   /** @type {number[]} */
   let own = [];
-  for (let reached = -1; own.length !== reached; ) {
+  for (let reached = -1; own.length !== reached;) {
     reached = own.length;
     own = tokens.spans.flatMap(([a, b], i) => (a < end && start < b ? [i] : []));
     start = Math.min(start, ...own.map((i) => tokens.spans[i][0]));

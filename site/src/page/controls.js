@@ -70,7 +70,12 @@ const SLIDERS = [
 export class Controls {
   /** @type {Map<Slider, {input: HTMLInputElement, output: HTMLOutputElement}>} */
   #sliders = new Map();
-  #sampler = el("select", { id: "sampler" }, el("option", { value: "ddim" }, "DDIM"), el("option", { value: "dpm++" }, "DPM-Solver++"));
+  #sampler = el(
+    "select",
+    { id: "sampler" },
+    el("option", { value: "ddim" }, "DDIM"),
+    el("option", { value: "dpm++" }, "DPM-Solver++"),
+  );
   #blend;
 
   /**
@@ -110,7 +115,9 @@ export class Controls {
         blend: now.blend.includes(word) ? now.blend.filter((other) => other !== word) : [...now.blend, word],
       });
       this.#blend.replaceChildren(
-        ...words.map((word) => el("button", { type: "button", class: "chip", onclick: () => this.changed(toggle(word)) }, word)),
+        ...words.map((word) =>
+          el("button", { type: "button", class: "chip", onclick: () => this.changed(toggle(word)) }, word),
+        ),
       );
     }
     for (const chip of this.#blend.children) {

@@ -3,7 +3,7 @@
 /**
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} tag
- * @param {Record<string, string | number | boolean | ((event: any) => void)>} [given] attributes, and listeners by onNAME
+ * @param {Record<string, string | number | boolean | ((event: any) => void)>} [given] attributes; listeners by onNAME
  * @param {...(Node | string)} children
  * @returns {HTMLElementTagNameMap[K]}
  */

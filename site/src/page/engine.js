@@ -4,6 +4,7 @@ import { GRAPHS } from "../model.js";
 
 /** @import { Call } from "../method/run.js" */
 /** @import { Answer, Image, Name, Request } from "../worker.js" */
+/** @import { World } from "../world.js" */
 
 /**
  * A finished or running sampling.
@@ -22,7 +23,7 @@ import { GRAPHS } from "../model.js";
 /** @typedef {{source: Key, fixed: Key}} Made */
 
 const REST = 200; // milliseconds after which a preview is refined, if nothing has changed
-const PREVIEW = { seconds: 0.8, least: 3, most: 8 }; // steps are as many as fit
+const PREVIEW = { seconds: 0.65, least: 3, most: 8 }; // steps are as many as fit
 
 /** Emits `progress`, `ready`, `start`, `step`, `image`, `done` and `failed`, each with a detail. */
 export class Engine extends EventTarget {
@@ -33,8 +34,8 @@ export class Engine extends EventTarget {
   #now = null;
   /** @type {Call | null} the call to sample next */
   #next = null;
-  /** @type {any} the call that was asked for last */
-  #wanted = null;
+  /** @type {Call | null} the call that was sampled last */
+  #sampled = null;
   #rest = 0;
   #rowSeconds = 0.1; // of one image in one step, and of decoding one; measured with every run
   #rows = 1; // images times steps of the run, and images decoded
@@ -49,7 +50,7 @@ export class Engine extends EventTarget {
   }
 
   /**
-   * @param {any} world
+   * @param {World} world
    * @throws {Error} a file does not arrive
    */
   async load(world) {
@@ -59,7 +60,10 @@ export class Engine extends EventTarget {
     const tokenizer = await (await fetched("model/tokenizer.json")).json();
     const files = await Promise.all(GRAPHS.map((name) => read(`model/${name}.bin`, more)));
     const packed = Object.fromEntries(GRAPHS.map((name, i) => [name, files[i]]));
-    this.#ask({ kind: "load", world, tokenizer, packed, webgpu: true }, files.map((file) => file.buffer));
+    this.#ask(
+      { kind: "load", world, tokenizer, packed, webgpu: true },
+      files.map((file) => file.buffer),
+    );
   }
 
   /**
@@ -86,12 +90,14 @@ export class Engine extends EventTarget {
     const call = coarse ? { ...given, steps: Math.min(this.#previewSteps, given.steps), sampler: "dpm++" } : given;
     const id = ++this.#id;
     this.#next = null;
-    this.#wanted = given;
+    this.#sampled = given;
     this.#now = { id, call, coarse, steps: [], done: false, seconds: 0, agesFixed: false };
     const made = keysOf(call);
     const fixed = !coarse && this.#have.fixed.exact !== made.fixed.exact;
     this.#now.agesFixed = this.#have.fixed.rough !== made.fixed.rough;
-    const known = coarse ? this.#have.source.rough === made.source.rough : this.#have.source.exact === made.source.exact;
+    const known = coarse
+      ? this.#have.source.rough === made.source.rough
+      : this.#have.source.exact === made.source.exact;
     /** @type {Name[]} */
     const images = ["edit"];
     if (!known) images.push("source");
@@ -100,6 +106,11 @@ export class Engine extends EventTarget {
     this.#rows = (fixed ? 3 : 2) * call.steps + images.length;
     this.#ask({ kind: "run", id, call, fixed, images });
     this.#emit("start", this.#now);
+  }
+
+  /** All steps of the call that the preview was of. */
+  #refine() {
+    if (this.#sampled) this.#start(this.#sampled, false);
   }
 
   get #previewSteps() {
@@ -127,8 +138,10 @@ export class Engine extends EventTarget {
     }
     this.#emit(answer.kind, shown);
     if (answer.kind !== "done") return;
-    if (this.#next) this.#start(this.#next, true); // a change that came while the preview was made
-    else if (shown.coarse) this.#rest = window.setTimeout(() => this.#start(this.#wanted, false), REST);
+    if (this.#next)
+      this.#start(this.#next, true); // a change that came while the preview was made
+    else if (shown.coarse)
+      this.#rest = window.setTimeout(() => this.#sampled && this.#start(this.#sampled, false), REST);
   }
 
   /** @param {string} name @param {object} detail */

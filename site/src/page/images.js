@@ -2,11 +2,13 @@
 
 /** @import { Image, Name } from "../worker.js" */
 
+/** @typedef {{figure: HTMLElement, canvas: HTMLCanvasElement, image: Image | null, map: Float32Array | null}} Shown */
+
 const COLOUR = [255, 96, 0]; // of a map, over the image darkened
 
 export class Images {
   #side;
-  /** @type {Map<Name, {figure: HTMLElement, canvas: HTMLCanvasElement, image: Image | null, map: Float32Array | null}>} */
+  /** @type {Map<Name, Shown>} */
   #shown = new Map();
 
   /** @param {HTMLElement} place @param {number} side of an image, in pixels */

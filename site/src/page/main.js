@@ -7,7 +7,7 @@ import { times } from "../method/samplers.js";
 import { Schedule } from "../method/schedule.js";
 import { PromptTokenizer } from "../method/tokens.js";
 import { columns, names } from "../method/words.js";
-import { callOf } from "../presets.js";
+import { callOf } from "../world.js";
 import { Controls } from "./controls.js";
 import { byId, el, short } from "./dom.js";
 import { Engine } from "./engine.js";
@@ -26,10 +26,19 @@ import { linesOf, SELF, ALL, wordOf, Timeline } from "./timeline.js";
 /** @import { Tokens } from "../method/tokens.js" */
 /** @import { Matrices, Options } from "../method/edit.js" */
 /** @import { Decoded, Shown } from "./engine.js" */
+/** @import { World } from "../world.js" */
 
 const LINKED = 300; // milliseconds after a change at which the address follows: browsers limit how often it may
 
-/** The call compiled: what every view shows. @typedef {{source: Tokens, target: Tokens, at: (t: number) => Matrices, M: number[][], visited: number[]}} Compiled */
+/**
+ * A call compiled: what every view shows.
+ * @typedef {object} Compiled
+ * @property {Tokens} source
+ * @property {Tokens} target
+ * @property {(t: number) => Matrices} at
+ * @property {number[][]} M the mapper
+ * @property {number[]} visited timesteps, and 0
+ */
 
 class Page {
   /** @type {Compiled} */
@@ -42,13 +51,13 @@ class Page {
   #step = 0; // shown; 0 is the last
   #linked = 0;
 
-  /** @param {any} world @param {PromptTokenizer} tokenizer */
+  /** @param {World} world @param {PromptTokenizer} tokenizer */
   constructor(world, tokenizer) {
     this.world = world;
     this.tokenizer = tokenizer;
     this.schedule = new Schedule(world.schedule);
     this.first = callOf(world.presets[0], world.defaults);
-    this.call = fromHash(location.hash, this.first);
+    this.call = this.first;
     this.engine = new Engine();
     this.images = new Images(byId("images"), world.imageSize);
     const vocabulary = world.vocabulary;
@@ -59,15 +68,17 @@ class Page {
         pointed: (word) => this.point(word, name === "source"),
       });
     });
-    this.controls = new Controls(byId("controls"), /** @type {HTMLElement} */ (byId("blend").querySelector(".row")), (change) =>
-      this.change(change(this.call)),
+    this.controls = new Controls(
+      byId("controls"),
+      /** @type {HTMLElement} */ (byId("blend").querySelector(".row")),
+      (change) => this.change(change(this.call)),
     );
     this.timeline = new Timeline(byId("timeline"), {
       moved: (key, window) => this.#moved(key, window),
       weighed: (key, factor) => this.#weighed(key, factor),
     });
     byId("presets").append(
-      ...world.presets.map((/** @type {any} */ preset) =>
+      ...world.presets.map((preset) =>
         el("button", { type: "button", onclick: () => this.replace(callOf(preset, world.defaults)) }, preset.title),
       ),
     );
@@ -78,8 +89,10 @@ class Page {
       if (location.hash.slice(1) !== toHash(this.call)) this.replace(fromHash(location.hash, this.first));
     });
     this.#compiled = this.#compile(this.first);
-    if (toHash(this.call) !== toHash(this.first)) this.images.clear();
-    this.replace(this.call, true);
+    this.draw();
+    const linked = fromHash(location.hash, this.first);
+    if (toHash(linked) !== toHash(this.first)) this.images.clear();
+    this.replace(linked, true);
   }
 
   /** @param {Partial<Call>} changes */
@@ -124,8 +137,9 @@ class Page {
   /** @param {Call} call @returns {Compiled} */
   #compile(call) {
     const [source, target] = [call.source, call.target].map((prompt) => this.tokenizer.encode(prompt));
-    const compiled = (/** @type {Options} */ options) => compileEdit(source, target, options, this.world.lists, this.schedule.T);
-    if (call.blend.length) new LocalBlend(source, target, call.blend, this.schedule.T, this.world.latent[1]); // may refuse
+    const compiled = (/** @type {Options} */ options) =>
+      compileEdit(source, target, options, this.world.lists, this.schedule.T);
+    new LocalBlend(source, target, call.blend, this.schedule.T, this.world.latent[1]); // throws for a word twice there
     const { P: M } = compiled({ tau: 0, alpha: new Map(), weights: new Map() })(1);
     return { source, target, at: compiled(call), M, visited: times(this.schedule, call.steps) };
   }
@@ -155,7 +169,11 @@ class Page {
     scrubber.value = String(step);
     scrubber.setAttribute("aria-valuetext", `step ${step} of ${call.steps}, t = ${t}`);
     byId("scrubbed").textContent = `${step} of ${call.steps}, t = ${t}`;
-    this.timeline.show(linesOf(call, source, target, this.world.lists), visited.slice(0, -1).map((s) => s / this.schedule.T), t / this.schedule.T);
+    this.timeline.show(
+      linesOf(call, source, target, this.world.lists),
+      visited.slice(0, -1).map((s) => s / this.schedule.T),
+      t / this.schedule.T,
+    );
     drawMatrices(byId("mapper"), source, target, at(t), this.#compiled.M);
     this.#drawMaps(t);
   }
@@ -211,7 +229,8 @@ class Page {
   #listen() {
     const { engine } = this;
     /** @type {(name: string, heard: (detail: any) => void) => void} */
-    const on = (name, heard) => engine.addEventListener(name, (event) => heard(/** @type {CustomEvent} */ (event).detail));
+    const on = (name, heard) =>
+      engine.addEventListener(name, (event) => heard(/** @type {CustomEvent} */ (event).detail));
     const progress = /** @type {HTMLProgressElement} */ (byId("progress"));
     on("progress", ({ loaded, total }) => {
       progress.value = loaded / total;
@@ -221,7 +240,11 @@ class Page {
       progress.hidden = true;
       document.body.dataset.backend = backend;
       document.body.dataset.threads = threads;
-      this.#say(backend === "webgpu" ? "The model is ready, on the GPU" : `The model is ready, on ${threads} thread${threads > 1 ? "s" : ""}`);
+      this.#say(
+        backend === "webgpu"
+          ? "The model is ready, on the GPU"
+          : `The model is ready, on ${threads} thread${threads > 1 ? "s" : ""}`,
+      );
     });
     on("start", (/** @type {Shown} */ shown) => {
       this.#shown = shown;
@@ -247,7 +270,9 @@ class Page {
       progress.hidden = true;
       const memory = /memory|allocat|out of bounds/i.test(message);
       this.#say("");
-      this.#problem(memory ? `There is not enough memory for the model: close other tabs and reload. (${message})` : message);
+      this.#problem(
+        memory ? `There is not enough memory for the model: close other tabs and reload. (${message})` : message,
+      );
     });
   }
 
@@ -267,7 +292,9 @@ async function start() {
   const problem = missing();
   if (problem) throw new Error(problem);
   await offline();
-  const [world, tokenizer] = await Promise.all(["world", "tokenizer"].map(async (name) => (await fetch(`model/${name}.json`)).json()));
+  const [world, tokenizer] = await Promise.all(
+    ["world", "tokenizer"].map(async (name) => (await fetch(`model/${name}.json`)).json()),
+  );
   const page = new Page(world, new PromptTokenizer(tokenizer, world.text));
   await page.engine.load(world);
 }

@@ -42,11 +42,15 @@ function lines(rows, columns, { P, Q }, M) {
   const height = step * Math.max(rows.length, columns.length) + 30;
   const y = (/** @type {number} */ k) => 36 + step * k;
   const picture = drawing(width, height, "The mapper as lines from the source's words to the edit's");
-  picture.append(svg("text", { x: 100, y: 12, "text-anchor": "end" }, "source"), svg("text", { x: 180, y: 12 }, "edit"));
+  picture.append(
+    svg("text", { x: 100, y: 12, "text-anchor": "end" }, "source"),
+    svg("text", { x: 180, y: 12 }, "edit"),
+  );
   rows.forEach(({ name }, k) => picture.append(svg("text", { x: 100, y: y(k) + 4, "text-anchor": "end" }, name)));
   columns.forEach(({ i, name }, k) => {
     picture.append(svg("text", { x: 180, y: y(k) + 4 }, name));
-    if (Q[i]) picture.append(svg("circle", { cx: 172, cy: y(k), r: Math.min(5, 1 + 3 * Math.abs(Q[i])), class: "own" }));
+    if (Q[i])
+      picture.append(svg("circle", { cx: 172, cy: y(k), r: Math.min(5, 1 + 3 * Math.abs(Q[i])), class: "own" }));
   });
   rows.forEach((row, a) =>
     columns.forEach((column, b) => {

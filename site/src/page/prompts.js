@@ -89,12 +89,21 @@ export class PromptField {
       let [before, after] = [letters.slice(0, found[from].start).join(""), letters.slice(found[to - 1].end).join("")];
       if (!choice) after = after.trimStart();
       const next = choice || after;
-      before = before.replace(/\ban? $/i, (article) => (/^[aeiou]/i.test(next) ? "an " : "a ").replace("a", article[0]));
+      before = before.replace(/\ban? $/i, (article) =>
+        (/^[aeiou]/i.test(next) ? "an " : "a ").replace("a", article[0]),
+      );
       this.#close();
       this.tell.changed(before + choice + after);
     };
     this.#choices.replaceChildren(
-      el("p", {}, `${kind} to put in the place of “${found.slice(from, to).map((word) => word.text).join(" ")}”`),
+      el(
+        "p",
+        {},
+        `${kind} to put in the place of “${found
+          .slice(from, to)
+          .map((word) => word.text)
+          .join(" ")}”`,
+      ),
       el(
         "div",
         { class: "row" },

@@ -1,17 +1,19 @@
 // What a browser needs to have.
 
-// A function that adds two vectors, as a module: valid only where there is SIMD.
-const SIMD = Uint8Array.of(
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
-);
+// A module whose only function works on vectors: valid only where there is SIMD.
+const SIMD = "\0asm\x01\0\0\0\x01\x05\x01\x60\0\x01\x7b\x03\x02\x01\0\x0a\x0a\x01\x08\0\x41\0\xfd\x0f\xfd\x62\x0b";
 
 /** What is missing, as a sentence; nothing if all is there. */
 export function missing() {
-  if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD)) {
-    return "This browser has no WebAssembly SIMD, which the model needs: Chrome 91, Firefox 89, Safari 16.4, and later ones have it.";
+  if (typeof WebAssembly !== "object" || !WebAssembly.validate(Uint8Array.from(SIMD, (c) => c.charCodeAt(0)))) {
+    return "This browser has no WebAssembly SIMD, which the model needs. Chrome 91, Firefox 89 and Safari 16.4 have it.";
   }
-  if (typeof DecompressionStream !== "function" || typeof OffscreenCanvas !== "function") {
-    return "This browser lacks what the page is built on: Chrome 111, Firefox 119, Safari 16.4, and later ones have it.";
+  if (
+    typeof DecompressionStream !== "function" ||
+    typeof OffscreenCanvas !== "function" ||
+    !CSS.supports("color", "light-dark(red, red)")
+  ) {
+    return "This browser is too old for the page. Chrome 123, Firefox 120, Safari 17.5 and later ones are not.";
   }
   return "";
 }

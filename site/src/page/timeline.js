@@ -77,7 +77,9 @@ export class Timeline {
    * @param {number} now the step shown, as a fraction of T
    */
   show(lines, visited, now) {
-    const wanted = lines.map((line) => `${line.key}|${line.name}|${line.fresh}|${line.weight === undefined}`).join("\n");
+    const wanted = lines
+      .map((line) => `${line.key}|${line.name}|${line.fresh}|${line.weight === undefined}`)
+      .join("\n");
     if (wanted !== this.built) this.#build(lines);
     this.built = wanted;
     for (const line of lines) this.lines.get(line.key).update(line, visited, now);
@@ -91,7 +93,13 @@ export class Timeline {
       this.lines.set(line.key, row);
       return row.element;
     });
-    const axis = el("div", { class: "line axis-line" }, el("span"), el("div", { class: "axis" }, el("span", {}, "t = T, noise"), el("span", {}, "t = 0, image")), el("span", { class: "axis" }, "weight"));
+    const axis = el(
+      "div",
+      { class: "line axis-line" },
+      el("span"),
+      el("div", { class: "axis" }, el("span", {}, "t = T, noise"), el("span", {}, "t = 0, image")),
+      el("span", { class: "axis" }, "weight"),
+    );
     this.place.replaceChildren(axis, ...rows);
   }
 }
@@ -109,7 +117,17 @@ class Row {
     this.ticks = el("div", {});
     this.start = this.#handle("start");
     this.end = this.#handle("end");
-    this.reset = el("button", { type: "button", class: "small", title: "follow all words", "aria-label": `${line.name}: follow all words`, onclick: () => tell.moved(line.key, null) }, "↺");
+    this.reset = el(
+      "button",
+      {
+        type: "button",
+        class: "small",
+        title: "follow all words",
+        "aria-label": `${line.name}: follow all words`,
+        onclick: () => tell.moved(line.key, null),
+      },
+      "↺",
+    );
     this.track = el("div", { class: "track" }, this.ticks, this.bar, this.now);
     if (line.fresh) this.track.append(el("span", { class: "hint" }, " a new word: its own attention"));
     else {
@@ -171,7 +189,9 @@ class Row {
       "aria-valuemax": side === "end" ? 1 + GRID : 1,
       "data-side": side,
       onkeydown: (/** @type {KeyboardEvent} */ event) => {
-        const step = { ArrowLeft: GRID, ArrowUp: GRID, ArrowRight: -GRID, ArrowDown: -GRID, Home: 2, End: -2 }[event.key];
+        const step = { ArrowLeft: GRID, ArrowUp: GRID, ArrowRight: -GRID, ArrowDown: -GRID, Home: 2, End: -2 }[
+          event.key
+        ];
         if (step === undefined) return;
         event.preventDefault();
         this.#move(side, Number(handle.getAttribute("aria-valuenow")) + step);

@@ -11,7 +11,11 @@ export function isKnown(vocabulary, word) {
 
 /** @param {Vocabulary} vocabulary */
 function known({ kinds }) {
-  return new Set(Object.values(kinds).flat().flatMap((entry) => entry.toLowerCase().split(" ")));
+  return new Set(
+    Object.values(kinds)
+      .flat()
+      .flatMap((entry) => entry.toLowerCase().split(" ")),
+  );
 }
 
 /**
@@ -55,7 +59,8 @@ function likeness(a, b) {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (const [i, letter] of [...a].entries()) {
     const next = [i + 1];
-    for (let j = 0; j < b.length; j++) next.push(Math.min(next[j] + 1, row[j + 1] + 1, row[j] + Number(b[j] !== letter)));
+    for (let j = 0; j < b.length; j++)
+      next.push(Math.min(next[j] + 1, row[j + 1] + 1, row[j] + Number(b[j] !== letter)));
     row = next;
   }
   return 1 - row[b.length] / Math.max(a.length, b.length);
