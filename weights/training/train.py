@@ -30,7 +30,7 @@ from weights.training.train_autoencoder import CROP, autoencoder_loss, latent_sc
 from weights.training.train_classes import train_classes
 from weights.training.train_clip import train_clip
 from weights.training.train_diffusion import IN_PIECES, DiffusionLoss, encode_all, new_model
-from weights.training.trainer import Recipe, Trainer
+from weights.training.trainer import Loss, Recipe, Trainer
 from weights.training.world import VOCABULARY, Scene, caption
 
 SHIPPED = Path(__file__).parents[1] / "stickers"
@@ -81,6 +81,17 @@ here starts from the included weights):
 """
 
 
+def in_bfloat16(loss: Loss) -> Loss:
+    """The loss with its products and convolutions in bfloat16: a step of the autoencoder then takes 0.6 of the time on
+    a processor with AMX. The weights and their updates stay in float32."""
+
+    def computed(model: nn.Module, generator: torch.Generator) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return loss(model, generator)
+
+    return computed
+
+
 def train_autoencoder(runs: Path, name: str, steps: int | None, from_shipped: bool) -> None:
     """Run the stage `autoencoder` or, with the encoder frozen, `decoder`."""
     recipe = dataclasses.replace(RECIPES[name], steps=steps or RECIPES[name].steps)
@@ -100,10 +111,9 @@ def train_autoencoder(runs: Path, name: str, steps: int | None, from_shipped: bo
     def loss(model: Autoencoder, generator: torch.Generator) -> torch.Tensor:
         x = random_crops(pictures, things, recipe.batch, generator)
         shape = (recipe.batch, model.config.latent_channels, CROP // model.config.factor, CROP // model.config.factor)
-        with torch.autocast("cpu", torch.bfloat16):
-            return autoencoder_loss(model, x, torch.randn(shape, generator=generator))
+        return autoencoder_loss(model, x, torch.randn(shape, generator=generator))
 
-    trainer = Trainer(model, loss, recipe, runs / name)
+    trainer = Trainer(model, in_bfloat16(loss), recipe, runs / name)
     for step in trainer.run():
         print(f"\nstep {step}: {mean_psnr(trainer.averaged, held_out[:100]):.2f} dB on 100 held-out scenes")
 
@@ -201,7 +211,7 @@ def train_diffusion(runs: Path, steps: int | None, from_shipped: bool) -> None:
     latents = encode_all(autoencoder, render_all(scenes, "training")[:LATENTS])
     tokenizer, drawn = make_tokenizer(), shares(scenes[:LATENTS])
     loss = DiffusionLoss(CONFIG, tokenizer, latents[drawn], [caption(scenes[i]) for i in drawn], recipe.batch)
-    trainer = Trainer(networks(from_shipped), loss, recipe, runs / "diffusion")
+    trainer = Trainer(networks(from_shipped), in_bfloat16(loss), recipe, runs / "diffusion")
     for step in trainer.run():
         if step % 1000 == 0 or step == recipe.steps:
             model = assemble(autoencoder, trainer.averaged, tokenizer)

@@ -87,10 +87,9 @@ class DiffusionLoss:
         t = torch.randint(1, self.schedule.T + 1, (self.batch,), generator=generator)
         eps = torch.randn(z_0.shape, generator=generator)
         dropped = torch.rand((self.batch, 1), generator=generator) < DROPOUT
-        with torch.autocast("cpu", torch.bfloat16):
-            context = model["text_encoder"](torch.where(dropped, self.empty, self.ids[pick]))
-            unet = partial(model["unet"], attn_fn=whole_map)
-            return ldm_loss(unet, self.schedule, z_0, context, t, eps)
+        context = model["text_encoder"](torch.where(dropped, self.empty, self.ids[pick]))
+        unet = partial(model["unet"], attn_fn=whole_map)
+        return ldm_loss(unet, self.schedule, z_0, context, t, eps)
 
 
 def whole_map(

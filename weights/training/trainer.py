@@ -20,6 +20,8 @@ from tqdm import tqdm
 from ldm.helpers.files import save_atomically
 from weights.training.muon import Muon
 
+Loss = Callable[[nn.Module, torch.Generator], Tensor]  # draws all its randomness, and the batch, from the generator
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -65,9 +67,7 @@ class Trainer:
         folder: holds `state.pt` and `log.csv`; training resumes from an existing state.
     """
 
-    def __init__(
-        self, model: nn.Module, loss: Callable[[nn.Module, torch.Generator], Tensor], recipe: Recipe, folder: Path
-    ):
+    def __init__(self, model: nn.Module, loss: Loss, recipe: Recipe, folder: Path):
         self.model, self.loss, self.recipe, self.folder = model, loss, recipe, folder
         self.averaged = deepcopy(model).requires_grad_(False)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
