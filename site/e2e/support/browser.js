@@ -52,11 +52,13 @@ export async function open(browser, address, options = {}) {
   return { page, context, problems };
 }
 
-/** Wait until a change has been sampled with all its steps. @param {Page} page @param {string} [state] */
+/** Wait until a change has been sampled with all its steps, or previewed. @param {Page} page @param {string} [state] */
 export async function settled(page, state = "done") {
+  // the refinement follows a preview soon
+  const wanted = [...(state === "previewed" ? ["previewed", "sampling"] : [state]), "failed"];
   const at = await page.waitForFunction(
-    (wanted) => [wanted, "failed"].includes(document.body.dataset.state ?? "") && document.body.dataset.state,
-    state,
+    (states) => states.includes(document.body.dataset.state ?? "") && document.body.dataset.state,
+    wanted,
     { timeout: PATIENCE, polling: 50 },
   );
   if ((await at.jsonValue()) === "failed") throw new Error(String(await page.textContent("#problem")));
