@@ -15,6 +15,7 @@ precision numbers compress better apart.
 
 import gzip
 import io
+import logging
 import warnings
 from collections.abc import Callable
 
@@ -107,6 +108,8 @@ def export(module: nn.Module, example: tuple[Tensor, ...], inputs: list[str], ou
     shapes = tuple({0: rows} if len(x) == len(example[0]) > 1 else None for x in example)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter's own dependencies
+        for name in ("onnxscript", "torch.onnx"):  # they tell of constants not folded, and of packages not needed
+            logging.getLogger(name).setLevel(logging.ERROR)
         program = torch.onnx.export(
             module.eval(),
             example,
