@@ -22,7 +22,7 @@ MACHINES = {
         "ATEN_CPU_CAPABILITY": "avx2",
         "ONEDNN_MAX_CPU_ISA": "AVX2",
         "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-        "MKL_CBWR": "",
+        "MKL_CBWR": "AVX2,STRICT",  # or, on Intel's, products of equal rows depend on how many rows there are
     },
     "SSE4.1": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"},
     "other convolutions": {"ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": ""},
