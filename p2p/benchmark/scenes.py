@@ -1,0 +1,111 @@
+"""The scenes of the benchmark: rendered, so that the right answer of every edit is known to the pixel.
+
+120 scenes of 128 x 128 pixels, 20 of each kind of edit, ten to tune on (`dev`) and ten to report (`test`). They are
+files of the package; weights/training/draw_benchmark.py draws them.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+from pydantic import TypeAdapter
+
+from ldm.config import STRICT
+
+Kind = Literal["noun", "colour", "place", "fog", "insertion", "style"]
+Split = Literal["dev", "test"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+FOLDER = Path(__file__).parent / "scenes"
+LIST, CANDIDATES, OUTLINES = "scenes.json", "{:03d}-candidates.webp", "{:03d}-outlines.png"
+SIDE = 128  # pixels
+
+
+@dataclass(frozen=True)
+class BenchmarkScene:
+    """An image, its caption, an edited caption, and the image that the edited caption describes.
+
+    Args:
+        values: of the edited attribute, up to eight; `captions` and `candidates` are in the same order.
+        captions: of the candidates.
+        source, right: the numbers of the source and of the target among the candidates.
+        words: of the caption, that the edit takes away; articles are left out.
+        edited_words: of the edited caption, that it adds.
+        nouns, edited_nouns: the things before and after; `outlines` and `edited_outlines` are in the same order.
+        thing: the number of the edited or inserted thing in `edited_nouns`; None if the edit is of the whole scene.
+    """
+
+    __pydantic_config__ = STRICT
+
+    index: int
+    kind: Kind
+    split: Split
+    values: tuple[str, ...]
+    captions: tuple[str, ...]
+    source: int
+    right: int
+    words: tuple[str, ...]
+    edited_words: tuple[str, ...]
+    nouns: tuple[str, ...]
+    edited_nouns: tuple[str, ...]
+    thing: int | None
+
+    @property
+    def caption(self) -> str:
+        return self.captions[self.source]
+
+    @property
+    def edited_caption(self) -> str:
+        return self.captions[self.right]
+
+    @cached_property
+    def candidates(self) -> UInt8[np.ndarray, "n 128 128 3"]:
+        """The scene with each value of the edited attribute; read when first asked for."""
+        return _panels(CANDIDATES.format(self.index), "RGB")
+
+    @property
+    def image(self) -> UInt8[np.ndarray, "128 128 3"]:
+        """The image to edit."""
+        return self.candidates[self.source]
+
+    @property
+    def target(self) -> UInt8[np.ndarray, "128 128 3"]:
+        """The right answer."""
+        return self.candidates[self.right]
+
+    @property
+    def mask(self) -> Bool[np.ndarray, "128 128"]:
+        """Where the image and the right answer differ."""
+        return (self.image != self.target).any(axis=-1)
+
+    @property
+    def outlines(self) -> Float[np.ndarray, "k 128 128"]:
+        """How far each pixel of the image is covered by each thing, from 0 to 1."""
+        return self._outlines[: len(self.nouns)]
+
+    @property
+    def edited_outlines(self) -> Float[np.ndarray, "k 128 128"]:
+        """The same of the right answer."""
+        return self._outlines[len(self.nouns) :]
+
+    @cached_property
+    def _outlines(self) -> Float[np.ndarray, "k 128 128"]:
+        return _panels(OUTLINES.format(self.index), "L") / 255
+
+
+def _panels(name: str, mode: str) -> UInt8[np.ndarray, "n 128 128 ..."]:
+    """The images that a file has side by side."""
+    with Image.open(FOLDER / name) as image:
+        strip = np.array(image.convert(mode))
+    return np.stack(np.split(strip, strip.shape[1] // SIDE, axis=1))
+
+
+def load_scenes(split: Split | None = None, kinds: Collection[Kind] | None = None) -> list[BenchmarkScene]:
+    """The scenes of a split and of some kinds, all by default, in their order; images are read when used."""
+    scenes = TypeAdapter(list[BenchmarkScene]).validate_json((FOLDER / LIST).read_bytes())
+    return [s for s in scenes if split in (None, s.split) and (kinds is None or s.kind in kinds)]
