@@ -34,7 +34,7 @@ class BenchmarkScene:
         values: of the edited attribute, up to eight; `captions` and `candidates` are in the same order.
         captions: of the candidates.
         source, right: the numbers of the source and of the target among the candidates.
-        words: of the caption, that the edit takes away; articles are left out.
+        words: of the caption, that the edit takes away, without articles and prepositions.
         edited_words: of the edited caption, that it adds.
         nouns, edited_nouns: the things before and after; `outlines` and `edited_outlines` are in the same order.
         thing: the number of the edited or inserted thing in `edited_nouns`; None if the edit is of the whole scene.

@@ -34,7 +34,7 @@ SEEDS = 2_000_000_000  # training begins at 0, its held-out scenes at 1,000,000,
 PER_KIND = 20  # the first half is `dev`, the second `test`
 MOST = 8  # candidates of a scene
 APART = 400  # squared difference, in levels of 255, of the target from every candidate: 22 dB, the autoencoder's error
-SMALL_WORDS = {"a", "an", "the", "of"}  # which change with their nouns, and mean nothing alone
+SMALL_WORDS = {"a", "an", "the", "of", "in", "on", "at", "next", "to", "above"}  # change with what they stand beside
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def suitable(kind: Kind, art: Art) -> Iterator[tuple[list[Candidate], int, int, 
 
 
 def of_kind(kind: Kind, scene: Scene, rng: np.random.Generator) -> tuple[list[Candidate], int, int | None]:
-    """All values of the attribute, the number of the source's, and that of the edited thing, if it is one's attribute."""
+    """All values of the attribute, the number of the source's, and that of the edited thing, if there is one."""
     things = scene.things
     whole = lambda value, **changes: Candidate(value, scene.replace(**changes), len(things))
     if kind == "place":
@@ -155,7 +155,7 @@ def write(
     target: int,
     thing: int | None,
 ) -> BenchmarkScene:
-    """Write a scene's images: its candidates side by side, and the outlines of the source's things, then the target's."""
+    """Write a scene's images: its candidates side by side; the outlines of the source's things, then the target's."""
     before, after = candidates[source], candidates[target]
     outlines = [*before.outlines(art), *after.outlines(art)]
     strip = lambda images: Image.fromarray(np.concatenate(images, axis=1))
@@ -181,7 +181,7 @@ def write(
 
 
 def changed(before: str, after: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The words that only the first caption has in their place, and those that only the second has."""
+    """The words that only the first caption has in their place, and those that only the second has; no small words."""
     a, b = before.split(), after.split()
     gone, new = [], []
     for tag, i, j, k, m in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():

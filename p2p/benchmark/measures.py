@@ -1,0 +1,143 @@
+"""How well an image answers an edit, against the rendered truth."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from ldm.tokenizer import PromptTokenizer
+from ldm.zoo.clip import CLIP
+
+Picture = UInt8[np.ndarray, "H W 3"]
+
+ROUNDING = 1 / 12  # mean squared error of rounding to bytes: equal images count as 58.9 dB, not as infinitely alike
+WIDTH, SIGMA = 11, 1.5  # of the window in which structures are compared, in pixels
+C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # keep the quotients finite where an image is dark or flat
+FARTHEST = 12  # pixels, down and across
+DRAWS = 10_000  # of the bootstrap
+
+
+class Interval(NamedTuple):
+    """A mean over scenes, and the 95% interval in which it would lie for other scenes of the same kinds."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def kept(image: Picture, source: Picture, target: Picture) -> float:
+    """PSNR in dB against the target where the two renderings agree, so that the edit should change nothing.
+
+    NaN if they agree nowhere, as with fog.
+    """
+    return _psnr(image, target, (source == target).all(axis=-1))
+
+
+def edited(image: Picture, source: Picture, target: Picture) -> float:
+    """PSNR in dB against the target where the two renderings differ, so that the edit should change something.
+
+    NaN if they differ nowhere.
+    """
+    return _psnr(image, target, (source != target).any(axis=-1))
+
+
+def _psnr(image: Picture, target: Picture, where: Bool[np.ndarray, "H W"]) -> float:
+    """10 log10(255^2 / mean squared difference) over some pixels, in dB; NaN if there are none."""
+    if not where.any():
+        return float("nan")
+    error = np.square(image[where].astype(float) - target[where]).mean()
+    return float(10 * np.log10(255**2 / max(error, ROUNDING)))
+
+
+def structure(image: Picture, target: Picture) -> float:
+    """Structural similarity of the grey levels (Wang et al. 2004, eq. 13), from -1 to 1 for equal images.
+
+        SSIM = (2 mu_x mu_y + C1) (2 sigma_xy + C2) / ((mu_x^2 + mu_y^2 + C1) (sigma_x^2 + sigma_y^2 + C2))
+
+    of means, variances and the covariance in a Gaussian window around each pixel; then averaged over all pixels whose
+    window lies in the image.
+    """
+    x, y = (torch.from_numpy(np.array(Image.fromarray(p).convert("L"), dtype=np.float64)) for p in (image, target))
+    weights = torch.exp(-((torch.arange(WIDTH, dtype=torch.float64) - WIDTH // 2) ** 2) / (2 * SIGMA**2))
+    window = (weights / weights.sum()).outer(weights / weights.sum())[None, None]
+    mu_x, mu_y, xx, yy, xy = F.conv2d(torch.stack([x, y, x * x, y * y, x * y])[:, None], window)
+    alike = (2 * mu_x * mu_y + C1) / (mu_x**2 + mu_y**2 + C1)
+    return (alike * (2 * (xy - mu_x * mu_y) + C2) / (xx - mu_x**2 + yy - mu_y**2 + C2)).mean().item()
+
+
+def nearest(image: Picture, candidates: UInt8[np.ndarray, "n H W 3"]) -> int:
+    """The number of the candidate with the least squared error, over the pixels where any two candidates differ."""
+    differ = (candidates != candidates[0]).any(axis=(0, 3))
+    return int(np.square(candidates[:, differ].astype(float) - image[differ]).sum(axis=(1, 2)).argmin())
+
+
+def right(image: Picture, candidates: UInt8[np.ndarray, "n H W 3"], target: int) -> bool:
+    """True if the target is the nearest of the renderings with all values of the edited attribute."""
+    return nearest(image, candidates) == target
+
+
+def right_by_clip(
+    clip: CLIP, tokenizer: PromptTokenizer, image: Picture, captions: tuple[str, ...], target: int
+) -> bool:
+    """True if the target's caption has the highest CLIP score [C9] with the image, among those of the candidates."""
+    return int(clip.score(image[None], tokenizer.batch(list(captions)))[0].argmax()) == target
+
+
+def shift(image: Picture, target: Picture, outline: Float[np.ndarray, "H W"]) -> float:
+    """How far from its true place an object is, in pixels; of no meaning if it is another object.
+
+    The object is cut out of the target, where the outline covers a pixel by half or more, and placed at all offsets of
+    at most 12 pixels down and across: the one with the highest PSNR inside the cut-out counts, the shortest of equals.
+    What falls outside the image is not compared.
+
+    Raises:
+        ValueError: the outline covers no pixel by half.
+    """
+    rows, columns = np.nonzero(outline >= 0.5)
+    if not len(rows):
+        raise ValueError("the outline covers no pixel by half: there is no object to find")
+    reach, colours = range(-FARTHEST, FARTHEST + 1), target[rows, columns].astype(float)
+    (height, width), best, at = outline.shape, np.inf, (0, 0)
+    for down, across in sorted(((i, j) for i in reach for j in reach), key=lambda offset: np.hypot(*offset)):
+        y, x = rows + down, columns + across
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        if inside.any() and (error := np.square(image[y[inside], x[inside]] - colours[inside]).mean()) < best:
+            best, at = error, (down, across)
+    return float(np.hypot(*at))
+
+
+def interval(values: list[float], seed: int = 0) -> Interval:
+    """The mean over scenes, with the percentile bootstrap's 95% interval. NaN stands for a scene that has no value.
+
+    Of a difference between two methods, give the differences scene by scene: their interval is narrower than that of
+    either method.
+
+    Raises:
+        ValueError: no scene has a value.
+    """
+    x = np.array(values, dtype=float)
+    x = x[~np.isnan(x)]
+    if not len(x):
+        raise ValueError("no scene has a value: the mean needs one at least")
+    means = x[np.random.default_rng(seed).integers(len(x), size=(DRAWS, len(x)))].mean(axis=1)
+    return Interval(float(x.mean()), *np.percentile(means, (2.5, 97.5)).tolist())
+
+
+def iou(attention: Float[Tensor, "h w"], outline: Float[np.ndarray, "H W"], threshold: float = 0.3) -> float:
+    """Intersection over union of a word's region and its object's, at the size of the image, from 0 to 1.
+
+    The word's region is where its map, resized, exceeds this fraction of its maximum, as in local blend. The object's is
+    where the outline covers a pixel by half or more.
+
+    Raises:
+        ValueError: both regions are empty.
+    """
+    resized = F.interpolate(attention[None, None].float(), outline.shape, mode="bilinear")[0, 0].numpy()
+    word, thing = resized > threshold * resized.max(), outline >= 0.5
+    if not (word | thing).any():
+        raise ValueError("neither the map nor the outline has a region: there is nothing to compare")
+    return float((word & thing).sum() / (word | thing).sum())
