@@ -110,7 +110,7 @@ def shift(image: Picture, target: Picture, outline: Float[np.ndarray, "H W"]) ->
     return float(np.hypot(*at))
 
 
-def interval(values: list[float], seed: int = 0) -> Interval:
+def interval(values: list[float]) -> Interval:
     """The mean over scenes, with the percentile bootstrap's 95% interval. NaN stands for a scene that has no value.
 
     Of a difference between two methods, give the differences scene by scene: their interval is narrower than that of
@@ -123,15 +123,15 @@ def interval(values: list[float], seed: int = 0) -> Interval:
     x = x[~np.isnan(x)]
     if not len(x):
         raise ValueError("no scene has a value: the mean needs one at least")
-    means = x[np.random.default_rng(seed).integers(len(x), size=(DRAWS, len(x)))].mean(axis=1)
+    means = x[np.random.default_rng(0).integers(len(x), size=(DRAWS, len(x)))].mean(axis=1)
     return Interval(float(x.mean()), *np.percentile(means, (2.5, 97.5)).tolist())
 
 
 def iou(attention: Float[Tensor, "h w"], outline: Float[np.ndarray, "H W"], threshold: float = 0.3) -> float:
     """Intersection over union of a word's region and its object's, at the size of the image, from 0 to 1.
 
-    The word's region is where its map, resized, exceeds this fraction of its maximum, as in local blend. The object's is
-    where the outline covers a pixel by half or more.
+    The word's region is where its map, resized, exceeds this fraction of its maximum, as in local blend. The object's
+    is where the outline covers a pixel by half or more.
 
     Raises:
         ValueError: both regions are empty.
