@@ -68,6 +68,9 @@ def test_the_nearest_candidate_is_told_by_all_that_differ():
     image[8:16, 8:16] = 100
     assert nearest(image, candidates) == 3
     assert [nearest(candidate, candidates) for candidate in candidates] == [0, 1, 2, 3]
+    one, eight = GREY.copy(), GREY.copy()
+    one[0, 0], eight[0, :8] = 200, 120  # squared 100^2 against 8 * 20^2, though 100 is less than 8 * 20
+    assert nearest(GREY, np.stack([one, eight])) == 1
 
 
 @pytest.mark.parametrize(("down", "across"), [(0, 0), (3, -4), (-8, 6), (12, 5)])
