@@ -74,16 +74,9 @@ def nearest(image: Picture, candidates: UInt8[np.ndarray, "n H W 3"]) -> int:
     return int(np.square(candidates.astype(float) - image).sum(axis=(1, 2, 3)).argmin())
 
 
-def right(image: Picture, candidates: UInt8[np.ndarray, "n H W 3"], target: int) -> bool:
-    """True if the target is the nearest of the renderings with all values of the edited attribute."""
-    return nearest(image, candidates) == target
-
-
-def right_by_clip(
-    clip: CLIP, tokenizer: PromptTokenizer, image: Picture, captions: tuple[str, ...], target: int
-) -> bool:
-    """True if the target's caption has the highest CLIP score [C9] with the image, among those of the candidates."""
-    return int(clip.score(image[None], tokenizer.batch(list(captions)))[0].argmax()) == target
+def nearest_by_clip(clip: CLIP, tokenizer: PromptTokenizer, image: Picture, captions: tuple[str, ...]) -> int:
+    """The number of the caption with the highest CLIP score [C9] of the image."""
+    return int(clip.score(image[None], tokenizer.batch(list(captions)))[0].argmax())
 
 
 def shift(image: Picture, target: Picture, outline: Float[np.ndarray, "H W"]) -> float:
