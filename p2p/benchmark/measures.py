@@ -34,7 +34,7 @@ def kept(image: Picture, source: Picture, target: Picture) -> float:
 
     NaN if they agree nowhere, as with fog.
     """
-    return _psnr(image, target, (source == target).all(axis=-1))
+    return psnr_where(image, target, (source == target).all(axis=-1))
 
 
 def edited(image: Picture, source: Picture, target: Picture) -> float:
@@ -42,15 +42,20 @@ def edited(image: Picture, source: Picture, target: Picture) -> float:
 
     NaN if they differ nowhere.
     """
-    return _psnr(image, target, (source != target).any(axis=-1))
+    return psnr_where(image, target, (source != target).any(axis=-1))
 
 
-def _psnr(image: Picture, target: Picture, where: Bool[np.ndarray, "H W"]) -> float:
+def psnr_where(image: Picture, target: Picture, where: Bool[np.ndarray, "H W"]) -> float:
     """10 log10(255^2 / mean squared difference) over some pixels, in dB; NaN if there are none."""
     if not where.any():
         return float("nan")
     error = np.square(image[where].astype(float) - target[where]).mean()
     return float(10 * np.log10(255**2 / max(error, ROUNDING)))
+
+
+def nearest_psnr(image: Picture, candidates: UInt8[np.ndarray, "n H W 3"], where: Bool[np.ndarray, "H W"]) -> float:
+    """The PSNR in dB over some pixels against the candidate that is nearest there."""
+    return max(psnr_where(image, candidate, where) for candidate in candidates)
 
 
 def structure(image: Picture, target: Picture) -> float:
@@ -74,9 +79,18 @@ def nearest(image: Picture, candidates: UInt8[np.ndarray, "n H W 3"]) -> int:
     return int(np.square(candidates.astype(float) - image).sum(axis=(1, 2, 3)).argmin())
 
 
-def nearest_by_clip(clip: CLIP, tokenizer: PromptTokenizer, image: Picture, captions: tuple[str, ...]) -> int:
-    """The number of the caption with the highest CLIP score [C9] of the image."""
-    return int(clip.score(image[None], tokenizer.batch(list(captions)))[0].argmax())
+class ByClip:
+    """The small CLIP, as a second judge of which caption is right."""
+
+    def __init__(self, clip: CLIP, tokenizer: PromptTokenizer):
+        self.clip, self.tokenizer, self._texts = clip, tokenizer, {}
+
+    @torch.no_grad()
+    def nearest(self, image: Picture, captions: tuple[str, ...]) -> int:
+        """The number of the caption with the highest CLIP score [C9] of the image."""
+        if captions not in self._texts:  # of a scene, for all its edits
+            self._texts[captions] = self.clip.embed_text(self.tokenizer.batch(list(captions)))
+        return int((self.clip.embed_images(image[None]) @ self._texts[captions].mT).argmax())
 
 
 def shift(image: Picture, target: Picture, outline: Float[np.ndarray, "H W"]) -> float:
@@ -86,20 +100,26 @@ def shift(image: Picture, target: Picture, outline: Float[np.ndarray, "H W"]) ->
     at most 12 pixels down and across: the one with the highest PSNR inside the cut-out counts, the shortest of equals.
     What falls outside the image is not compared.
 
+    The sum of a (image - target)^2 over the cut-out a is, at all offsets at once, a correlation of a with image^2 minus
+    one of a target with 2 image, plus the sum of a target^2 where the image is.
+
     Raises:
         ValueError: the outline covers no pixel by half.
     """
-    rows, columns = np.nonzero(outline >= 0.5)
-    if not len(rows):
+    a = torch.from_numpy(outline >= 0.5).double()
+    if not a.any():
         raise ValueError("the outline covers no pixel by half: there is no object to find")
-    reach, colours = range(-FARTHEST, FARTHEST + 1), target[rows, columns].astype(float)
-    (height, width), best, at = outline.shape, np.inf, (0, 0)
-    for down, across in sorted(((i, j) for i in reach for j in reach), key=lambda offset: np.hypot(*offset)):
-        y, x = rows + down, columns + across
-        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        if inside.any() and (error := np.square(image[y[inside], x[inside]] - colours[inside]).mean()) < best:
-            best, at = error, (down, across)
-    return float(np.hypot(*at))
+    x, y = (torch.from_numpy(np.array(p, dtype=np.float64)).permute(2, 0, 1) for p in (image, target))
+    size = [length + 2 * FARTHEST for length in outline.shape]  # so that nothing comes in again from the other side
+    transform = lambda stack: torch.fft.rfft2(stack, s=size)
+    seen = transform(torch.cat([-2 * x, x.square().sum(dim=0)[None], torch.ones_like(a)[None]]))
+    cut = transform(torch.cat([a * y, a[None], (a * y.square().sum(dim=0))[None]])).conj()
+    errors = torch.fft.irfft2((cut[:3] * seen[:3]).sum(dim=0) + cut[3] * seen[3] + cut[4] * seen[4], s=size)
+    pixels = torch.fft.irfft2(cut[3] * seen[4], s=size).round()
+    reach = range(-FARTHEST, FARTHEST + 1)
+    means = {(i, j): (errors[i, j] / pixels[i, j]).item() for i in reach for j in reach if pixels[i, j] > 0}
+    least = min(means.values()) + 1e-6  # the transforms are exact to 1e-9 of 255^2
+    return min(float(np.hypot(*offset)) for offset, error in means.items() if error <= least)
 
 
 def interval(values: list[float]) -> Interval:

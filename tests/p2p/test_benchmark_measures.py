@@ -6,7 +6,7 @@ import torch
 
 import p2p
 from p2p.benchmark.draw import SEEDS, changed
-from p2p.benchmark.measures import edited, interval, iou, kept, nearest, nearest_by_clip, shift, structure
+from p2p.benchmark.measures import ByClip, edited, interval, iou, kept, nearest, shift, structure
 from p2p.benchmark.scenes import FOLDER, KINDS, load_scenes
 from weights.training.data import HELD_OUT_SEEDS
 from weights.training.world import NOUNS
@@ -166,8 +166,8 @@ def test_a_scene_holds_what_its_list_says(kind):
 
 def test_the_small_clip_tells_the_true_images_apart():
     """Two captions that differ in the noun, and each one's rendering, for a few scenes of one thing."""
-    clip, tokenizer = p2p.load_clip("stickers-clip", device="cpu")
+    clip = ByClip(*p2p.load_clip("stickers-clip", device="cpu"))
     scenes = [scene for scene in load_scenes("dev", ["noun"]) if len(scene.things) == 1]
-    among = lambda s, image: nearest_by_clip(clip, tokenizer, image, s.captions[:2])
+    among = lambda s, image: clip.nearest(image, s.captions[:2])
     assert [among(s, s.image) for s in scenes] == [0] * len(scenes) and len(scenes) > 5
     assert sum(among(s, s.target) for s in scenes) >= 0.8 * len(scenes)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float, UInt8
+from jaxtyping import Bool, Complex, Float, UInt8
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -32,7 +32,7 @@ from weights.training.world import NOUNS, SIZES, Scene, Thing, caption
 
 SEEDS, FIRST, CAPTIONS = 4, HELD_OUT_SEEDS + 3_000_000, 500
 FACTORS = tuple(np.linspace(0.92, 1.08, 7))  # of an ordinary side: the world's range
-Image3 = UInt8[np.ndarray, "128 128 3"]
+Picture = UInt8[np.ndarray, "128 128 3"]
 
 
 class Fit(NamedTuple):
@@ -65,8 +65,8 @@ def placed(art: Art, thing: Thing, x: float, y: float, side: float, mirrored: bo
     return finish(look, Scene((thing,))).astype(np.float32) / 255, alpha[..., 0] > 0.5
 
 
-@lru_cache(maxsize=400)
-def _templates(art: Art, thing: Thing, ordinary: float) -> Templates:
+@lru_cache(maxsize=64)
+def _templates(art: Art, thing: Thing, ordinary: float) -> Templates:  # 4 MB each
     places, looks, outlines = [], [], []
     for side, mirrored in product((ordinary * factor for factor in FACTORS), (False, True)):
         image = sticker(art, thing)
@@ -81,12 +81,11 @@ def _templates(art: Art, thing: Thing, ordinary: float) -> Templates:
 
 
 def fit(
-    image: Image3,
+    image: Picture,
     art: Art,
     thing: Thing,
     number: int = 1,
-    near: tuple[float, float] | None = None,
-    within: float = SIZE,
+    centres: Bool[Tensor, "128 128"] | None = None,
 ) -> Fit:
     """Find the position, size and mirroring at which a sticker s with outline a has the smallest mean squared error.
 
@@ -98,7 +97,10 @@ def fit(
         art: the stickers.
         thing: its size word determines the sizes that are tried, those of the world.
         number: of things in the scene.
-        near, within: the centre (x, y) that it must be near to, and how near, in pixels.
+        centres: where its centre may lie; everywhere by default.
+
+    Raises:
+        ValueError: there is no such position.
     """
     x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
     seen = torch.fft.rfft2(torch.cat([-2 * x, x.square().sum(dim=0, keepdim=True)]))
@@ -108,20 +110,20 @@ def fit(
     best = (float("inf"), None)
     for (width, height, side, mirrored), error in zip(made.places, errors):
         inside = error[: max(SIZE - height, 0) + 1, : max(SIZE - width, 0) + 1]
-        if near:
-            down, across = (torch.arange(n) for n in inside.shape)
-            far = torch.maximum((across + width / 2 - near[0]).abs(), (down[:, None] + height / 2 - near[1]).abs())
-            inside = inside.masked_fill(far > within, float("inf"))
+        if centres is not None:
+            top, left = height // 2, width // 2
+            allowed = centres[top : top + inside.shape[0], left : left + inside.shape[1]]
+            inside = inside.masked_fill(~allowed, float("inf"))
         least = inside.min().item()
         if least < best[0]:
             top, left = divmod(int(inside.argmin()), inside.shape[1])
             best = (least, (left + width / 2, top + height / 2, side, mirrored))
     if best[1] is None:
-        raise ValueError(f"no {thing.noun} of this size fits into the image within {within} pixels of {near}")
+        raise ValueError(f"there is no position for a {thing.noun} of this size")
     return Fit(*best[1], 10 * float(np.log10(1 / max(best[0], 1e-6))))  # at most 60 dB
 
 
-def mean_fits(images: Sequence[Image3], scenes: Sequence[Scene], art: Art) -> dict[str, float]:
+def mean_fits(images: Sequence[Picture], scenes: Sequence[Scene], art: Art) -> dict[str, float]:
     """The mean fit of each noun, in dB."""
     fits = {}
     for image, scene in zip(images, scenes):
