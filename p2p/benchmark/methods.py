@@ -120,7 +120,7 @@ Run = Callable[[Work, Sequence[Setting]], Iterator[Made]]
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the tables: a method, its settings to choose from, and the kinds of edit and the tracks that it is for."""
+    """A row of the tables: a method, its settings to choose from, and the kinds of edit and tracks that it is for."""
 
     name: str
     run: Run

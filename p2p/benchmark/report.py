@@ -1,4 +1,4 @@
-"""The report of the benchmark: tables with 95% intervals over scenes, in JSON and Markdown, and the frontier's figure."""
+"""The report of the benchmark: tables with 95% intervals over scenes, in JSON and Markdown, and a figure."""
 
 import json
 from collections import defaultdict
@@ -291,9 +291,10 @@ are edited by every method, by captions. Settings were chosen on 60 other scenes
 others, by the PSNR of the whole image; without such a choice (`--quick`) they are those that were published. Means have
 95% intervals, by a bootstrap over scenes. Snowflakes and sprinkles, which nobody can guess or see, are left out.
 
-- *real image*: the rendering is encoded and inverted, in {real} steps of DDIM; `ours` and `reference` by direct inversion.
+- *real image*: the rendering is encoded and inverted, in {real} steps of DDIM; `ours` and `reference` by direct
+  inversion.
 - *generated*: the model makes the source from the caption, in {generated} steps of DPM-Solver++ at guidance 4. The
-  right answer is known in parts: the true sticker where it fits best, what is outside it, empty places, fog and styles.
+  right answer is known in parts: the true sticker where it fits best, what is outside it, empty places, fog, styles.
 
 *Kept*: PSNR in dB where the two renderings agree; *edited*: where they differ, against the true target; *whole*: both
 together. *Structure*: SSIM. *Right*: the nearest rendering among all values of the edited attribute is the target; *by
@@ -312,8 +313,8 @@ Swaps of words of different numbers of tokens: `--merge`, with `--renormalise` o
 DIRECT = "## Direct against plain inversion"
 RECONSTRUCTION = """## Reconstruction
 
-PSNR of the source's run to the image that was inverted. Direct inversion (`ours`, `reference`) reaches the autoencoder's
-limit at any guidance."""
+PSNR of the source's run to the image that was inverted. Direct inversion (`ours`, `reference`) reaches the limit of the
+autoencoder at any guidance."""
 ATTENTION = """## Attention against the truth
 
 Intersection over union of a noun's region, where its map exceeds a fraction of its maximum, and its thing: at local

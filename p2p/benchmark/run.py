@@ -47,7 +47,7 @@ from weights.load import load, load_clip
 from weights.training.art import cache_dir
 
 TRACKS: tuple[Track, ...] = get_args(Track)
-QUICK = 3  # scenes of each kind
+QUICK = 2  # scenes of each kind
 WAIT = timedelta(hours=6)  # for the slowest process
 
 
@@ -86,6 +86,11 @@ class Processes:
             yield cls(torch.distributed.get_rank(), torch.distributed.get_world_size())
         finally:
             torch.distributed.destroy_process_group()
+
+    def share(self, scenes: Iterable[BenchmarkScene]) -> set[int]:
+        """The scenes of this process, by index; pairs stay together, since some methods do every second one only."""
+        indices = dict.fromkeys(scene.index for scene in scenes)
+        return {index for i, index in enumerate(indices) if i // 2 % self.number == self.rank}
 
     def wait(self) -> None:
         """Until every process is here."""
@@ -165,7 +170,9 @@ def work_through(
     tasks: Iterable[Task], model: LatentDiffusion, by_clip: ByClip, store: Store, processes: Processes, name: str
 ) -> None:
     """Do this process's share of the tasks, except what is stored; then wait for the others and read theirs."""
-    own = [task for task in tasks if task.scene.index // 2 % processes.number == processes.rank]
+    tasks = list(tasks)
+    share = processes.share(task.scene for task in tasks)
+    own = [task for task in tasks if task.scene.index in share]
     left = [task for task in own if any(key not in store.found for key in task.keys)]
     work = None
     edits = lambda tasks: sum(len(task.settings) for task in tasks)
@@ -184,7 +191,8 @@ def work_through(
 
 def attend(scenes: list[BenchmarkScene], model: LatentDiffusion, store: Store, processes: Processes) -> None:
     """Store how well the words' attention maps agree with their things, for this process's share of the scenes."""
-    own = [scene for scene in scenes if scene.index // 2 % processes.number == processes.rank]
+    share = processes.share(scenes)
+    own = [scene for scene in scenes if scene.index in share]
     bar = tqdm(own, "attention", unit="scene", file=sys.stderr, disable=processes.rank > 0)
     for scene in bar:
         if (name := f"attention / {scene.index}") not in store.found:
@@ -220,7 +228,7 @@ def main() -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"the settings that were published, on {QUICK} scenes of each kind, instead of chosen ones on all; minutes",
+        help=f"the settings that were published, on {QUICK} scenes of each kind, instead of chosen ones: minutes",
     )
     parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of the report (default: %(default)s)")
     given = parser.parse_args()
