@@ -25,7 +25,7 @@ from weights.training.sticker_fit import Fit, fit, placed
 from weights.training.world import PLACES, SIZES, STYLES, Scene, Thing
 
 Track = Literal["real image", "generated"]
-NEAR, APART = 12, 20  # pixels: how far an edited thing may stand from its place; how far a second thing is from a first
+NEAR, APART = 12.0, 20.0  # pixels from a thing: where what replaces it may stand, and where a second one begins
 HORIZONS = 16  # empty places of each kind
 FOG = 0.82 * 255  # its grey level
 FOGS = (0.3, 0.72)  # its share in the world's images

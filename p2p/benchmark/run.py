@@ -20,7 +20,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -47,6 +47,7 @@ from weights.load import load, load_clip
 from weights.training.art import cache_dir
 
 TRACKS: tuple[Track, ...] = get_args(Track)
+ATTENDED = ("noun", "colour", "place")  # kinds whose images the attention is compared in: others are alike
 QUICK = 2  # scenes of each kind
 WAIT = timedelta(hours=6)  # for the slowest process
 
@@ -153,37 +154,45 @@ def test_tasks(scenes: list[BenchmarkScene], chosen: dict[str, Setting], quick: 
                 yield Task(scene, track, row, tuple(dict.fromkeys(settings)))
 
 
-def measured(work: Work, task: Task, by_clip: ByClip) -> list[dict]:
-    """The entries of a task."""
-    entries = []
-    for made in task.row.run(work, task.settings):
-        found = answer(task.scene, task.track, work.source, made.image, by_clip)
-        name = key(task.scene.index, task.track, task.row.name, made.setting)
-        entry = {"key": name, "scene": task.scene.index, "kind": task.scene.kind, "split": task.scene.split}
-        entry |= {"track": task.track, "method": task.row.name, "setting": asdict(made.setting)}
-        values = found._asdict() | {"returned": made.returned}
-        entries.append(entry | {measure: None if np.isnan(x) else min(x, 99.0) for measure, x in values.items()})
-    return entries
+class Measuring:
+    """Measures tasks; what the edits of one scene share is kept while they follow each other."""
+
+    def __init__(self, model: LatentDiffusion, by_clip: ByClip):
+        self.model, self.by_clip, self.work = model, by_clip, None
+
+    def __call__(self, task: Task) -> list[dict]:
+        """The entries of a task."""
+        if self.work is None or (self.work.scene, self.work.track) != (task.scene, task.track):
+            self.work = Work(self.model, task.scene, task.track)
+        entries = []
+        with redirect_stderr(StringIO()):  # inversions have bars of their own, of a second each
+            for made in task.row.run(self.work, task.settings):
+                found = answer(task.scene, task.track, self.work.source, made.image, self.by_clip)
+                entries.append(entry_of(task, made.setting, found._asdict() | {"returned": made.returned}))
+        return entries
+
+
+def entry_of(task: Task, setting: Setting, values: dict[str, float]) -> dict:
+    """What is stored of one edit: null for NaN, which JSON lacks, and at most 99 dB."""
+    entry = {"key": key(task.scene.index, task.track, task.row.name, setting), "scene": task.scene.index}
+    entry |= {"kind": task.scene.kind, "split": task.scene.split, "track": task.track, "method": task.row.name}
+    plain = {measure: None if np.isnan(value) else min(value, 99.0) for measure, value in values.items()}
+    return entry | {"setting": asdict(setting)} | plain
 
 
 def work_through(
-    tasks: Iterable[Task], model: LatentDiffusion, by_clip: ByClip, store: Store, processes: Processes, name: str
+    tasks: Iterable[Task], measure: Callable[[Task], list[dict]], store: Store, processes: Processes, name: str
 ) -> None:
     """Do this process's share of the tasks, except what is stored; then wait for the others and read theirs."""
     tasks = list(tasks)
     share = processes.share(task.scene for task in tasks)
     own = [task for task in tasks if task.scene.index in share]
     left = [task for task in own if any(key not in store.found for key in task.keys)]
-    work = None
     edits = lambda tasks: sum(len(task.settings) for task in tasks)
     how = {"desc": name, "unit": "edit", "file": sys.stderr, "disable": processes.rank > 0}
     with tqdm(total=edits(own), initial=edits(own) - edits(left), **how) as bar:
         for task in left:
-            if work is None or (work.scene, work.track) != (task.scene, task.track):
-                work = Work(model, task.scene, task.track)
-            with redirect_stderr(StringIO()):  # inversions have bars of their own, of a second each
-                entries = measured(work, task, by_clip)
-            store.add(entries)
+            store.add(measure(task))
             bar.update(len(task.settings))
     processes.wait()
     store.read()
@@ -237,16 +246,18 @@ def main() -> None:
     torch.set_num_threads(1)
     with Processes.joined() as processes:
         store = Store(store_folder(), processes.rank)
-        model, by_clip = load("stickers", device="cpu"), ByClip(*load_clip("stickers-clip", device="cpu"))
+        model = load("stickers", device="cpu")
+        measure = Measuring(model, ByClip(*load_clip("stickers-clip", device="cpu")))
         dev, test = load_scenes("dev"), load_scenes("test")
         chosen: dict[str, Setting] = {}
         if given.quick:
             test = [scene for scene in test if scene.index % 10 < QUICK]
         else:
-            work_through(dev_tasks(dev), model, by_clip, store, processes, "dev")
+            work_through(dev_tasks(dev), measure, store, processes, "dev")
             chosen = report.chosen(store.found.values())
-        work_through(test_tasks(test, chosen, given.quick), model, by_clip, store, processes, "test")
-        attend(test if given.quick else dev + test, model, store, processes)
+        work_through(test_tasks(test, chosen, given.quick), measure, store, processes, "test")
+        shown = test if given.quick else dev + test
+        attend([scene for scene in shown if scene.kind in ATTENDED], model, store, processes)
         if processes.rank == 0:
             command = "python -m p2p.benchmark.run" + " --quick" * given.quick
             for file in report.write(given.output, store.found.values(), chosen, test, commit(), command):

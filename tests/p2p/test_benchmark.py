@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 import p2p
 from ldm.helpers.likeness import psnr
@@ -18,7 +19,7 @@ from p2p.benchmark.scenes import KINDS, load_scenes, stickers
 from tests.support.scenes import SyntheticArt
 from weights.load import load
 from weights.training.sticker_fit import fit
-from weights.training.world import Thing
+from weights.training.world import NOUNS, Thing
 
 TRACKS = run.TRACKS
 
@@ -58,12 +59,24 @@ def test_the_whole_is_the_psnr_to_the_target(by_clip):
         assert found.whole == pytest.approx(psnr(image, scene.target), abs=1e-6)
 
 
+class Patches(SyntheticArt):
+    """A disc of sixteen patches of any colour, for every noun."""
+
+    def sticker(self, noun: str) -> Image.Image:
+        patches = np.random.default_rng(list(NOUNS).index(noun)).uniform(0, 1, (4, 4, 3))
+        y, x = np.mgrid[-1:1:100j, -1:1:100j]
+        alpha = np.clip(12 * (1 - np.hypot(x, y)), 0, 1)[..., None]
+        rgba = np.concatenate([patches.repeat(25, 0).repeat(25, 1), alpha], axis=-1)
+        return Image.fromarray((255 * rgba).round().astype(np.uint8))
+
+
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_sticker_fits_where_it_is(mirrored):
-    art, picture = SyntheticArt(), np.full((128, 128, 3), 20, np.uint8)
-    cat = np.asarray(art.sticker("cat").resize((66, 66)))
-    cat = cat[:, ::-1] if mirrored else cat
-    picture[30:96, 40:106] = np.where(cat[..., 3:] > 127, cat[..., :3], 20)
+    art, picture = Patches(), Image.new("RGB", (128, 128), (191, 191, 191))
+    cat = art.sticker("cat").resize((66, 66), Image.Resampling.BILINEAR)
+    cat = ImageOps.mirror(cat) if mirrored else cat
+    picture.paste(cat, (40, 30), cat)
+    picture = np.array(picture)
     found = fit(picture, art, Thing("cat"))
     assert (found.x, found.y, found.mirrored) == (pytest.approx(73, abs=1), pytest.approx(63, abs=1), mirrored)
     assert found.side == pytest.approx(66, rel=0.03)  # the sizes that are tried are 2.9% apart
@@ -76,13 +89,13 @@ def test_a_sticker_fits_where_it_is(mirrored):
 
 @pytest.mark.parametrize("track", TRACKS)
 def test_every_method_edits_at_every_setting(track, model, monkeypatch):
-    """By four steps."""
-    monkeypatch.setattr(methods, "STEPS", dict.fromkeys(TRACKS, 4))
+    """By two steps."""
+    monkeypatch.setattr(methods, "STEPS", dict.fromkeys(TRACKS, 2))
     scene = load_scenes("dev", ["noun"])[0]
     work = Work(model, scene, track)
     for row in ROWS:
         if row.applies(scene, track):
-            settings = row.settings("noun", track)[:9]
+            settings = row.settings("noun", track)[:2]
             made = list(row.run(work, settings))
             assert {m.setting for m in made} == set(settings) and len(made) == len(settings), row.name
             assert all(m.image.shape == (128, 128, 3) for m in made)
@@ -114,31 +127,26 @@ def test_attention_is_compared_at_every_resolution(model, monkeypatch):
 # runs
 
 
-def invented(work: Work, task, by_clip) -> list[dict]:
+def invented(task: run.Task) -> list[dict]:
     """Entries of a task, whose measures follow from its scene and its setting."""
     entries = []
-    for name, setting in zip(task.keys, task.settings):
-        entry = {"key": name, "scene": task.scene.index, "kind": task.scene.kind, "split": task.scene.split}
-        entry |= {"track": task.track, "method": task.row.name, "setting": vars(setting)}
+    for setting in task.settings:
         score = task.scene.index % 7 + setting.guidance + 10 * (setting.tau == 0.5)
-        measures = dict.fromkeys((*report.MEASURES, "returned"), score)
-        entries.append(entry | measures | {"kept": None if task.scene.kind == "fog" else score})
+        values = dict.fromkeys((*report.MEASURES, "returned"), score)
+        values["kept"] = float("nan") if task.scene.kind == "fog" else score
+        entries.append(run.entry_of(task, setting, values))
     return entries
 
 
-@pytest.fixture
-def measured(monkeypatch) -> list[str]:
-    """The keys of what was measured, in order; nothing is sampled."""
-    done: list[str] = []
+class Recorder:
+    """Measures nothing, and remembers the keys of what it was asked for."""
 
-    def record(work, task, by_clip):
-        entries = invented(work, task, by_clip)
-        done.extend(entry["key"] for entry in entries)
-        return entries
+    def __init__(self):
+        self.keys: list[str] = []
 
-    monkeypatch.setattr(run, "measured", record)
-    monkeypatch.setattr(run, "Work", lambda model, scene, track: type("Work", (), {"scene": scene, "track": track}))
-    return done
+    def __call__(self, task: run.Task) -> list[dict]:
+        self.keys += task.keys
+        return invented(task)
 
 
 class Alone(Processes):
@@ -148,34 +156,34 @@ class Alone(Processes):
         pass
 
 
-def test_processes_share_the_work_to_the_same_entries(tmp_path, measured):
-    tasks = list(dev_tasks(load_scenes("dev")))
+def test_processes_share_the_work_to_the_same_entries(tmp_path):
+    tasks, measure = list(dev_tasks(load_scenes("dev"))), Recorder()
     for rank, number in ((0, 1), (0, 3), (1, 3), (2, 3)):
-        work_through(tasks, None, None, Store(tmp_path / str(number), rank), Alone(rank, number), "dev")
+        work_through(tasks, measure, Store(tmp_path / str(number), rank), Alone(rank, number), "dev")
     alone, shared = Store(tmp_path / "1").found, Store(tmp_path / "3").found
     assert alone == shared and len(alone) == sum(len(task.settings) for task in tasks)
-    assert len(measured) == 2 * len(alone)
+    assert len(measure.keys) == 2 * len(alone)
 
 
-def test_nothing_is_measured_twice_after_an_interruption(tmp_path, measured):
-    tasks = list(dev_tasks(load_scenes("dev")))[:40]
-    work_through(tasks[:25], None, None, Store(tmp_path), Alone(), "dev")
+def test_nothing_is_measured_twice_after_an_interruption(tmp_path):
+    tasks, measure = list(dev_tasks(load_scenes("dev")))[:40], Recorder()
+    work_through(tasks[:25], measure, Store(tmp_path), Alone(), "dev")
     file = tmp_path / "0.jsonl"
-    first, cut = len(measured), file.read_bytes()[:-10]  # within the last line
+    first, cut = len(measure.keys), file.read_bytes()[:-10]  # within the last line
     file.write_bytes(cut)
-    work_through(tasks, None, None, Store(tmp_path), Alone(), "dev")
-    again = measured[first:]
+    work_through(tasks, measure, Store(tmp_path), Alone(), "dev")
+    again = measure.keys[first:]
     assert again[: len(tasks[24].keys)] == tasks[24].keys  # that which was cut, whole
     assert set(again) == {key for task in tasks[24:] for key in task.keys}
-    before = len(measured)
-    work_through(tasks, None, None, Store(tmp_path), Alone(), "dev")
-    assert len(measured) == before
+    before = len(measure.keys)
+    work_through(tasks, measure, Store(tmp_path), Alone(), "dev")
+    assert len(measure.keys) == before
     assert all(json.loads(line) for line in file.read_text().splitlines())
 
 
-def test_settings_are_chosen_on_dev_by_the_whole_image(tmp_path, measured):
+def test_settings_are_chosen_on_dev_by_the_whole_image(tmp_path):
     """The invented score is highest at tau 0.5, and then at the highest guidance."""
-    work_through(dev_tasks(load_scenes("dev")), None, None, store := Store(tmp_path), Alone(), "dev")
+    work_through(dev_tasks(load_scenes("dev")), Recorder(), store := Store(tmp_path), Alone(), "dev")
     best = report.chosen(store.found.values())
     for kind in ("noun", "colour"):
         ours = best[report.group_key("real image", "ours", kind)]
@@ -185,11 +193,11 @@ def test_settings_are_chosen_on_dev_by_the_whole_image(tmp_path, measured):
     assert report.chosen([*store.found.values(), *more]) == best
 
 
-def test_the_report_has_every_method_and_its_means(tmp_path, measured):
+def test_the_report_has_every_method_and_its_means(tmp_path):
     store = Store(tmp_path / "store")
-    work_through(dev_tasks(load_scenes("dev")), None, None, store, Alone(), "dev")
+    work_through(dev_tasks(load_scenes("dev")), Recorder(), store, Alone(), "dev")
     best, test = report.chosen(store.found.values()), load_scenes("test")
-    work_through(run.test_tasks(test, best, quick=False), None, None, store, Alone(), "test")
+    work_through(run.test_tasks(test, best, quick=False), Recorder(), store, Alone(), "test")
     overlap = {"side": 16, "noun": "cat", "threshold": 0.3, "iou": 0.5}
     store.add(
         [{"key": f"attention / {s.index}", "scene": s.index, "split": s.split, "overlaps": [overlap]} for s in test]
