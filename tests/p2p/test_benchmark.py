@@ -160,6 +160,8 @@ def test_processes_share_the_work_to_the_same_entries(tmp_path):
     tasks, measure = list(dev_tasks(load_scenes("dev"))), Recorder()
     for rank, number in ((0, 1), (0, 3), (1, 3), (2, 3)):
         work_through(tasks, measure, Store(tmp_path / str(number), rank), Alone(rank, number), "dev")
+    shares = [Processes(rank, 3).share(load_scenes("dev")) for rank in range(3)]
+    assert [len(share) for share in shares] == [20, 20, 20] and len(set.union(*shares)) == 60
     alone, shared = Store(tmp_path / "1").found, Store(tmp_path / "3").found
     assert alone == shared and len(alone) == sum(len(task.settings) for task in tasks)
     assert len(measure.keys) == 2 * len(alone)
