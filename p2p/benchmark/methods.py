@@ -59,6 +59,7 @@ MERGES = tuple(
     for merge, rows in product(("sum", "mean", "copy"), (False, True))
 )
 TAUS = (0.0, 0.2, 0.5, 0.8, "never")  # of the frontier
+STARTS = (0.3, 0.5, 0.7)  # t_0 of SDEdit, and of its frontier
 
 
 class Work:
@@ -191,7 +192,6 @@ def inpainted(work: Work, setting: Setting) -> Tensor:
 def published(work: Work, settings: Sequence[Setting]) -> Iterator[Made]:
     """Prompt-to-Prompt as in google/prompt-to-prompt, of a real image by direct inversion too."""
     mapper = "replace" if len({len(prompt.split()) for prompt in work.scene.captions[:2]}) == 1 else "refine"
-    fraction = lambda time: 0.0 if time == "never" else 1 - time  # of the steps, from the first
     for setting in settings:
         how = work.sampling(setting.guidance).options()
         if work.track == "real image":
@@ -200,6 +200,12 @@ def published(work: Work, settings: Sequence[Setting]) -> Iterator[Made]:
         z = last(reference(work.model, work.tokens, mapper, work.seed, **replaced, **how))
         source, image = work.decoded(z)
         yield Made(setting, image, work.returned(source))
+
+
+def fraction(time: Time) -> float:
+    """How much of the steps, from the first, comes before a time: in decimals, as 1 - 0.8 is less than 0.2 in floats,
+    and a fifth of 20 steps would be three."""
+    return 0.0 if time == "never" else round(1 - time, 9)
 
 
 def ours(method: Method, blend: bool = False) -> Run:
@@ -250,7 +256,7 @@ ROWS = (
     Row("no edit", one_by_one(lambda work, setting: work.z_0), every=0),
     Row("random noise", one_by_one(random), every=0),
     Row("fixed seed", one_by_one(same_noise), grid((2.0, 4.0), INJECTED[:1])),
-    Row("SDEdit", one_by_one(noised), tuple(Setting(t_0=t_0) for t_0 in (0.3, 0.5, 0.7))),
+    Row("SDEdit", one_by_one(noised), tuple(Setting(w, t_0=t_0) for w, t_0 in product((2.0, 4.0), STARTS))),
     Row("inpainting, true mask", one_by_one(inpainted), grid((2.0, 4.0), INJECTED[:1]), (*THINGS, "place"), REAL),
     Row("reference", published, grid((2.0, 4.0), FEW), swept=True),
     Row("ours", ours("direct"), grid((2.0, 4.0), INJECTED), swaps=MERGES, swept=True),

@@ -12,7 +12,7 @@ from ldm.helpers.files import save_atomically
 from ldm.helpers.machine import processor
 from p2p.benchmark.answers import Answer
 from p2p.benchmark.measures import interval
-from p2p.benchmark.methods import INJECTED, MERGES, PUBLISHED, ROWS, STEPS, TAUS, Setting, on_track
+from p2p.benchmark.methods import INJECTED, MERGES, PUBLISHED, ROWS, STARTS, STEPS, TAUS, Row, Setting, on_track
 from p2p.benchmark.scenes import KINDS, BenchmarkScene, Kind
 from p2p.figures import sheets
 
@@ -133,9 +133,8 @@ def collected(entries: Iterable[dict], best: dict[str, Setting]) -> dict:
         things = GROUPS["noun and colour"]
         found["frontier"][track] = {
             row.name: [
-                [str(tau), summary(measured.of(track, row.name, "test", things, moved))]
-                for tau in (TAUS if row.swept else ("chosen",))
-                for moved in [_moved(pick(track, row.name), tau)]
+                [str(at), summary(measured.of(track, row.name, "test", things, moved))]
+                for at, moved in _swept(row, pick(track, row.name))
             ]
             for row in ROWS
             if set(things) <= set(row.kinds)
@@ -151,8 +150,11 @@ def collected(entries: Iterable[dict], best: dict[str, Setting]) -> dict:
     return found
 
 
-def _moved(setting: Callable[[Kind], Setting], tau: object) -> Callable[[Kind], Setting]:
-    return setting if tau == "chosen" else lambda kind: replace(setting(kind), tau=tau)
+def _swept(row: Row, setting: Callable[[Kind], Setting]) -> list[tuple[object, Callable[[Kind], Setting]]]:
+    """The points of a method's frontier: over tau, of SDEdit over t_0, or the chosen setting alone."""
+    name, values = ("t_0", STARTS) if row.name == "SDEdit" else ("tau", TAUS if row.swept else ())
+    moved = lambda value: lambda kind: replace(setting(kind), **{name: value})
+    return [(value, moved(value)) for value in values] or [("chosen", setting)]
 
 
 def _reconstruction(measured: Measured) -> dict:
@@ -204,7 +206,8 @@ def write(
 
 
 def frontier(found: dict):
-    """What is kept against what is edited, of nouns and colours: a line over tau, from always to never, or a point."""
+    """What is kept against what is edited, of nouns and colours: a line over tau, from always to never, or over t_0, or
+    a point."""
     figure = sheets.new_figure(9.0, 4.2)
     for axis, (track, methods) in zip(figure.subplots(1, 2), found["frontier"].items()):
         for i, (name, points) in enumerate(methods.items()):
@@ -305,7 +308,8 @@ mapper of google/prompt-to-prompt. Null-text inversion optimises for half a minu
 
 ![What is kept against what is edited](benchmark.png)
 
-Lines run over tau, from injection at all steps (hollow) to none; other methods are points."""
+Lines run over tau, from injection at all steps (hollow) to none, that of SDEdit over t_0 from 0.3 (hollow) to 0.7;
+other methods are points."""
 DEV = "## When to inject (`dev`, guidance 4)"
 MERGERS = """## How tokens are merged (`dev`, tau 0.5, until 0.8)
 

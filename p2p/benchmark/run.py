@@ -41,7 +41,7 @@ from p2p.benchmark import report
 from p2p.benchmark.answers import Track, answer
 from p2p.benchmark.attention import overlaps
 from p2p.benchmark.measures import ByClip
-from p2p.benchmark.methods import PUBLISHED, ROWS, TAUS, Row, Setting, Work, on_track
+from p2p.benchmark.methods import PUBLISHED, ROWS, STARTS, TAUS, Row, Setting, Work, on_track
 from p2p.benchmark.scenes import FOLDER, BenchmarkScene, load_scenes
 from weights.load import load, load_clip
 from weights.training.art import cache_dir
@@ -150,7 +150,7 @@ def test_tasks(scenes: list[BenchmarkScene], chosen: dict[str, Setting], quick: 
                 if not quick:
                     settings += [replace(best, tau=tau) for tau in TAUS if row.swept]
                     settings += [setting for setting in row.grid if setting.guidance == 1]
-                    settings += row.grid if row.name == "SDEdit" else ()
+                    settings += [replace(best, t_0=t_0) for t_0 in STARTS if row.name == "SDEdit"]
                 yield Task(scene, track, row, tuple(dict.fromkeys(settings)))
 
 

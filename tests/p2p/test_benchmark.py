@@ -2,6 +2,7 @@
 
 import json
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -100,6 +101,14 @@ def test_every_method_edits_at_every_setting(track, model, monkeypatch):
             assert {m.setting for m in made} == set(settings) and len(made) == len(settings), row.name
             assert all(m.image.shape == (128, 128, 3) for m in made)
             assert all(math.isnan(m.returned) for m in made) or track == "real image"
+
+
+@pytest.mark.parametrize("steps", methods.STEPS.values())
+def test_a_time_is_as_many_steps_for_the_reference_as_it_says(steps):
+    """In floats, (1 - 0.8) * 20 is less than 4."""
+    for time in {time for row in ROWS for s in row.grid for time in (s.tau, s.until)}:
+        assert int(methods.fraction(time) * steps) == math.floor((1 - Fraction(str(time))) * steps)
+    assert methods.fraction("never") == 0
 
 
 def test_direct_inversion_returns_to_the_limit_and_blending_keeps_more(model, monkeypatch):
