@@ -4,7 +4,7 @@ Every method edits 120 rendered scenes, and images that the model makes of their
 half of the scenes (`dev`), apart for edits of a noun and for all others, and reported on the other half (`test`), in
 docs/benchmark.md, .json and .png.
 
-What is measured is stored at once, in the user's cache, by commit, weights and scenes: after an interruption the same
+What is measured is stored at once, in the user's cache, by code, weights and scenes: after an interruption the same
 command goes on. `torchrun --nproc-per-node 2 -m p2p.benchmark.run` shares the scenes among two processes. Each process
 computes on one thread, so that numbers do not depend on how many there are.
 """
@@ -225,10 +225,13 @@ def commit() -> str:
 
 
 def store_folder() -> Path:
-    """Where measurements of this commit, these weights and these scenes are stored."""
-    digest = hashlib.sha256(commit().encode())
-    for file in sorted([*(Path(weights.__file__).parent / "stickers").glob("*.safetensors"), *FOLDER.iterdir()]):
-        digest.update(file.read_bytes())
+    """Where measurements by this code, these weights and these scenes are stored: what only draws or tells them may
+    change."""
+    root, digest = Path(weights.__file__).parents[1], hashlib.sha256()
+    code = [file for package in ("ldm", "p2p", "weights") for file in (root / package).rglob("*.py")]
+    code = [file for file in code if not file.is_relative_to(root / "p2p" / "figures") and file.name != "report.py"]
+    for file in sorted([*code, *(root / "weights" / "stickers").glob("*.safetensors"), *FOLDER.iterdir()]):
+        digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     return cache_dir() / "benchmark" / digest.hexdigest()[:12]
 
 
