@@ -13,8 +13,10 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
+from ldm.helpers.files import save_atomically
 from weights.training.world import NOUNS
 
 PACKAGE, ARCHIVE = "@lobehub/fluent-emoji-3d@1.1.0", "fluent-emoji-3d-1.1.0.tgz"
@@ -52,6 +54,27 @@ class Art:
     def sticker(self, noun: str) -> Image.Image:
         """The sticker of a noun, cropped to its visible part; RGBA, at most 256 pixels a side."""
         return self._stickers[noun]
+
+
+class SmallArt(Art):
+    """The same stickers from a file that `save_small` wrote: fine enough to render scenes, without a download."""
+
+    def __init__(self, file: Path):
+        with np.load(file, allow_pickle=False) as stickers:
+            self._stickers = {noun: Image.fromarray(stickers[noun]) for noun in NOUNS}
+
+
+def save_small(art: Art, file: Path, side: int) -> None:
+    """Write the stickers, at most `side` pixels a side, to an .npz file."""
+    small = {noun: art.sticker(noun).copy() for noun in NOUNS}
+    for image in small.values():
+        image.thumbnail((side, side), Image.Resampling.BOX)
+
+    def write(part: Path) -> None:
+        with part.open("wb") as opened:  # numpy appends .npz to other names
+            np.savez_compressed(opened, **{noun: np.asarray(image) for noun, image in small.items()})
+
+    save_atomically(write, file)
 
 
 def load_art() -> Art:
