@@ -68,16 +68,14 @@ def sample(z_T, prompts, guidance, **options):
     """The images of a run from z_T, with one row for each prompt."""
     context = model.encode_prompts(prompts)
     start = ldm.State(schedule.T, z_T.expand(len(prompts), -1, -1, -1))
-    *_, last = model.denoise(
-        context, [0] * len(prompts), steps=STEPS, guidance=guidance, start=start, **options
-    )
+    *_, last = model.denoise(context, [0] * len(prompts), steps=STEPS, guidance=guidance, start=start, **options)
     return model.decode(last.z_t)
 
 
 noised = schedule.add_noise(z_0, ldm.Noise([5], model.latent_shape)(), schedule.T)
 (other,) = sample(noised, [RED], guidance=4.0)
 lesson.side_by_side({"photo": photo, "noised and denoised": other}, "A red car on a street, and another red car")
-lesson.claim("dB to the photo", ldm.psnr(other, photo), 15, within=6)
+lesson.claim("dB to the photo", ldm.psnr(other, photo), 16.5, within=3)
 
 # %% [markdown]
 # Prompt-to-Prompt injects the attention of a *run*. So we need a run that ends in the photo: an **inversion** of the
@@ -160,7 +158,7 @@ lesson.side_by_side(
 for k, found in inversions.items():
     print(f"{k} iterations: {ldm.psnr(images[k], photo):.1f} dB, z_T has std {found[schedule.T].std():.2f}", end="; ")
     print(f"{len(TIMES[1:]) * (1 + k)} calls of the network")
-lesson.claim("dB lost to the autoencoder's limit, naive", best - ldm.psnr(images[0], photo), 4.5, within=1.5)
+lesson.claim("dB lost to the autoencoder's limit, naive", best - ldm.psnr(images[0], photo), 5.3, within=1.5)
 lesson.claim("with 4 iterations", best - ldm.psnr(images[4], photo), 0.1, within=0.2)
 lesson.claim("standard deviation of z_T, naive", inversions[0][schedule.T].std(), 0.58, within=0.1)
 lesson.claim("with 4 iterations", inversions[4][schedule.T].std(), 0.92, within=0.1)
@@ -197,7 +195,8 @@ check.pull(my_pull)
 # %%
 WEIGHTS = range(1, 7)
 reached = {
-    k: [ldm.psnr(sample(inversions[k][schedule.T], [RED], guidance=float(w))[0], photo) for w in WEIGHTS] for k in (0, 4)
+    k: [ldm.psnr(sample(inversions[k][schedule.T], [RED], guidance=float(w))[0], photo) for w in WEIGHTS]
+    for k in (0, 4)
 }
 figure, axis = plt.subplots(figsize=(6, 3))
 axis.axhline(best, color="black", ls="--", lw=1, label="autoencoder alone")
@@ -205,7 +204,9 @@ axis.plot(WEIGHTS, reached[0], "o-", label="naive")
 axis.plot(WEIGHTS, reached[4], "s-", label="4 iterations")
 axis.set(xlabel="guidance w", ylabel="dB to the photo", title="Reconstruction by a guided run")
 axis.legend(fontsize=8)
-lesson.show(figure, "With 4 iterations 36 dB at w = 1 fall to 23 at w = 6; the naive curve begins lower and falls later")
+lesson.show(
+    figure, "With 4 iterations 36 dB at w = 1 fall to 23 at w = 6; the naive curve begins lower and falls later"
+)
 for k in reached:
     print(f"{k} iterations:", *(f"{value:.1f}" for value in reached[k]))
 lesson.claim("dB lost between w = 1 and w = 6, 4 iterations", reached[4][0] - reached[4][-1], 13, within=3)
@@ -275,7 +276,7 @@ for t_prev, t in pairwise(TIMES):
         noises.append((noisy[t_prev] - mean) / sigma)
 lesson.claim("standard deviation of n_t, mean over t", np.mean([n.std().item() for n in noises]), 2.0, within=0.4)
 related = [torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item() for a, b in pairwise(noises)]
-lesson.claim("correlation of neighbouring n_t, mean", np.mean(related), -0.4, within=0.6)
+lesson.claim("correlation of neighbouring n_t, mean", np.mean(related), -0.5, within=0.3)
 
 # %% [markdown]
 # They are neither. Larger and related noises hold the image's layout, and another prompt that is sampled with them keeps
@@ -450,3 +451,49 @@ axis.set_yticks(range(len(pairs)), pairs, fontsize=8)
 axis.set(xlabel="difference in kept dB: points are scenes, bars intervals")
 axis.invert_yaxis()
 lesson.show(figure, "Four rows of eight points; the bar of direct against ddim at equal settings contains 0")
+low, high = intervals["direct - ddim, both default"]
+assert low < 0 < high
+low, high = intervals["less - default, both direct"]
+assert low > 0
+setting = np.mean(found["direct", "less"][:, 0] - found["direct", "default"][:, 0])
+mixed = np.mean(found["direct", "less"][:, 0] - found["ddim", "default"][:, 0])
+lesson.claim("kept dB by the setting alone", setting, 0.9, within=0.4)
+lesson.claim("kept dB of tuned direct above untuned ddim", mixed, 1.0, within=0.5)
+
+# %% [markdown]
+# Three things to ask of any such table:
+#
+# - **How many scenes?** On these eight the two methods can't be told apart: the interval has 0 in it. One can pick two scenes
+#   on which direct inversion wins by 2 dB, and two on which it loses by as much.
+# - **Who was tuned?** "Tuned direct against untuned DDIM" looks like a gain of 1 dB. Most of it is the setting's, which
+#   direct inversion gains against itself.
+# - **On what?** A setting that was chosen on the scenes that are reported has seen the answers. Choose it on some, and report
+#   on the others:
+
+# %%
+half = {name: values for (method, name), values in found.items() if method == "direct"}
+chosen = max(half, key=lambda name: half[name][:4].mean())  # of kept and edited, on the first four
+gained = (half["less"] - half["default"])[4:].mean(axis=0)
+print(f"chosen on the first four: {chosen}")
+assert chosen == "less"
+lesson.claim("what that gains on the other four, kept dB", gained[0], 1.3, within=0.6)
+lesson.claim("edited dB", gained[1], 0.6, within=0.4)
+
+# %% [markdown]
+# **What a benchmark with the answer can measure.** Published comparisons on photos have no answer, so they measure kept dB and
+# structure against the *source*, which no edit wins, and the match with the prompt by CLIP, which an image that ignores the source
+# wins. Where scenes are rendered, the answer is an image and the region of change a mask, both to the pixel. Then one can
+# measure kept and edited dB against the answer; whether the answer is the nearest of all values that the attribute could have had
+# (blue, and not purple); by how many pixels an object has moved; and how well a word's attention map covers its object. Always
+# with the rows ceiling and no edit. It can't say how a method does on photos: rendered scenes are simple, one model has been
+# trained on nothing else, and this lesson's were even generated by it.
+#
+# ## What you have found
+#
+# - DDIM inverts exactly if the equation for $z_t$ is solved; the naive step is its first iterate.
+# - Guidance adds $(w - 1)(\epsilon_y - \epsilon_\varnothing)$ to every step, for which inversion has no counterpart.
+# - Null-text, negative-prompt, direct and edit-friendly inversion correct the embedding, the empty prompt, the latent and the
+#   noise. Direct is exact for any path, so its reconstruction is no evidence.
+# - No edit wins kept dB. Read kept with edited, with intervals over scenes, at settings chosen elsewhere.
+#
+# More: [real images](../docs/real-images.md). Next: the same code on public weights.

@@ -26,8 +26,7 @@ def _noised(z_0, eps, abar):
 step_back = Exercise(
     "step_back",
     lambda z_prev, eps, abar, abar_prev: (
-        (abar / abar_prev).sqrt() * z_prev
-        + ((1 - abar).sqrt() - (abar * (1 - abar_prev) / abar_prev).sqrt()) * eps
+        (abar / abar_prev).sqrt() * z_prev + ((1 - abar).sqrt() - (abar * (1 - abar_prev) / abar_prev).sqrt()) * eps
     ),
     [(_draw(2), _draw(2), _number(0.5), _number(0.9)), (_draw(3), _draw(3), _number(0.1), _number(0.2))],
     [

@@ -17,12 +17,12 @@ import p2p
 from ldm.blocks import Downsample
 from ldm.restoration import pooled
 from notebooks import check
-from p2p.local_blend import Mention, looked
-from p2p.mappers import Run
-from p2p.masks import composite
 from p2p.inversion.ddim import ddim, step_back
 from p2p.inversion.direct import direct
 from p2p.inversion.inverted import Inverted
+from p2p.local_blend import Mention, looked
+from p2p.mappers import Run
+from p2p.masks import composite
 from weights.key_names import compvis_sources
 from weights.training.train_autoencoder import latent_scale
 
