@@ -414,7 +414,7 @@ lesson.claim("the ceiling: edited, dB", scores["ceiling"][1], 27.7, within=1)
 # %% [markdown]
 # ## 9.6 One scene is none
 #
-# **Is the ranking above one of methods?** Or of this car? Here are eight photos, edited after naive and after direct
+# **Is the ranking above one of methods?** Or of this car? Here are six photos, edited after naive and after direct
 # inversion, each with the default settings and with less injection of self-attention (in fewer steps, to keep it short).
 
 # %%
@@ -425,8 +425,6 @@ SCENES = [
     ("house", "on the grass", 4),
     ("car", "on the beach", 5),
     ("cat", "on the grass", 6),
-    ("balloon", "on the street", 7),
-    ("house", "on the beach", 8),
 ]
 SETTINGS = {"default": 0.6, "less": 0.3}  # self_until
 found = {(method, name): [] for method in ("ddim", "direct") for name in SETTINGS}
@@ -435,16 +433,16 @@ for noun, place, seed in SCENES:
     (image,) = model.generate([prompt], [seed])
     inside = red_part(image)
     for method, name in found:
-        _, target = edited(image, prompt, prompt_star, invert=method, steps=10, self_until=SETTINGS[name])
+        _, target = edited(image, prompt, prompt_star, invert=method, steps=8, self_until=SETTINGS[name])
         found[method, name].append(judged(target, in_blue(image, inside), inside))
 found = {key: np.array(values) for key, values in found.items()}
 for (method, name), values in found.items():
     print(f"{method:7} {name:8} kept {values[:, 0].mean():.1f}, edited {values[:, 1].mean():.1f}")
 
 # %% [markdown]
-# Means of eight are uncertain, and most of the spread is between *scenes*, some of which are hard for everyone. So
-# take the difference of two methods within each scene, and ask how much its mean would vary with other scenes: draw eight of
-# the eight with replacement, many times (the *bootstrap*), and keep the middle 95% of the means.
+# Means of six are uncertain, and most of the spread is between *scenes*, some of which are hard for everyone. So
+# take the difference of two methods within each scene, and ask how much its mean would vary with other scenes: draw six of
+# the six with replacement, many times (the *bootstrap*), and keep the middle 95% of the means.
 
 
 # %%
@@ -472,38 +470,38 @@ axis.set_yticks(range(len(pairs)), pairs, fontsize=8)
 axis.set(xlabel="difference in kept dB: points are scenes, bars intervals")
 axis.invert_yaxis()
 lesson.show(
-    figure, "Four rows of eight points with bars; only the bar of less against default self-attention lies right of 0"
+    figure, "Four rows of six points with bars; only the bar of less against default self-attention lies right of 0"
 )
 low, high = intervals["direct - ddim, both default"]
 assert low < 0 < high
 low, high = intervals["less - default, both direct"]
 assert low > 0
 ordered = np.sort(found["direct", "default"][:, 0] - found["ddim", "default"][:, 0])
-lesson.claim("direct - ddim on its best two scenes, kept dB", ordered[-2:].mean(), 2, within=0.8)
-lesson.claim("on its worst two", ordered[:2].mean(), -2, within=0.8)
+lesson.claim("direct - ddim on its best two scenes, kept dB", ordered[-2:].mean(), 1.9, within=0.6)
+lesson.claim("on its worst two", ordered[:2].mean(), -1.6, within=0.6)
 setting = np.mean(found["direct", "less"][:, 0] - found["direct", "default"][:, 0])
 mixed = np.mean(found["direct", "less"][:, 0] - found["ddim", "default"][:, 0])
-lesson.claim("kept dB by the setting alone", setting, 0.9, within=0.4)
-lesson.claim("kept dB of tuned direct above untuned ddim", mixed, 1.0, within=0.5)
+lesson.claim("kept dB by the setting alone", setting, 0.57, within=0.3)
+lesson.claim("kept dB of tuned direct above untuned ddim", mixed, 0.76, within=0.4)
 
 # %% [markdown]
 # Three things to ask of any such table:
 #
-# - **How many scenes?** On these eight the two methods can't be told apart: the interval has 0 in it. One can pick two scenes
-#   on which direct inversion wins by 2 dB, and two on which it loses by as much.
-# - **Who was tuned?** "Tuned direct against untuned DDIM" looks like a gain of 1 dB. Most of it is the setting's, which
+# - **How many scenes?** On these six the two methods can't be told apart: the interval has 0 in it. One can pick two scenes
+#   on which direct inversion wins by 1.9 dB, and two on which it loses by 1.6.
+# - **Who was tuned?** "Tuned direct against untuned DDIM" looks like a gain of 0.8 dB. Most of it is the setting's, which
 #   direct inversion gains against itself.
 # - **On what?** A setting that was chosen on the scenes that are reported has seen the answers. Choose it on some, and report
 #   on the others:
 
 # %%
 half = {name: values for (method, name), values in found.items() if method == "direct"}
-chosen = max(half, key=lambda name: half[name][:4].mean())  # of kept and edited, on the first four
-gained = (half["less"] - half["default"])[4:].mean(axis=0)
-print(f"chosen on the first four: {chosen}")
+chosen = max(half, key=lambda name: half[name][:3].mean())  # of kept and edited, on the first three
+gained = (half["less"] - half["default"])[3:].mean(axis=0)
+print(f"chosen on the first three: {chosen}")
 assert chosen == "less"
-lesson.claim("what that gains on the other four, kept dB", gained[0], 1.3, within=0.6)
-lesson.claim("edited dB", gained[1], 0.6, within=0.4)
+lesson.claim("what that gains on the other three, kept dB", gained[0], 0.86, within=0.4)
+lesson.claim("edited dB", gained[1], 0.32, within=0.25)
 
 # %% [markdown]
 # **What a benchmark with the answer can measure.** Published comparisons on photos have no answer, so they measure kept dB and
