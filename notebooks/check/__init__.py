@@ -15,6 +15,7 @@ from notebooks.check.editing import (
     used,
 )
 from notebooks.check.first import change, paste, seeded_noise
+from notebooks.check.inversion import fixed_point, part_psnr, pin, pull, step_back
 from notebooks.check.latents import compression, kl, nearest, psnr, sample
 from notebooks.check.model import enlarge, guided, loss, project, timestep_embedding, update
 from notebooks.check.noise import (
@@ -56,6 +57,7 @@ __all__ = [
     "edited_values",
     "enlarge",
     "eps_from_v",
+    "fixed_point",
     "forward_step",
     "guided",
     "inject",
@@ -68,11 +70,14 @@ __all__ = [
     "merge",
     "multi_head",
     "nearest",
+    "part_psnr",
     "paste",
+    "pin",
     "positions",
     "posterior_mean",
     "project",
     "psnr",
+    "pull",
     "refine",
     "region",
     "reweight",
@@ -81,6 +86,7 @@ __all__ = [
     "scores",
     "seeded_noise",
     "similarity",
+    "step_back",
     "switch",
     "timestep_embedding",
     "update",

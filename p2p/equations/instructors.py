@@ -20,7 +20,6 @@ from p2p.equations.register import FORMULAS
 from p2p.equations.slides import SLIDES, Slide
 
 PAGE = ROOT / "docs" / "instructors.md"
-LESSONS = 10  # planned; a lesson that is not there yet comes later
 WORDS, LINES, EXERCISE = 150, 20, 2  # of prose and of code that are read in a minute; minutes for an exercise
 
 SLIDES_HEAD = """
@@ -94,11 +93,9 @@ def _lesson(path: Path) -> str:
 
 def times() -> str:
     """The table of times, and the processors that the lessons ran on."""
-    there = {int(path.name[:2]): path for path in ROOT.glob("notebooks/[0-9]*.ipynb")}
-    rows = "".join(
-        _lesson(there[i]) if i in there else cells(f"{i}. (later)", *[""] * 5) for i in range(1, LESSONS + 1)
-    )
-    machines = {json.loads(path.read_text(encoding="utf-8"))["metadata"]["processor"] for path in there.values()}
+    there = sorted(ROOT.glob("notebooks/[0-9]*.ipynb"))
+    rows = "".join(map(_lesson, there))
+    machines = {json.loads(path.read_text(encoding="utf-8"))["metadata"]["processor"] for path in there}
     return f"{TIMES_HEAD}{rows}\nRun on: {'; '.join(sorted(machines))}.\n"
 
 

@@ -17,6 +17,9 @@ import p2p
 from ldm.blocks import Downsample
 from ldm.restoration import pooled
 from notebooks import check
+from p2p.inversion.ddim import ddim, step_back
+from p2p.inversion.direct import direct
+from p2p.inversion.inverted import Inverted
 from p2p.local_blend import Mention, looked
 from p2p.mappers import Run
 from p2p.masks import composite
@@ -234,6 +237,36 @@ def enlarge(y, factor):
     return pooled(factor).A_plus(channels)[0, 0]
 
 
+class OneStep(ldm.LatentDiffusion):
+    """A model of one timestep whose prediction makes the step back from z_0 a given function."""
+
+    latent_dtype = torch.float64
+
+    def __init__(self, step, z_0):
+        self.schedule, self.step, self.z_0 = Times(torch.tensor(0.5).double()), step, z_0
+
+    def predict(self, z_t, t, context):
+        abar = self.schedule.alpha_bar[1]
+        return ldm.Prediction((self.step(z_t) - abar.sqrt() * self.z_0) / (1 - abar).sqrt(), self.z_0)
+
+
+def fixed_point(step, z_prev, iterations):
+    z_0 = z_prev.reshape(1, 1, 1, -1)
+    found = ddim(OneStep(step, z_0), z_0, torch.zeros(1, 1, 1), p2p.Sampling(steps=1), iterations)
+    return found.states[0].z_t.flatten()
+
+
+def pin(z, z_source):
+    """By the options of a run that follows the image's latents."""
+    row = lambda x: x[:, None, None]
+    inverted = direct(Inverted((ldm.State(1, row(z_source)),)))
+    return inverted.options(len(z))["blend"](ldm.State(1, row(z)))[:, 0, 0]
+
+
+def part_psnr(image, answer, where):
+    return ldm.psnr(*(np.repeat(x[where].numpy().astype(np.uint8).reshape(1, -1, 1), 3, -1) for x in (image, answer)))
+
+
 # the package's function for each exercise, with the exercise's arguments
 OURS = {
     "seeded_noise": lambda seeds, shape: ldm.Noise(seeds, shape)(),
@@ -285,6 +318,13 @@ OURS = {
     "similarity": ldm.similarity,
     "contrastive_loss": contrastive_loss,
     "zero_shot": ldm.zero_shot,
+    "step_back": lambda z, eps, abar, abar_prev: latents(
+        lambda a, b: step_back(Times(abar_prev, abar / abar_prev), a, b, 2, 1)
+    )(z, eps),
+    "fixed_point": fixed_point,
+    "pull": lambda eps_u, eps_c, w: latents(lambda a, b: ldm.guided(a, b, w) - b)(eps_u, eps_c),
+    "pin": pin,
+    "part_psnr": part_psnr,
     "attention_parameters": attention_parameters,
     "map_bytes": map_bytes,
     "leading": leading,
