@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count, product
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import TypeAdapter
@@ -25,6 +26,7 @@ from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Time, switch_time, window
 from p2p.call import Sampling
 from p2p.inject import Layers, Recorded, Watch
+from p2p.inversion.inverted import Inverted
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class About:
     self_end: int  # ... and self-attention
     layers: Layers  # whose self-attention was recorded
     sites: tuple[Site, ...]  # all attention layers of the model, recorded or not
+    inverted: bool = False  # whether the source is a real image
+    given: tuple[Literal["noise", "empty"], ...] = ()  # what its inversion gives to every step, beside where to start
 
     def keeps(self, site: Site, t: int) -> bool:
         """True if the attention of this layer at step t was recorded."""
@@ -48,13 +52,17 @@ class About:
 
     def names(self) -> set[str]:
         """The names of all tensors in the recording."""
-        states = {f"{kind}/{call}" for kind in ("z_t", "eps", "z_0") for call in range(len(self.visited) - 1)}
+        kinds = ("z_t", "eps", "z_0", *self.given)
+        states = {f"{kind}/{call}" for kind in kinds for call in range(len(self.visited) - 1)}
         return states.union(
-            _name(site, call, kind)
-            for call, t in enumerate(self.visited[:-1])
-            for site in self.sites
-            for kind in "QK"
-            if self.keeps(site, t)
+            ["start"] if self.inverted else [],
+            (
+                _name(site, call, kind)
+                for call, t in enumerate(self.visited[:-1])
+                for site in self.sites
+                for kind in "QK"
+                if self.keeps(site, t)
+            ),
         )
 
 
@@ -63,7 +71,8 @@ class Recording:
     """A recorded source run: the state after each network call, and the queries and keys of its attention.
 
     Calls are counted from 0, since a sampler may make two at one t. `z_t/{call}` is the latent after a call,
-    `eps/{call}` and `z_0/{call}` are its prediction; queries and keys are `{kind}/{layer}/{call}/Q` and `/K`.
+    `eps/{call}` and `z_0/{call}` are its prediction; queries and keys are `{kind}/{layer}/{call}/Q` and `/K`. Of a real
+    image `start` is the latent before the first call, `noise/{call}` and `empty/{call}` are as in `Inverted`.
 
     Raises:
         ValueError: a tensor is missing.
@@ -101,6 +110,20 @@ class Recording:
         z_t, eps, z_0 = (self.tensors[f"{kind}/{call}"] for kind in ("z_t", "eps", "z_0"))
         return State(self.about.visited[call + 1], z_t, Prediction(eps, z_0))
 
+    def inverted(self, like: Tensor) -> Inverted | None:
+        """How the targets of a real image are run, on the device of `like`; None for a generated source."""
+        if not self.about.inverted:
+            return None
+        calls = range(len(self.about.visited) - 1)
+        start = State(self.about.visited[0], self.tensors["start"].to(like.device))
+        noises, empty = (
+            {self.about.visited[call]: self.tensors[f"{kind}/{call}"].to(like.device) for call in calls}
+            if kind in self.about.given
+            else None
+            for kind in ("noise", "empty")
+        )
+        return Inverted((start, *map(self.state, calls)), noises, empty and empty.__getitem__)
+
     def attention(self, call: int, like: Tensor) -> Recorded:
         """The source's queries and keys in a call, on the device and in the dtype of `like`."""
 
@@ -123,6 +146,7 @@ def record(
     source: str,
     sampling: Sampling,
     *,
+    inverted: Inverted | None = None,
     tau: Time = 0.0,
     self_injection: SelfInjection = SELF,
     dtype: torch.dtype | None = None,
@@ -132,27 +156,41 @@ def record(
     Args:
         model, source: the model and the prompt to run.
         sampling: the sampling settings.
+        inverted: a real image, inverted by these settings, to run the source from instead of noise.
         tau: cross-attention is recorded while t >= tau, for edits that switch then or earlier.
         self_injection: whose self-attention is recorded.
         dtype: of the recorded queries and keys; None is the model's own, with which edits are the same as in one pass.
             The latents always keep their dtype.
 
     Raises:
-        ValueError: as `LatentDiffusion.denoise`, or a time is out of range.
+        ValueError: as `LatentDiffusion.denoise`, a time is out of range, or the image is inverted by other settings.
     """
     T, until = model.schedule.T, window(self_injection.until)
+    visited, given = sampling.times(model.schedule), {}
+    if inverted:
+        inverted_at = [state.t for state in inverted.states]
+        if inverted_at != visited or sampling != replace(sampling, sampler="ddim", eta=0.0):
+            raise ValueError("the image is inverted by other settings than these: invert it with the same `Sampling`")
+        noises = inverted.noises and inverted.noises.__getitem__
+        given = {kind: of for kind, of in (("noise", noises), ("empty", inverted.empty)) if of}
     until.compile(T)  # raises for an invalid window
     about = About(
         model.config.name,
         source,
         sampling,
-        visited=tuple(sampling.times(model.schedule)),
+        visited=tuple(visited),
         cross_end=switch_time(tau, T),
         self_end=switch_time(until.end, T),
         layers=self_injection.layers,
         sites=(),  # filled in once the model has run
+        inverted=inverted is not None,
+        given=tuple(given),
     )
-    tensors: dict[str, Tensor] = {}
+    tensors = {f"{kind}/{i}": of(t).clone() for kind, of in given.items() for i, t in enumerate(visited[:-1])}
+    how = sampling.options()
+    if inverted:
+        tensors["start"] = inverted.states[0].z_t
+        how |= inverted.options(1)
     sites: dict[Site, None] = {}
     calls = count()
 
@@ -169,7 +207,7 @@ def record(
         return kept
 
     context = model.encode_prompts([source])
-    for call, state in enumerate(model.denoise(context, [sampling.seed], attn_fn=attn_fn, **sampling.options())):
+    for call, state in enumerate(model.denoise(context, [sampling.seed], attn_fn=attn_fn, **how)):
         tensors[f"z_t/{call}"] = state.z_t
         tensors[f"eps/{call}"], tensors[f"z_0/{call}"] = state.prediction
     return Recording(replace(about, sites=tuple(sites)), tensors)
@@ -202,12 +240,15 @@ def rerun(
         prediction = Prediction(*map(join, source.prediction, state.prediction))
         return State(state.t, join(source.z_t, state.z_t), prediction)
 
+    blended_targets = lambda state: blend(with_source(state, next(blended)))[1:]
+    how = about.sampling.options() | {"blend": blended_targets}
+    if inverted := recording.inverted(like):
+        how |= inverted.options(len(p2p.targets), blended_targets)
     states = model.denoise(
         model.encode_tokens(p2p.tokens[1:]),
         [about.sampling.seed] * len(p2p.targets),
         attn_fn=lambda t: p2p.attn_fn(t, watch, recording.attention(next(edited), like)),
-        blend=lambda state: blend(with_source(state, next(blended)))[1:],
-        **about.sampling.options(),
+        **how,
     )
     return map(with_source, states, count())
 

@@ -19,8 +19,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ldm.pipeline import LatentDiffusion, Noise, State
-from ldm.samplers import Past, Sampler, ddpm_step
-from ldm.schedule import Prediction, Schedule
 from p2p.call import Sampling
 from p2p.inversion.inverted import Inverted
 
@@ -38,10 +36,4 @@ def edit_friendly(
         prediction = model.predict(now.z_t, now.t, context, sampling.guidance)
         mean, sigma = schedule.posterior(now.z_t, prediction.z_0, now.t, then.t)
         noises[now.t] = (then.z_t - mean) / sigma if then.t > 0 else torch.zeros_like(mean)
-
-    def step(
-        schedule: Schedule, z_t: Tensor, prediction: Prediction, t: int, t_prev: int, noise: Tensor, past: Past = ()
-    ) -> Tensor:
-        return ddpm_step(schedule, z_t, prediction, t, t_prev, noises[t].expand_as(z_t))
-
-    return Inverted(tuple(states), Sampler(step))
+    return Inverted(tuple(states), noises)

@@ -1,6 +1,6 @@
 """A real image as a run of the sampler: what each method of inversion returns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm.pipeline import State
-from ldm.samplers import DDIM, Sampler
+from ldm.samplers import DDIM, Past, Sampler, ddpm_step
+from ldm.schedule import Prediction, Schedule
 from ldm.shapes import Latent
 
 Method = Literal["direct", "ddim", "fixed-point", "null-text", "negative-prompt", "edit-friendly"]
@@ -21,15 +22,28 @@ class Inverted:
 
     Args:
         states: of one row, from the noisiest on; the last is the image's z_0.
-        sampler: with which the run returns.
+        noises: t -> of the step of DDPM from t, with which the run returns; None is DDIM, which adds none.
         empty: t -> what guidance leads away from [D18]; None is the empty prompt.
         pinned: whether the source's latents are replaced by `states` after every step.
     """
 
     states: tuple[State, ...]
-    sampler: Sampler = DDIM
+    noises: Mapping[int, Float[Tensor, "1 c h w"]] | None = None
     empty: Callable[[int], Float[Tensor, "1 m e"]] | None = None
     pinned: bool = False
+
+    @property
+    def sampler(self) -> Sampler:
+        """The steps that return to the image, at the timesteps of `states`: with leading spacing these are not the
+        evenly spaced ones of a run that starts below T."""
+
+        def step(
+            schedule: Schedule, z_t: Tensor, prediction: Prediction, t: int, t_prev: int, noise: Tensor, past: Past = ()
+        ) -> Tensor:
+            return ddpm_step(schedule, z_t, prediction, t, t_prev, self.noises[t].expand_as(z_t))
+
+        visited = [state.t for state in self.states]
+        return Sampler(DDIM.step if self.noises is None else step, lambda schedule, steps, start: visited)
 
     def options(self, rows: int, blend: Callable[[State], Latent] | None = None) -> dict[str, Any]:
         """The keyword arguments of `denoise` for a source and its targets.

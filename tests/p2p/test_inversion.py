@@ -139,6 +139,18 @@ def test_direct_inversion_returns_to_the_bit(tiny, image, w):
     assert not torch.equal(blended[1, :, 0], image[0, :, 0])
 
 
+def test_a_run_visits_the_timesteps_of_its_inversion(tiny, image, monkeypatch):
+    """With leading spacing these lie two hundred apart down to 2, not evenly between 802 and 1."""
+    monkeypatch.setattr(tiny, "schedule", Schedule(ScheduleConfig(spacing="leading", offset=1, last=1)))
+    sampling, context = Sampling(steps=5, guidance=3.0), tiny.encode_prompts([CAT])
+    for name in ("direct", "fixed-point", "edit-friendly"):
+        inverted = invert_latent(tiny, image, context, name, sampling)
+        run = list(tiny.denoise(context, [0], **sampling.options() | inverted.options(1)))
+        assert [state.t for state in run] == [602, 402, 202, 2, 1], name
+        if name == "direct":
+            assert torch.equal(run[-1].z_t, image)
+
+
 def test_guidance_leads_ddim_away_and_negative_prompts_do_not(tiny, image):
     """With tau_theta(y) in the place of the empty prompt both predictions of [D18] are one, and w drops out."""
     sampling, context = Sampling(steps=6, guidance=7.5), tiny.encode_prompts([CAT])

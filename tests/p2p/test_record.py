@@ -1,6 +1,7 @@
 """[P3] Running the source once and editing from the recording is the one-pass algorithm."""
 
 import dataclasses
+from typing import get_args
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from p2p.call import Sampling
 from p2p.edits import Reweight, Swap
 from p2p.experiments.record import Recording, record, rerun
 from p2p.inject import Layers
+from p2p.inversion.inverted import Method
+from p2p.inversion.methods import invert_latent
 from p2p.local_blend import LocalBlend, Region
 from p2p.maps import WordMaps
 from tests.support.model_files import in_dtype
@@ -81,6 +84,40 @@ def test_two_phases_equal_one_pass_with_blend_and_maps(exact):
     (one_pass, maps), (two_phases, maps_again) = results
     assert_same_states(one_pass, two_phases)
     assert_close(maps_again, maps, rtol=1e-9, atol=1e-9)  # as above
+
+
+def inverted_by(method, model, sampling=SAMPLING):
+    z_0 = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 2
+    return invert_latent(model, z_0, model.encode_prompts([CAT]), method, sampling)
+
+
+@pytest.mark.parametrize("schedule", [ScheduleConfig(), STABLE_DIFFUSION], ids=["trailing", "leading"])
+@pytest.mark.parametrize("method", get_args(Method))
+def test_a_real_image_is_edited_from_its_recording(exact, monkeypatch, tmp_path, method, schedule):
+    """By every method of inversion and through a file, with a region and maps, as in one pass from the inversion."""
+    monkeypatch.setattr(exact, "schedule", Schedule(schedule))
+    sampling = dataclasses.replace(SAMPLING, steps=3)
+    p2p, inverted = p2p_of(exact), inverted_by(method, exact, sampling)
+    record(exact, CAT, sampling, inverted=inverted, self_injection=p2p.self_injection).save(tmp_path / "cat")
+    recording = Recording.open(tmp_path / "cat")
+    tokens = [exact.tokenizer.encode(prompt) for prompt in p2p.prompts]
+    blends = [
+        LocalBlend(tokens[0], tokens[1:], [Region(("dog",)), None], exact.schedule.T, start=0.9, side=8) for _ in "12"
+    ]
+    how = sampling.options() | inverted.options(3, blends[0])
+    one_pass = list(p2p.denoise(sampling.seed, watch=blends[0].maps, **how))
+    two_phases = list(rerun(p2p, recording, watch=blends[1].maps, blend=blends[1]))
+    assert_same_states(one_pass, two_phases)
+    assert_close(blends[1].maps.mean(), blends[0].maps.mean(), rtol=1e-9, atol=1e-9)  # as above
+    if method == "direct":
+        assert torch.equal(two_phases[-1].z_t[:1], inverted.states[-1].z_t)
+
+
+def test_an_image_inverted_by_other_settings_is_refused(tiny):
+    inverted = inverted_by("direct", tiny)
+    for other in (dict(steps=4), dict(sampler="euler"), dict(eta=0.5)):
+        with pytest.raises(ValueError, match="inverted by other settings"):
+            record(tiny, CAT, dataclasses.replace(SAMPLING, **other), inverted=inverted)
 
 
 def test_a_recording_survives_the_disk_to_the_bit(exact, tmp_path):
