@@ -248,10 +248,10 @@ lesson.claim("inverted and returned at w = 4, dB", ldm.psnr(returned, photo), 34
 #
 # | method | what it adds | code |
 # |---|---|---|
-# | null-text ([2211.09794](https://arxiv.org/abs/2211.09794)) | the empty prompt's embedding is optimised at each step: $e_t = \mathrm{argmin}_e \lVert \bar z_{t'} - \mathrm{step}(z_t, \epsilon_e + w\,(\epsilon_y - \epsilon_e)) \rVert^2$ | [null_text.py](../p2p/inversion/null_text.py) |
-# | negative-prompt ([2305.16807](https://arxiv.org/abs/2305.16807)) | $\epsilon_\varnothing$ becomes $\epsilon_y$ of the source's prompt, so that the source has $\hat\epsilon = \epsilon_y + w\,(\epsilon_y - \epsilon_y)$ | [negative_prompt.py](../p2p/inversion/negative_prompt.py) |
-# | direct ([2310.01506](https://arxiv.org/abs/2310.01506)) | after each step the source gets $z_{t'} \leftarrow z_{t'} + (\bar z_{t'} - z_{t'})$, and the targets nothing | [direct.py](../p2p/inversion/direct.py) |
-# | edit-friendly ([2304.06140](https://arxiv.org/abs/2304.06140)) | no DDIM: each $z_t$ by [D6] with noise of its own, and the noise of the step of [D16] that leads from one to the next, $n_t = (z_{t'} - \mu_\theta(z_t, t)) / \sigma_t$ | [edit_friendly.py](../p2p/inversion/edit_friendly.py) |
+# | null-text ([2211.09794](https://arxiv.org/abs/2211.09794)) | the empty prompt's embedding is optimised at each step: $e_t = \mathrm{argmin}_e \lVert \bar z_{t'} - \mathrm{step}(z_t, \epsilon_e + w\,(\epsilon_y - \epsilon_e)) \rVert^2$ | `p2p/inversion/null_text.py` |
+# | negative-prompt ([2305.16807](https://arxiv.org/abs/2305.16807)) | $\epsilon_\varnothing$ becomes $\epsilon_y$ of the source's prompt, so that the source has $\hat\epsilon = \epsilon_y + w\,(\epsilon_y - \epsilon_y)$ | `p2p/inversion/negative_prompt.py` |
+# | direct ([2310.01506](https://arxiv.org/abs/2310.01506)) | after each step the source gets $z_{t'} \leftarrow z_{t'} + (\bar z_{t'} - z_{t'})$, and the targets nothing | `p2p/inversion/direct.py` |
+# | edit-friendly ([2304.06140](https://arxiv.org/abs/2304.06140)) | no DDIM: each $z_t$ by [D6] with noise of its own, and the noise of the step of [D16] that leads from one to the next, $n_t = (z_{t'} - \mu_\theta(z_t, t)) / \sigma_t$ | `p2p/inversion/edit_friendly.py` |
 #
 # The first three build on each other: null-text searches for an embedding; negative-prompt takes the one that needs no
 # search, for which the pull of 9.3 is 0; direct leaves $\hat\epsilon$ as it is, and repairs the result.
