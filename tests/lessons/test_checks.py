@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from itertools import chain
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -251,8 +252,10 @@ class OneStep(ldm.LatentDiffusion):
 
 
 def fixed_point(step, z_prev, iterations):
+    """With whole moves, as in the lesson."""
     z_0 = z_prev.reshape(1, 1, 1, -1)
-    found = ddim(OneStep(step, z_0), z_0, torch.zeros(1, 1, 1), p2p.Sampling(steps=1), iterations)
+    with patch("p2p.inversion.ddim.MOVE", 1.0):
+        found = ddim(OneStep(step, z_0), z_0, torch.zeros(1, 1, 1), p2p.Sampling(steps=1), iterations)
     return found.states[0].z_t.flatten()
 
 

@@ -68,7 +68,7 @@ def test_a_gaussian_inverts_exactly(tiny, steps, parameterisation):
     model = ideal(tiny, ScheduleConfig(parameterisation=parameterisation))
     abar = model.schedule.alpha_bar
     z_0, context = normal(1, 4, 1, 1), torch.empty(1, 0, 0, dtype=torch.float64)
-    inverted = ddim(model, z_0, context, Sampling(steps=steps), iterations=1000 // steps)
+    inverted = ddim(model, z_0, context, Sampling(steps=steps), iterations=2000 // steps)
     visited = [state.t for state in inverted.states]
     z, by_hand = z_0.flatten(), [z_0.flatten()]
     for t_prev, t in itertools.pairwise(visited[::-1]):
@@ -76,7 +76,7 @@ def test_a_gaussian_inverts_exactly(tiny, steps, parameterisation):
         slope = ((abar[t_prev] * abar[t]).sqrt() * VARIANCE + ((1 - abar[t_prev]) * (1 - abar[t])).sqrt()) / spread
         z = abar[t].sqrt() * MEAN + (z - abar[t_prev].sqrt() * MEAN) / slope
         by_hand.append(z)
-    # the iterations shrink the error each time, for long steps by a tenth only
+    # the iterations shrink the error each time, for long steps by less than a tenth
     found = torch.stack([state.z_t.flatten() for state in inverted.states[::-1]])
     assert_close(found, torch.stack(by_hand), rtol=0, atol=1e-8)
     *_, last = model.denoise(context, [0], steps=steps, guidance=1.0, **inverted.options(1))

@@ -10,6 +10,7 @@ from ldm.autoencoder import Autoencoder
 from p2p.experiments.contact_sheet import held_out_captions
 from weights.training import train
 from weights.training.data import held_out_scenes, training_scenes
+from weights.training.train_autoencoder import AT_THINGS, CROP, random_crops
 from weights.training.train_diffusion import encode_all
 from weights.training.world import Scene, Thing, caption
 
@@ -52,6 +53,21 @@ def test_hard_scenes_are_drawn_twice_as_often():
         Scene((Thing("cat"),), style="painting"),
     ]
     assert train.shares(scenes) == [0, 1, 1, 2, 2, 3]
+
+
+def test_most_crops_lie_at_a_thing_and_half_are_mirrored():
+    """Of an image whose red and green are x and y; crops at its thing begin in [0, 12] x [44, 64]."""
+    y, x = np.mgrid[:128, :128].astype(np.uint8)
+    image, number = np.stack([x, y, x], axis=-1)[None], 1000
+    crops = random_crops(image, [[(20.0, 100.0)]], number, torch.Generator().manual_seed(0))
+    found = ((crops + 1) * 127.5).round()
+    mirrored = found[:, 0, 0, 0] > found[:, 0, 0, -1]
+    left, top = found[:, 0].amin(dim=(1, 2)), found[:, 1, 0, 0]
+    assert (found[:, 0].amax(dim=(1, 2)) == left + CROP - 1).all() and (found[:, 1, -1, 0] == top + CROP - 1).all()
+    at_thing = ((left <= 12) & (top >= 44)).double().mean()
+    # of the others (13 / 65) (21 / 65) lie there too; four standard deviations of 1,000 draws
+    assert abs(at_thing - (AT_THINGS + (1 - AT_THINGS) * 13 / 65 * 21 / 65)) < 0.06
+    assert abs(mirrored.double().mean() - 0.5) < 0.065
 
 
 def test_latents_are_cached_for_their_pictures_and_their_encoder(tiny, tmp_path, monkeypatch):
