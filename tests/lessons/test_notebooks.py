@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "notebooks"
 SOURCES = sorted(ROOT.glob("[0-9]*.py"))
 MEGABYTES = 10  # of stored outputs, together
-SECONDS = 60  # a lesson, on a laptop
+HANGS = 900  # seconds: a cell that takes longer has stopped, however busy the machine is
 
 lesson = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 
@@ -117,5 +117,5 @@ def test_a_lesson_runs_in_a_fresh_kernel_in_another_folder(source, tmp_path):
     from nbclient import NotebookClient
 
     notebook = jupytext.read(source)
-    NotebookClient(notebook, timeout=SECONDS, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=HANGS, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert not list(tmp_path.iterdir())
