@@ -45,7 +45,9 @@ def encode_all(autoencoder: Autoencoder, pictures: np.ndarray) -> Float[Tensor, 
             x = to_tensor(pictures[i : i + 32]).contiguous(memory_format=torch.channels_last)
             side = x.shape[-1] // autoencoder.config.factor
             shape = (len(x), autoencoder.config.latent_channels, side, side)
-            parts.append(autoencoder.encode(x, torch.randn(shape, generator=generator)).half().numpy())
+            with torch.autocast("cpu", torch.bfloat16):  # half the time; 0.6% of error, under a sample's noise
+                z = autoencoder.encode(x, torch.randn(shape, generator=generator))
+            parts.append(z.half().numpy())
         save_atomically(lambda part: _save(part, np.concatenate(parts)), path)
     return torch.from_numpy(np.load(path))
 
