@@ -1,8 +1,8 @@
 """The switch times that an edit has by default: they depend on what the prompts replace.
 
 Another object has another shape, which the source's attention would suppress, so it is injected for fewer steps. All
-other edits keep the shape. The numbers were chosen on half of the benchmark's scenes and reported on the other half, in
-docs/benchmark.md.
+other edits keep the shape. `make benchmark` measures the choice: on half of its scenes it was made, on the other half
+it is reported.
 """
 
 from typing import NamedTuple
