@@ -109,7 +109,6 @@ def collected(entries: Iterable[dict], best: dict[str, Setting]) -> dict:
     tracks = tuple(STEPS)
     pick = lambda track, method: lambda kind: best.get(group_key(track, method, kind), on_track(PUBLISHED, track))
     found: dict = {"tables": {}, "published": {}, "differences": {}, "dev": {}, "frontier": {}}
-    found |= {"defaults": {}, "mergers": {}, "renormalised": {}}
     for track in tracks:
         published = lambda kind, track=track: on_track(PUBLISHED, track)
         for name, kinds in GROUPS.items():
@@ -123,30 +122,8 @@ def collected(entries: Iterable[dict], best: dict[str, Setting]) -> dict:
         changes = ("noun", "colour", "place", "insertion")
         of = lambda method, track=track, kinds=changes: measured.of(track, method, "test", kinds, pick(track, method))
         found["differences"][track] = {row.name: difference(of("ours"), of(row.name)) for row in ROWS if of(row.name)}
-        found["dev"][track] = {
-            f"{name}: tau {tau}, until {until}": summary(
-                measured.of(track, "ours", "dev", kinds, lambda kind: Setting(guidance, tau, until))
-            )
-            for name, kinds in (("noun", ("noun",)), ("other", KINDS[1:]), *((k, (k,)) for k in KINDS[1:]))
-            for guidance in [PUBLISHED.guidance]
-            for tau, until in INJECTED
-        }
-        at = lambda split, kinds, *how, track=track: measured.of(
-            track, "ours", split, kinds, lambda kind: default(kind, *how)
-        )
-        merged = at(None, KINDS, "mean")
-        found["mergers"][track] = {
-            f"{merge}{', renormalised' * rows}": summary({i: of[i] for i in merged})
-            for merge, rows in MERGES
-            if merged.keys() <= (of := at(None, KINDS, merge, rows)).keys()
-        }
-        found["renormalised"][track] = {
-            kind: difference(at(None, (kind,), "sum", True), at(None, (kind,))) for kind in KINDS
-        }
-        found["defaults"][track] = {
-            kind: difference(at("test", (kind,)), measured.of(track, "ours", "test", (kind,), published))
-            for kind in KINDS
-        }
+        found["dev"][track] = _when(measured, track)
+        found |= {name: found.get(name, {}) | {track: of} for name, of in _defaults(measured, track).items()}
         things = GROUPS["noun and colour"]
         found["frontier"][track] = {
             row.name: [
@@ -165,6 +142,34 @@ def collected(entries: Iterable[dict], best: dict[str, Setting]) -> dict:
     found["attention"] = _attention(measured)
     found["chosen"] = {key: asdict(setting) for key, setting in sorted(best.items())}
     return found
+
+
+def _when(measured: Measured, track: str) -> dict[str, dict]:
+    """How every tau and until does on `dev`, at one guidance, by kind of edit."""
+    kinds = {"noun": KINDS[:1], "other": KINDS[1:]} | {kind: (kind,) for kind in KINDS[1:]}
+    return {
+        f"{name}: tau {tau}, until {until}": summary(
+            measured.of(track, "ours", "dev", of, lambda kind: Setting(PUBLISHED.guidance, tau, until))
+        )
+        for name, of in kinds.items()
+        for tau, until in INJECTED
+    }
+
+
+def _defaults(measured: Measured, track: str) -> dict[str, dict]:
+    """The default times against the published ones on `test`; the mergers, and renormalised rows, on both halves."""
+    at = lambda split, kinds, *how: measured.of(track, "ours", split, kinds, lambda kind: default(kind, *how))
+    published = lambda kind: measured.of(track, "ours", "test", (kind,), lambda kind: on_track(PUBLISHED, track))
+    merged = at(None, KINDS, "mean").keys()  # the scenes in which mergers differ
+    return {
+        "defaults": {kind: difference(at("test", (kind,)), published(kind)) for kind in KINDS},
+        "mergers": {
+            f"{merge}{', renormalised' * rows}": summary({i: of for i, of in found.items() if i in merged})
+            for merge, rows in MERGES
+            if (found := at(None, KINDS, merge, rows))
+        },
+        "renormalised": {kind: difference(at(None, (kind,), "sum", True), at(None, (kind,))) for kind in KINDS},
+    }
 
 
 def _swept(row: Row, setting: Callable[[Kind], Setting]) -> list[tuple[object, Callable[[Kind], Setting]]]:
