@@ -51,7 +51,7 @@ from weights.training.art import cache_dir
 TRACKS: tuple[Track, ...] = get_args(Track)
 ATTENDED = ("noun", "colour", "place")  # kinds whose images the attention is compared in: others are alike
 QUICK = 2  # scenes of each kind
-TOLD = ("tables.py", "report.py")  # which only draw or tell what was measured
+TOLD = ("tables.py", "report.py", "switch_times.py")  # which change what is measured, or told of it, but no measurement
 WAIT = timedelta(hours=6)  # for the slowest process
 
 
