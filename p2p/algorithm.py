@@ -1,6 +1,6 @@
 """Algorithm 1 of Prompt-to-Prompt [P3]: a source and its edited targets, from one noise, in one batch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,11 +12,15 @@ from ldm.tokenizer import Tokens
 from p2p.alpha import Time, Window, window
 from p2p.edits import Edit, Reweight
 from p2p.inject import Injection, Layers, Recorded, Watch, explicit, folded, watching
+from p2p.switch_times import switch_times
 
 
 @dataclass(frozen=True)
 class SelfInjection:
     """Self-attention injection: targets use the source's self-attention maps while t >= `until`, or in that window.
+
+    One time is for all targets, a tuple has one for each; None is that of `switch_times`, which depends on what a
+    target's prompt replaces.
 
     Layers with more than 16 positions a side are excluded: they carry texture, not layout. For a model without layers
     of 16, pass `Layers(side=layout_side(model))`, as the command line does.
@@ -24,11 +28,26 @@ class SelfInjection:
 
     __pydantic_config__ = STRICT
 
-    until: Time | Window = 0.6
+    until: Time | Window | tuple[Time | Window, ...] | None = None
     layers: Layers = Layers(side=16)
 
     def __post_init__(self):
         check_fields(self)
+
+    def untils(self, tokens: Sequence[Tokens]) -> list[Time | Window]:
+        """`until` of each target, given the tokens of the prompts, the source's first.
+
+        Raises:
+            ValueError: there are more or fewer times than targets.
+        """
+        source, *targets = tokens
+        if self.until is None:
+            return [switch_times(source, target).until for target in targets]
+        if not isinstance(self.until, tuple):
+            return [self.until] * len(targets)
+        if len(self.until) != len(targets):
+            raise ValueError(f"there are {len(targets)} targets and {len(self.until)} times of self-attention")
+        return list(self.until)
 
 
 @dataclass(frozen=True)
@@ -84,11 +103,11 @@ class PromptToPrompt:
         """The injection of each step t; the edits are compiled once, here."""
         T, (source, *targets) = self.model.schedule.T, self.tokens
         compiled = [edit.compile(source, y, T) for edit, y in zip(self.edits, targets)]
-        self_share = window(self.self_injection.until).compile(T)
+        self_shares = [window(until).compile(T) for until in self.self_injection.untils(self.tokens)]
         return lambda t: Injection(
             matrices=[matrices(t) for matrices in compiled],
             cross_layers=self.layers,
-            self_share=self_share(t),
+            self_shares=[share(t) for share in self_shares],
             self_layers=self.self_injection.layers,
         )
 

@@ -30,9 +30,8 @@ from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha, Time, Window, window
 from p2p.mappers import Merge, align, aligned_columns, copies, mapper
 from p2p.reading import swaps
+from p2p.switch_times import switch_times
 from p2p.words import columns
-
-ALPHA = Alpha()
 
 
 class Matrices(NamedTuple):
@@ -73,12 +72,13 @@ class Edit(ABC):
         return self.after(lambda t: nothing, source, target, T)
 
     @staticmethod
-    def between(source: Tokens, target: Tokens, alpha: Alpha = ALPHA) -> "Edit":
+    def between(source: Tokens, target: Tokens, alpha: Alpha | None = None) -> "Edit":
         """Infer an edit from two prompts; its `str` describes it.
 
         Words of both prompts are kept, and substituted words are swapped as by `swaps`, which distinguishes articles,
-        prepositions and phrases; the rest are insertions and deletions.
+        prepositions and phrases; the rest are insertions and deletions. Without alpha, tau is that of `switch_times`.
         """
+        alpha = alpha or Alpha(switch_times(source, target).tau)
         return reduce(add, (Swap(*pair, alpha) for pair in swaps(source, target)), Refine(alpha))
 
     @property

@@ -78,12 +78,12 @@ class Injection:
 
     matrices: list[Matrices]  # one per target
     cross_layers: Layers
-    self_share: float  # of the source in the targets' self-attention: 1 is the source's only, 0 their own only
+    self_shares: list[float]  # of the source in each target's self-attention: 1 is the source's only, 0 its own only
     self_layers: Layers
 
     @property
     def idle(self) -> bool:
-        return not self.self_share and all(m.idle for m in self.matrices)
+        return not any(self.self_shares) and all(m.idle for m in self.matrices)
 
 
 def explicit(
@@ -138,14 +138,14 @@ def self_injected(
     injection: Injection, site: Site, Q: Tensor, K: Tensor, V: Tensor, recorded: Recorded | None
 ) -> Tensor:
     """Self-attention with the source's map instead of the targets' own: P = I, Q = 0 inside the window."""
-    share = injection.self_share if site in injection.self_layers else 0.0
-    if not share:
+    if site not in injection.self_layers or not any(injection.self_shares):
         return attend(Q, K, V)
     first = source_row(Q, K, V, recorded)
     own = slice(len(first), None)
     Q_source, K_source = source_of(site, Q, K, len(V[own]), recorded)
     Y = attend(Q_source, K_source, V[own])
-    if share < 1:
+    if min(injection.self_shares) < 1:
+        share = Y.new_tensor(injection.self_shares)[:, None, None, None]
         Y = share * Y + (1 - share) * attend(Q[own], K[own], V[own])
     return torch.cat([first, Y])
 

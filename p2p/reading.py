@@ -45,6 +45,7 @@ COMPOUND_LINKS = frozenset(  # links of several words
         *("to the right of", "at the top of", "at the bottom of", "covered in", "covered with", "surrounded by"),
     )
 )
+PLACE_LINKS = _listed("in on at")
 # Participles follow their noun in captions: with an object they link it, "dog wearing sunglasses"; without one they end
 # the noun's phrase, "dog sitting", unless a noun follows, "big flying dog".
 OBJECT_VERBS = _listed("wearing holding carrying riding eating drinking reading driving playing chasing")
@@ -65,14 +66,26 @@ class Part(NamedTuple):
 
 def swaps(source: Tokens, target: Tokens) -> list[tuple[str, str]]:
     """The words or phrases of the source with those of the target that replace them, named as for `columns`."""
+    return [(name(source, left[0], left[-1]), name(target, new[0], new[-1])) for left, new in _pairs(source, target)]
+
+
+def replaces_object(source: Tokens, target: Tokens) -> bool:
+    """True if an object of the source becomes another: the head of a phrase is swapped, and the phrase is no place ("on
+    the grass") and no medium ("a photo" of something)."""
+    parts = _parts(units(source))
+    begins = {part.phrase: part.words[0].text.lower() for part in reversed(parts)}  # the first word of each phrase
+    named = lambda i: begins[i] not in PLACE_LINKS and begins.get(i + 1) != "of"
+    heads = {part.words[-1] for part in parts if part.kind == "content" and part.is_head and named(part.phrase)}
+    return any(left[-1] in heads for left, _ in _pairs(source, target))
+
+
+def _pairs(source: Tokens, target: Tokens) -> Iterator[Pair]:
+    """The swaps as words."""
     both = units(source), units(target)
     ours, theirs = map(_parts, both)
-    found: list[tuple[str, str]] = []
     for gap, other in common(*both)[1]:
         pairs = _facing(_within(ours, gap), _within(theirs, other))
-        for left, new in sorted(pairs, key=lambda pair: pair[1][0].start):
-            found.append((name(source, left[0], left[-1]), name(target, new[0], new[-1])))
-    return found
+        yield from sorted(pairs, key=lambda pair: pair[1][0].start)
 
 
 def _within(parts: tuple[Part, ...], gap: Sequence[Unit]) -> list[Part]:

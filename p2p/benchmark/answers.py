@@ -69,7 +69,7 @@ def _against_rendering(scene: BenchmarkScene, image: Picture) -> Parts:
         measures.kept(image, source, target),
         measures.edited(image, source, target),
         float(scene.mask.mean()),
-        measures.structure(image, target),
+        measures.ssim(image, target),
         measures.nearest(image, scene.candidates) == 1,
         moved,
     )
@@ -87,7 +87,7 @@ def _against_parts(scene: BenchmarkScene, source: Picture, image: Picture) -> Pa
     target = candidates[1]
     edited = measures.psnr_where(image, target, np.ones((SIZE, SIZE), bool))
     right = measures.nearest(image, candidates) == 1
-    return float("nan"), edited, 1.0, measures.structure(image, target), right, float("nan")
+    return float("nan"), edited, 1.0, measures.ssim(image, target), right, float("nan")
 
 
 def _changed_thing(scene: BenchmarkScene, source: Picture, image: Picture) -> Parts:
@@ -99,7 +99,7 @@ def _changed_thing(scene: BenchmarkScene, source: Picture, image: Picture) -> Pa
     now = fits[1]
     outline = _outline(scene.edited_things[scene.thing], now)
     outside = ~_widened(outline | _outline(thing, stood))
-    structure = measures.structure(image, source) if scene.kind == "colour" else float("nan")
+    structure = measures.ssim(image, source) if scene.kind == "colour" else float("nan")
     shift = float(np.hypot(now.x - stood.x, now.y - stood.y))
     right = int(np.argmax([found.dB for found in fits])) == 1
     return measures.psnr_where(image, source, outside), now.dB, _share(outline, outside), structure, right, shift

@@ -58,7 +58,7 @@ def nearest_psnr(image: Picture, candidates: UInt8[np.ndarray, "n H W 3"], where
     return max(psnr_where(image, candidate, where) for candidate in candidates)
 
 
-def structure(image: Picture, target: Picture) -> float:
+def ssim(image: Picture, target: Picture) -> float:
     """Structural similarity of the grey levels (Wang et al. 2004, eq. 13), from -1 to 1 for equal images.
 
         SSIM = (2 mu_x mu_y + C1) (2 sigma_xy + C2) / ((mu_x^2 + mu_y^2 + C1) (sigma_x^2 + sigma_y^2 + C2))

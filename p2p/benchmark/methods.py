@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ldm.helpers.likeness import psnr
 from ldm.pipeline import LatentDiffusion, State
+from ldm.tokenizer import PromptTokenizer
 from p2p.algorithm import SelfInjection
 from p2p.alpha import Alpha, Time
 from p2p.benchmark.answers import Track
@@ -30,6 +31,9 @@ from p2p.inversion.methods import corrected, invert_latent
 from p2p.local_blend import Region
 from p2p.mappers import Merge
 from p2p.masks import share
+from p2p.reading import swaps
+from p2p.switch_times import FOR_OBJECTS, FOR_OTHERS
+from p2p.words import columns
 
 STEPS, SAMPLER = {"real image": 20, "generated": 15}, {"real image": "ddim", "generated": "dpm++"}
 ANOTHER = 1000  # added to the seed of a scene, for noise that has nothing to do with its source
@@ -52,12 +56,9 @@ class Setting:
 
 
 PUBLISHED = Setting()
-INJECTED = ((0.2, 0.6), (0.5, 0.6), (0.5, 0.8), (0.8, 0.8))  # tau and until
-FEW = (INJECTED[0], INJECTED[2])
-MERGES = tuple(
-    Setting(tau=0.5, until=0.8, merge=merge, renormalise=rows)
-    for merge, rows in product(("sum", "mean", "copy"), (False, True))
-)
+INJECTED = ((0.2, 0.3), (0.2, 0.6), (0.5, 0.6), (0.5, 0.8), (0.8, 0.8))  # tau and until
+FEW = (INJECTED[1], INJECTED[3])
+MERGES = tuple(product(("sum", "mean", "copy"), (False, True)))  # and whether rows are renormalised
 TAUS = (0.0, 0.2, 0.5, 0.8, "never")  # of the frontier
 STARTS = (0.3, 0.5, 0.7)  # t_0 of SDEdit, and of its frontier
 
@@ -128,18 +129,32 @@ class Row:
     grid: tuple[Setting, ...] = (PUBLISHED,)
     kinds: tuple[Kind, ...] = ("noun", "colour", "place", "fog", "insertion", "style")
     tracks: tuple[Track, ...] = ("real image", "generated")
-    swaps: tuple[Setting, ...] = ()  # settings that are tried too, of edits that swap a thing or its colour
     every: int = 1  # the grid is tried on every scene of `dev`, on every second, or (0) on none
     first: int | None = None  # scenes of each kind that it is reported on, for a method that is slow
     swept: bool = False  # over tau, for the frontier
+    merged: bool = False  # whether mergers are compared by it
 
     def applies(self, scene: BenchmarkScene, track: Track) -> bool:
         return track in self.tracks and scene.kind in self.kinds
 
-    def settings(self, kind: Kind, track: Track) -> tuple[Setting, ...]:
+    def settings(self, track: Track) -> tuple[Setting, ...]:
         """The settings to try; all generated sources have one guidance."""
-        chosen = self.grid + (self.swaps if kind in ("noun", "colour") else ())
-        return tuple(dict.fromkeys(on_track(setting, track) for setting in chosen))
+        return tuple(dict.fromkeys(on_track(setting, track) for setting in self.grid))
+
+
+def mergers(scene: BenchmarkScene, tokenizer: PromptTokenizer) -> tuple[Setting, ...]:
+    """The default times, with and without renormalised rows; and with every merger where that changes the mapper: where
+    words of different numbers of tokens are swapped."""
+    source, target = map(tokenizer.encode, scene.captions[:2])
+    tokens = lambda pair: [len(columns(*of)) for of in zip((source, target), pair)]
+    differ = any(a != b for a, b in map(tokens, swaps(source, target)))
+    return tuple(default(scene.kind, merge, rows) for merge, rows in (MERGES if differ else MERGES[:2]))
+
+
+def default(kind: Kind, merge: Merge = "sum", renormalise: bool = False) -> Setting:
+    """The times that edits of this kind have by default."""
+    tau, until = FOR_OBJECTS if kind == "noun" else FOR_OTHERS
+    return Setting(tau=tau, until=until, merge=merge, renormalise=renormalise)
 
 
 def on_track(setting: Setting, track: Track) -> Setting:
@@ -259,7 +274,7 @@ ROWS = (
     Row("SDEdit", one_by_one(noised), tuple(Setting(w, t_0=t_0) for w, t_0 in product((2.0, 4.0), STARTS))),
     Row("inpainting, true mask", one_by_one(inpainted), grid((2.0, 4.0), INJECTED[:1]), (*THINGS, "place"), REAL),
     Row("reference", published, grid((2.0, 4.0), FEW), swept=True),
-    Row("ours", ours("direct"), grid((2.0, 4.0), INJECTED), swaps=MERGES, swept=True),
+    Row("ours", ours("direct"), grid((2.0, 4.0), INJECTED), swept=True, merged=True),
     Row("ours, local blend", ours("direct", blend=True), grid((2.0, 4.0), INJECTED), THINGS, swept=True),
     Row("ours, DDIM inversion", ours("ddim"), grid((1.0, 4.0), FEW), tracks=REAL, every=2),
     Row("ours, fixed point", ours("fixed-point"), grid((1.0, 4.0), FEW), tracks=REAL, every=2),

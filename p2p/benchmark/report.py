@@ -1,187 +1,18 @@
-"""The report of the benchmark: tables with 95% intervals over scenes, in JSON and Markdown, and a figure."""
+"""The report of the benchmark, in JSON and Markdown, with a figure."""
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
-
-import numpy as np
 
 from ldm.helpers.files import save_atomically
 from ldm.helpers.machine import processor
-from p2p.benchmark.answers import Answer
-from p2p.benchmark.measures import interval
-from p2p.benchmark.methods import INJECTED, MERGES, PUBLISHED, ROWS, STARTS, STEPS, TAUS, Row, Setting, on_track
-from p2p.benchmark.scenes import KINDS, BenchmarkScene, Kind
+from p2p.benchmark.methods import PUBLISHED, STEPS, Setting
+from p2p.benchmark.scenes import BenchmarkScene, Kind
+from p2p.benchmark.tables import COMPARED, GROUPS, MEASURES, collected, group_key
 from p2p.figures import sheets
+from p2p.switch_times import FOR_OBJECTS, FOR_OTHERS
 
 FILES = JSON, PAGE, FIGURE = "benchmark.json", "benchmark.md", "benchmark.png"
-GROUPS: dict[str, tuple[Kind, ...]] = {
-    "noun, colour and place": ("noun", "colour", "place"),
-    "noun and colour": ("noun", "colour"),
-    **{kind: (kind,) for kind in KINDS},
-}
-MEASURES = Answer._fields
-Entries = dict[int, dict]  # by scene
-
-
-class Measured:
-    """The entries of all edits, by track, method, setting and scene."""
-
-    def __init__(self, entries: Iterable[dict]):
-        self.edits: dict[tuple[str, str, Setting], Entries] = defaultdict(dict)
-        self.overlaps: list[tuple[str, list[dict]]] = []
-        for entry in entries:
-            if "overlaps" in entry:
-                self.overlaps.append((entry["split"], entry["overlaps"]))
-            else:
-                of = (entry["track"], entry["method"], Setting(**entry["setting"]))
-                self.edits[of][entry["scene"]] = entry
-
-    def of(
-        self, track: str, method: str, split: str, kinds: Sequence[Kind], setting: Callable[[Kind], Setting]
-    ) -> Entries:
-        """The entries of scenes of these kinds, at a setting for each kind."""
-        found: Entries = {}
-        for kind in kinds:
-            edits = self.edits.get((track, method, setting(kind)), {})
-            found |= {i: e for i, e in edits.items() if e["kind"] == kind and e["split"] == split}
-        return found
-
-
-def group_key(track: str, method: str, kind: Kind) -> str:
-    """Settings are chosen for each of these: apart for nouns, as `Edit.between` can tell them."""
-    return f"{track} / {method} / {'noun' if kind == 'noun' else 'other'}"
-
-
-def chosen(entries: Iterable[dict]) -> dict[str, Setting]:
-    """The setting of each method that comes nearest to the right answers of `dev`, by the mean PSNR of the whole image:
-    what should stay and what should change count by their pixels. Mergers are not chosen among."""
-    measured, scores = Measured(entries), defaultdict(lambda: defaultdict(list))
-    for (track, method, setting), edits in measured.edits.items():
-        if (setting.merge, setting.renormalise) == (PUBLISHED.merge, PUBLISHED.renormalise):
-            for entry in edits.values():
-                if entry["split"] == "dev":
-                    scores[group_key(track, method, entry["kind"])][setting].append(entry["whole"])
-    best = {}
-    for key, by_setting in scores.items():
-        most = max(map(len, by_setting.values()))
-        whole = {setting: np.mean(values) for setting, values in by_setting.items() if len(values) == most}
-        best[key] = max(whole, key=whole.get)
-    return best
-
-
-def values(entries: Entries, measure: str) -> list[float]:
-    return [float("nan") if (x := entries[i][measure]) is None else x for i in sorted(entries)]
-
-
-def summary(entries: Entries) -> dict:
-    """The number of scenes, and the mean of each measure with its interval; null where no scene has a value."""
-    found: dict = {"scenes": len(entries)}
-    for measure in (*MEASURES, "returned"):
-        numbers = values(entries, measure)
-        found[measure] = None if np.isnan(numbers).all() else interval(numbers)
-    return found
-
-
-def difference(ours: Entries, theirs: Entries) -> dict:
-    """Of the scenes that both have: the first minus the second, with its interval."""
-    common = sorted(ours.keys() & theirs.keys())
-    found: dict = {"scenes": len(common)}
-    for measure in ("kept", "edited", "whole", "right"):
-        pair = [np.array(values({i: entries[i] for i in common}, measure)) for entries in (ours, theirs)]
-        numbers = (pair[0] - pair[1]).tolist()
-        found[measure] = None if not numbers or np.isnan(numbers).all() else interval(numbers)
-    return found
-
-
-def collected(entries: Iterable[dict], best: dict[str, Setting]) -> dict:
-    """All tables, as they are written to JSON."""
-    measured = Measured(entries)
-    tracks = tuple(STEPS)
-    pick = lambda track, method: lambda kind: best.get(group_key(track, method, kind), on_track(PUBLISHED, track))
-    found: dict = {"tables": {}, "published": {}, "differences": {}, "dev": {}, "mergers": {}, "frontier": {}}
-    for track in tracks:
-        published = lambda kind, track=track: on_track(PUBLISHED, track)
-        for name, kinds in GROUPS.items():
-            for table, setting in (("tables", pick), ("published", lambda *_: published)):
-                found[table].setdefault(track, {})[name] = {
-                    row.name: summary(at)
-                    for row in ROWS
-                    if set(kinds) <= set(row.kinds)
-                    and (at := measured.of(track, row.name, "test", kinds, setting(track, row.name)))
-                }
-        changes = ("noun", "colour", "place", "insertion")
-        of = lambda method, track=track, kinds=changes: measured.of(track, method, "test", kinds, pick(track, method))
-        found["differences"][track] = {row.name: difference(of("ours"), of(row.name)) for row in ROWS if of(row.name)}
-        found["dev"][track] = {
-            f"{name}: tau {tau}, until {until}": summary(
-                measured.of(track, "ours", "dev", kinds, lambda kind: Setting(guidance, tau, until))
-            )
-            for name, kinds in (("noun", ("noun",)), ("other", KINDS[1:]), *((k, (k,)) for k in KINDS[1:]))
-            for guidance in [PUBLISHED.guidance]
-            for tau, until in INJECTED
-        }
-        found["mergers"][track] = {
-            f"{kind}: {setting.merge}{', renormalised' * setting.renormalise}": summary(
-                measured.of(track, "ours", "dev", (kind,), lambda kind, setting=setting: setting)
-            )
-            for kind in ("noun", "colour")
-            for setting in MERGES
-        }
-        things = GROUPS["noun and colour"]
-        found["frontier"][track] = {
-            row.name: [
-                [str(at), summary(measured.of(track, row.name, "test", things, moved))]
-                for at, moved in _swept(row, pick(track, row.name))
-            ]
-            for row in ROWS
-            if set(things) <= set(row.kinds)
-        }
-    direct, plain = (
-        measured.of("real image", m, "test", GROUPS["noun, colour and place"], lambda kind: PUBLISHED)
-        for m in ("ours", "ours, DDIM inversion")
-    )
-    found["direct minus DDIM, published"] = difference(direct, plain)
-    found["reconstruction"] = _reconstruction(measured)
-    found["attention"] = _attention(measured)
-    found["chosen"] = {key: asdict(setting) for key, setting in sorted(best.items())}
-    return found
-
-
-def _swept(row: Row, setting: Callable[[Kind], Setting]) -> list[tuple[object, Callable[[Kind], Setting]]]:
-    """The points of a method's frontier: over tau, of SDEdit over t_0, or the chosen setting alone."""
-    name, values = ("t_0", STARTS) if row.name == "SDEdit" else ("tau", TAUS if row.swept else ())
-    moved = lambda value: lambda kind: replace(setting(kind), **{name: value})
-    return [(value, moved(value)) for value in values] or [("chosen", setting)]
-
-
-def _reconstruction(measured: Measured) -> dict:
-    """The PSNR of the source to the image that was inverted, by method and guidance; that of `ours`, direct inversion,
-    is the autoencoder's limit."""
-    numbers = defaultdict(dict)
-    for (_, method, setting), edits in measured.edits.items():
-        for scene, entry in edits.items():
-            if entry["returned"] is not None:
-                numbers[f"{method}, guidance {setting.guidance:g}"][scene] = entry["returned"]
-    return {name: {"scenes": len(of), "dB": interval(list(of.values()))} for name, of in sorted(numbers.items())}
-
-
-def _attention(measured: Measured) -> dict:
-    """The IoU of nouns and their things, by resolution: at local blend's threshold, and at the best on `dev`."""
-    by = defaultdict(list)
-    for split, overlaps in measured.overlaps:
-        for o in overlaps:
-            by[split, o["side"], o["threshold"]].append(o["iou"])
-    found = {}
-    for side in sorted({side for _, side, _ in by}, reverse=True):
-        dev = {threshold: np.mean(of) for (split, s, threshold), of in by.items() if (split, s) == ("dev", side)}
-        best = max(dev, key=dev.get) if dev else 0.3
-        found[f"{side}x{side}"] = {
-            f"threshold {threshold}": interval(by["test", side, threshold]) for threshold in sorted({0.3, best})
-        }
-    return found
 
 
 def write(
@@ -208,7 +39,7 @@ def write(
 def frontier(found: dict):
     """What is kept against what is edited, of nouns and colours: a line over tau, from always to never, or over t_0, or
     a point."""
-    figure = sheets.new_figure(9.0, 4.2)
+    figure = sheets.new_figure(12.0, 4.2)
     for axis, (track, methods) in zip(figure.subplots(1, 2), found["frontier"].items()):
         for i, (name, points) in enumerate(methods.items()):
             at = [(p["kept"][0], p["edited"][0]) for _, p in points if p["scenes"] and p["kept"] and p["edited"]]
@@ -221,7 +52,7 @@ def frontier(found: dict):
         axis.set_ylabel("edited, dB", fontsize=8)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(fontsize=6, frameon=False)
+        axis.legend(fontsize=6, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # beside the points
     return figure
 
 
@@ -254,15 +85,19 @@ def page(found: dict) -> str:
             setting = lambda method, track=track, name=name: _short(found["chosen"], track, method, GROUPS[name])
             parts += [f"### {name.capitalize()}", table(rows, "method", measures, setting)]
         parts.append(f"### {track.capitalize()}: `ours` minus each method, scene by scene")
-        parts.append(table(found["differences"][track], "method", ("kept", "edited", "whole", "right")))
+        parts.append(table(found["differences"][track], "method", COMPARED))
     if any(row["scenes"] for row in found["dev"]["real image"].values()):
-        for name, what in (("dev", DEV), ("mergers", MERGERS)):
-            parts.append(what)
+        for name, what, shown in (
+            ("dev", DEV, ("kept", "edited", "whole", "right", "shift")),
+            ("defaults", DEFAULTS, COMPARED),
+            ("mergers", MERGERS, COMPARED),
+            ("renormalised", RENORMALISED, COMPARED),
+        ):
+            parts.append(what.format(objects=FOR_OBJECTS, others=FOR_OTHERS))
             for track, rows in found[name].items():
-                shown = ("kept", "edited", "whole", "right", "shift")
-                parts += [f"{track.capitalize()}:", table(rows, "edits of `dev`", shown)]
+                parts += [f"{track.capitalize()}:", table(rows, "edits", shown)]
     rows = {"direct minus DDIM": found["direct minus DDIM, published"]}
-    parts += [DIRECT, table(rows, "published settings", ("kept", "edited", "whole", "right"))]
+    parts += [DIRECT, table(rows, "published settings", COMPARED)]
     parts += [RECONSTRUCTION, table(found["reconstruction"], "inversion", ("dB",))]
     lines = [
         f"| {side} | {t} | {cell(n, 'structure')} |" for side, of in found["attention"].items() for t, n in of.items()
@@ -310,10 +145,15 @@ mapper of google/prompt-to-prompt. Null-text inversion takes 12 s of one core an
 
 Lines run over tau, from injection at all steps (hollow) to none, that of SDEdit over t_0 from 0.3 (hollow) to 0.7;
 other methods are points. `Ceiling` and `no edit`, far beyond the others on one axis, are left out."""
-DEV = "## When to inject (`dev`, guidance 4)"
-MERGERS = """## How tokens are merged (`dev`, tau 0.5, until 0.8)
+DEV = """## When to inject (`dev`, guidance 4)
 
-Swaps of words of different numbers of tokens: `--merge`, with `--renormalise` or without."""
+The defaults of `p2p edit` were chosen by these tables: tau {objects.tau} and until {objects.until}
+where an object becomes another, {others.tau} and {others.until} for all other edits."""
+DEFAULTS = """### The defaults minus tau 0.2, until 0.6, on `test`"""
+MERGERS = """## How tokens are merged
+
+Scenes of both halves in which words of different numbers of tokens are swapped, by the default times."""
+RENORMALISED = """### Renormalised rows minus rows as they are, on both halves"""
 DIRECT = "## Direct against plain inversion"
 RECONSTRUCTION = """## Reconstruction
 

@@ -36,19 +36,22 @@ from tqdm import tqdm
 import weights
 from ldm.helpers.files import check_writable
 from ldm.pipeline import LatentDiffusion
+from ldm.tokenizer import PromptTokenizer
 from p2p import __version__
 from p2p.benchmark import report
 from p2p.benchmark.answers import Track, answer
 from p2p.benchmark.attention import overlaps
 from p2p.benchmark.measures import ByClip
-from p2p.benchmark.methods import PUBLISHED, ROWS, STARTS, TAUS, Row, Setting, Work, on_track
+from p2p.benchmark.methods import PUBLISHED, ROWS, STARTS, TAUS, Row, Setting, Work, mergers, on_track
 from p2p.benchmark.scenes import FOLDER, BenchmarkScene, load_scenes
+from p2p.benchmark.tables import choose, group_key
 from weights.load import load, load_clip
 from weights.training.art import cache_dir
 
 TRACKS: tuple[Track, ...] = get_args(Track)
 ATTENDED = ("noun", "colour", "place")  # kinds whose images the attention is compared in: others are alike
 QUICK = 2  # scenes of each kind
+TOLD = ("tables.py", "report.py", "switch_times.py")  # which change what is measured, or told of it, but no measurement
 WAIT = timedelta(hours=6)  # for the slowest process
 
 
@@ -127,16 +130,21 @@ class Store:
             file.write("".join(json.dumps(entry) + "\n" for entry in entries))
 
 
-def dev_tasks(scenes: list[BenchmarkScene]) -> Iterator[Task]:
+def dev_tasks(scenes: list[BenchmarkScene], tokenizer: PromptTokenizer) -> Iterator[Task]:
+    """The settings to choose from, and the mergers."""
     for scene in scenes:
         for track in TRACKS:
             for row in ROWS:
                 if row.applies(scene, track) and row.every and scene.index % row.every == 0:
-                    yield Task(scene, track, row, row.settings(scene.kind, track))
+                    settings = row.settings(track) + (mergers(scene, tokenizer) if row.merged else ())
+                    yield Task(scene, track, row, tuple(dict.fromkeys(settings)))
 
 
-def test_tasks(scenes: list[BenchmarkScene], chosen: dict[str, Setting], quick: bool) -> Iterator[Task]:
-    """The chosen settings, those that were published, those of a sweep over tau, and reconstruction at guidance 1."""
+def test_tasks(
+    scenes: list[BenchmarkScene], tokenizer: PromptTokenizer, chosen: dict[str, Setting], quick: bool
+) -> Iterator[Task]:
+    """The chosen settings, those that were published, those of a sweep over tau, the mergers, and reconstruction at
+    guidance 1."""
     kinds: dict[str, int] = {}
     for scene in scenes:
         place = kinds[scene.kind] = kinds.get(scene.kind, -1) + 1
@@ -145,10 +153,11 @@ def test_tasks(scenes: list[BenchmarkScene], chosen: dict[str, Setting], quick: 
                 slow = row.first is not None and (quick or place >= row.first)
                 if not row.applies(scene, track) or slow:
                     continue
-                best = chosen.get(report.group_key(track, row.name, scene.kind), on_track(PUBLISHED, track))
+                best = chosen.get(group_key(track, row.name, scene.kind), on_track(PUBLISHED, track))
                 settings = [best, on_track(PUBLISHED, track)]
                 if not quick:
                     settings += [replace(best, tau=tau) for tau in TAUS if row.swept]
+                    settings += mergers(scene, tokenizer) if row.merged else ()
                     settings += [setting for setting in row.grid if setting.guidance == 1]
                     settings += [replace(best, t_0=t_0) for t_0 in STARTS if row.name == "SDEdit"]
                 yield Task(scene, track, row, tuple(dict.fromkeys(settings)))
@@ -229,7 +238,7 @@ def store_folder() -> Path:
     change."""
     root, digest = Path(weights.__file__).parents[1], hashlib.sha256()
     code = [file for package in ("ldm", "p2p", "weights") for file in (root / package).rglob("*.py")]
-    code = [file for file in code if not file.is_relative_to(root / "p2p" / "figures") and file.name != "report.py"]
+    code = [file for file in code if not file.is_relative_to(root / "p2p" / "figures") and file.name not in TOLD]
     for file in sorted([*code, *(root / "weights" / "stickers").glob("*.safetensors"), *FOLDER.iterdir()]):
         digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     return cache_dir() / "benchmark" / digest.hexdigest()[:12]
@@ -256,9 +265,9 @@ def main() -> None:
         if given.quick:
             test = [scene for scene in test if scene.index % 10 < QUICK]
         else:
-            work_through(dev_tasks(dev), measure, store, processes, "dev")
-            chosen = report.chosen(store.found.values())
-        work_through(test_tasks(test, chosen, given.quick), measure, store, processes, "test")
+            work_through(dev_tasks(dev, model.tokenizer), measure, store, processes, "dev")
+            chosen = choose(store.found.values())
+        work_through(test_tasks(test, model.tokenizer, chosen, given.quick), measure, store, processes, "test")
         shown = test if given.quick else dev + test
         attend([scene for scene in shown if scene.kind in ATTENDED], model, store, processes)
         if processes.rank == 0:

@@ -22,6 +22,7 @@ from p2p.inject import Layers, layout_side, sides
 from p2p.local_blend import Region
 from p2p.masks import drawn_mask, read_mask
 from p2p.photo import digest
+from p2p.switch_times import switch_times
 from p2p.words import columns
 
 
@@ -59,7 +60,7 @@ def edits_of(given: options.Edit, source: Tokens, targets: Sequence[Tokens]) -> 
         ValueError: `edits` is not one edit or one for each target, or another option would change them.
     """
     if given.edits is None:
-        return [edit_of(given, source, target, alpha_of(given)) for target in targets]
+        return [edit_of(given, source, target, alpha_of(given, source, target)) for target in targets]
     edits = [given.edits] * len(targets) if isinstance(given.edits, Edit) else given.edits
     if not isinstance(edits, list | tuple) or not all(isinstance(edit, Edit) for edit in edits):
         raise ValueError(f"edits must be an edit such as p2p.Swap('cat', 'dog'), or a list of them, got {edits!r}")
@@ -71,12 +72,12 @@ def edits_of(given: options.Edit, source: Tokens, targets: Sequence[Tokens]) -> 
     return list(edits)
 
 
-def alpha_of(given: groups.Times) -> Alpha:
-    """Raises ValueError for a word with two times."""
+def alpha_of(given: groups.Times, source: Tokens, target: Tokens) -> Alpha:
+    """alpha_t of one target. Raises ValueError for a word with two times."""
     words = [word for word, _ in given.alpha]
     if twice := sorted({word for word in words if words.count(word) > 1}):
         raise ValueError(f"--alpha has two times for {twice[0]!r}: give it one")
-    return Alpha(Alpha().tau if given.tau is None else given.tau, dict(given.alpha))
+    return Alpha(switch_times(source, target).tau if given.tau is None else given.tau, dict(given.alpha))
 
 
 def blend_of(given: groups.Where) -> Blend:
@@ -113,8 +114,9 @@ def mask_of(mask: Path | object, model: LatentDiffusion) -> Bool[Tensor, "h w"]:
     return read(mask, model.latent_shape[1:], model.config.autoencoder.factor)
 
 
-def self_injection_of(given: options.Edit, model: LatentDiffusion) -> SelfInjection:
-    """Raises ValueError if the model has no such layers."""
+def self_injection_of(given: options.Edit, model: LatentDiffusion, tokens: Sequence[Tokens]) -> SelfInjection:
+    """With the times that are used, for replays to be independent of defaults. Raises ValueError if the model has no
+    such layers."""
     side = layout_side(model) if given.self_side is None else given.self_side
     layers = Layers(side, given.layers)
     there = sides(model, given.layers)
@@ -126,7 +128,8 @@ def self_injection_of(given: options.Edit, model: LatentDiffusion) -> SelfInject
             f"--self-side {side} leaves no self-attention to inject, layers there have {have} positions a side: give "
             "one of these, or --self-until never to inject none"
         )
-    return SelfInjection(given.self_until, layers)
+    untils = SelfInjection(given.self_until).untils(tokens)
+    return SelfInjection(untils[0] if len(set(untils)) == 1 else tuple(untils), layers)
 
 
 def sampling_of(given: groups.Chosen) -> Sampling:
@@ -148,7 +151,7 @@ def call_of(
     return Call(
         given.source,
         tuple(Target.of(prompt, edit, where) for prompt, edit in zip(given.targets, edits)),
-        self_injection_of(given, model),
+        self_injection_of(given, model, tokens),
         Layers(places=given.layers),
         blend_of(given),
         sampling_of(given),

@@ -13,7 +13,7 @@ from torch import Tensor
 from ldm.attention import AttentionFn
 from ldm.pipeline import LatentDiffusion, State
 from ldm.tokenizer import Tokens
-from p2p.algorithm import PromptToPrompt
+from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
 from p2p.call import Call, Sampling
 from p2p.cli import options
@@ -31,7 +31,8 @@ from p2p.mappers import align, copies, mapper
 from p2p.maps import MapHistory, Scale
 from p2p.photo import fitted
 from p2p.result import Drawing, Result, edited, histories_of, maps_of, sampled, with_progress
-from p2p.summary import shares, summary
+from p2p.summary import NOTHING, shares, summary
+from p2p.switch_times import FOR_OBJECTS, switch_times
 
 # importing matplotlib takes a second, so plotting modules are imported by the commands that need them
 
@@ -127,10 +128,11 @@ def edit(
     if image is not None:
         image = fitted(image, model.config.image_size, call.image.fit)
     source, *targets = p2p.tokens
-    until, times, T = call.self_injection.until, call.sampling.times(model.schedule), model.schedule.T
-    for target, tokens in zip(call.targets, targets):
+    untils, times, T = call.self_injection.untils(p2p.tokens), call.sampling.times(model.schedule), model.schedule.T
+    for target, tokens, until in zip(call.targets, targets, untils):
         print(f"{target.prompt}: {target.edit}", file=sys.stderr)
-        print(f"  {summary(source, tokens, target.edit, until, times, T)}", file=sys.stderr)
+        said = summary(source, tokens, target.edit, until, times, T)
+        print(f"  {'' if said == NOTHING else by_default(given, source, tokens)}{said}", file=sys.stderr)
     if image is not None:
         inverted = invert(model, image, source, call.image.invert, call.sampling)
     if given.seeds is not None:
@@ -153,6 +155,18 @@ def edit(
     if isinstance(given, options.Edit) and given.save:
         also[given.save] = lambda part: part.write_text(call.to_json() + "\n", encoding="utf-8")
     return Made(replace(run, figure=shown, given=image), shown, also)
+
+
+def by_default(given: options.Edit | options.Replay, source: Tokens, target: Tokens) -> str:
+    """The switch times that the prompts decide, for the printed line, "by default for another object, tau 0.5,
+    self-until 0.8: "; nothing if all are given."""
+    if isinstance(given, options.Replay):
+        return ""
+    times, own = switch_times(source, target), given.edits is None and not given.preserve
+    decided = [f"tau {times.tau}"] * (own and given.tau is None)
+    decided += [f"self-until {times.until}"] * (given.self_until is None)
+    why = "by default for another object" if times == FOR_OBJECTS else "by default"
+    return f"{', '.join([why, *decided])}: " if decided else ""
 
 
 def unedited(p2p: PromptToPrompt, call: Call, inverted: Inverted | None = None) -> Result:
@@ -237,7 +251,7 @@ def show_mapper(model: LatentDiffusion, given: options.ShowMapper) -> Made:
     from p2p.figures import edit_matrices
 
     source, target = tokenised(model, [given.source, given.target])
-    edit = edit_of(given, source, target, alpha_of(given))
+    edit = edit_of(given, source, target, alpha_of(given, source, target))
     pairs = tuple((part.source, part.target) for part in edit.parts if isinstance(part, Swap))
     compiled, at = edit.compile(source, target, model.schedule.T), {}
     last: Matrices | None = None
@@ -256,8 +270,9 @@ def show_schedule(model: LatentDiffusion, given: options.ShowSchedule) -> Made:
     from p2p.figures import edit_matrices
 
     source, target = tokenised(model, [given.source, given.target])
-    edit, visited = claims_of(given, source, target, alpha_of(given)), sampling_of(given).times(model.schedule)
-    shown = (source, target, edit, given.self_until, visited, model.schedule.T)
+    edit = claims_of(given, source, target, alpha_of(given, source, target))
+    (until,) = SelfInjection(given.self_until).untils((source, target))
+    shown = (source, target, edit, until, sampling_of(given).times(model.schedule), model.schedule.T)
     return drawing(edit_matrices.timeline(*shown), shares(*shown))
 
 
@@ -300,10 +315,9 @@ def sweep_word(model: LatentDiffusion, given: options.SweepWord) -> Made:
     from p2p.experiments.sweeps import preserve
     from p2p.figures import sweep_plots
 
-    sampling, alpha = sampling_of(given), alpha_of(given)
     source, *targets = tokenised(model, [given.source, *given.targets])
-    edits = [Edit.between(source, y, alpha) for y in targets]
-    found = preserve(model, source, targets, given.word, edits, given.seed, **sampling.options())
+    edits = [Edit.between(source, y, alpha_of(given, source, y)) for y in targets]
+    found = preserve(model, source, targets, given.word, edits, given.seed, **sampling_of(given).options())
     return drawing(sweep_plots.preservation(found), found)
 
 

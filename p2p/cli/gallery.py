@@ -44,15 +44,16 @@ class Example(NamedTuple):
     title: str
     source: str
     target: str
-    edit: Edit
     seed: int
-    self_until: Time = 0.6
+    edit: Edit | None = None  # None: as the prompts are read
+    self_until: Time | None = None
     region: Region | None = None
 
-    def call(self) -> Call:
+    def call(self, model: LatentDiffusion) -> Call:
+        edit = self.edit or Edit.between(*map(model.tokenizer.encode, (self.source, self.target)))
         return Call(
             self.source,
-            (Target.of(self.target, self.edit, self.region),),
+            (Target.of(self.target, edit, self.region),),
             SelfInjection(self.self_until),
             sampling=Sampling(self.seed, STEPS),
         )
@@ -63,78 +64,71 @@ EXAMPLES = (
         "One noun for another",
         "a photo of a panda on the grass",
         "a photo of a dog on the grass",
-        Swap("panda", "dog"),
         seed=3,
     ),
     Example(
         "A word of one token for a word of three",
         "a photo of a balloon at night",
         "a photo of an umbrella at night",
-        Swap("balloon", "umbrella"),
         seed=5,
     ),
     Example(
         "One colour for another",
         "a photo of a red car on the street",
         "a photo of a blue car on the street",
-        Swap("red", "blue"),
         seed=4,
     ),
     Example(
         "Another place",
         "a photo of a penguin in the snow",
         "a photo of a penguin in the desert",
-        Swap("snow", "desert"),
         seed=3,
     ),
     Example(
         "Another style",
         "a photo of a castle on the grass",
         "a pencil drawing of a castle on the grass",
-        Swap("photo", "pencil drawing", Alpha(0.4)),
         seed=1,
+        edit=Swap("photo", "pencil drawing", Alpha(0.4)),
     ),
     Example(
         "The attention of one word kept, and of no other: butterfly",
         "a photo of a butterfly on the grass",
         "a photo of a butterfly in the desert",
-        Preserve("butterfly"),
         seed=5,
+        edit=Preserve("butterfly"),
         self_until="never",
     ),
     Example(
         "A phrase added",
         "a photo of a cake on a table",
         "a photo of a cake with sprinkles on a table",
-        Refine(),
         seed=5,
     ),
     Example(
         "A phrase removed",
         "a photo of a house on the grass with snowflakes",
         "a photo of a house on the grass",
-        Refine(),
         seed=3,
     ),
     Example(
         "The attention to a word tripled: fog",
         "a photo of a tree on the grass in fog",
         "a photo of a tree on the grass in fog",
-        Refine() + Reweight("fog", 3.0),
         seed=5,
+        edit=Refine() + Reweight("fog", 3.0),
     ),
     Example(
         "The attention to a word turned round: fog, times -1",
         "a photo of a tree on the grass in fog",
         "a photo of a tree on the grass in fog",
-        Refine() + Reweight("fog", -1.0),
         seed=5,
+        edit=Refine() + Reweight("fog", -1.0),
     ),
     Example(
         "A change only where the house is",
         "a photo of a house on the grass",
         "a photo of a pink house on the grass",
-        Refine(),
         seed=2,
         region=Region(("house",)),
     ),
@@ -142,8 +136,8 @@ EXAMPLES = (
         "Two edits at once: another colour, and the fog doubled",
         "a photo of a red car on the street in fog",
         "a photo of a blue car on the street in fog",
-        Swap("red", "blue") + Reweight("fog", 2.0),
         seed=4,
+        edit=Swap("red", "blue") + Reweight("fog", 2.0),
     ),
 )
 HOUSE, HOUSE_SEED = "a photo of a house on the grass", 5
@@ -212,7 +206,7 @@ def main() -> None:
     model = load("stickers", device="cpu")
     shown = []
     for example in tqdm(EXAMPLES, unit="edit", file=sys.stderr):
-        call = example.call()
+        call = example.call(model)
         *_, plain = fixed_seed(model, [call.source, example.target], example.seed, steps=STEPS)
         *_, edited = call.start(model)
         shown.append((example, np.concatenate([model.decode(plain.z_t), model.decode(edited.z_t[1:])])))

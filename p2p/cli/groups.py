@@ -116,7 +116,8 @@ class Times:
         None,
         "switch time: the source's attention is used while t >= TAU, the target's own once t < TAU (t counts down, so "
         "injection comes first). A number is a fraction of T: 0.2 injects in the first 80%% of the sampling, 0 in all "
-        "of it. t=200 is a timestep, and never injects nothing. Default 0.2",
+        "of it. t=200 is a timestep, and never injects nothing. Default 0.5 where an object becomes another, which has "
+        "another shape, and 0.2 for all other edits",
         type=time,
     )
     alpha: tuple = option(
@@ -167,7 +168,11 @@ class SelfTimes:
     """The switch time of self-attention."""
 
     self_until: Any = option(
-        0.6, "tau of self-attention, or its window (default %(default)s)", type=window, metavar="[START:]END"
+        None,
+        "tau of self-attention, or its window. Default 0.8 where an object becomes another, and 0.6 for all other "
+        "edits",
+        type=window,
+        metavar="[START:]END",
     )
 
 

@@ -32,7 +32,8 @@ from weights.checkpoints import CHECKPOINTS
 BY = ("word", "step", "layer", "component")
 TASKS = ("inpaint", "uncrop", "colour", "super")  # as in p2p.experiments.restore
 EDITS = """p2p.Swap("cat", "dog") + p2p.Reweight("grass", 2): one edit for all targets, or a list with one for each;
-replaces tau, alpha, refine, swap, preserve, reweight and renormalise"""
+replaces tau (an edit has that of its p2p.Alpha, by default 0.2), alpha, refine, swap, preserve, reweight and
+renormalise"""
 
 
 def in_python(help: str) -> Any:

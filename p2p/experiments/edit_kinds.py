@@ -13,8 +13,8 @@ class Setting(NamedTuple):
     """Options of `p2p edit`."""
 
     name: str
-    tau: Time = 0.2
-    self_until: Time = 0.6
+    tau: Time | None = None  # None: as `switch_times`
+    self_until: Time | None = None
     preserve: bool = False  # the attention of a noun that both prompts have, and of no other word
     factor: float | None = None  # of the attention to the word that the kind is about
 
@@ -39,7 +39,8 @@ class Case(NamedTuple):
 
 SETTINGS = (
     Setting("defaults"),
-    Setting("`--tau 0.5`", 0.5),
+    Setting("`--tau 0.2 --self-until 0.6`", 0.2, 0.6),
+    Setting("`--tau 0.5 --self-until 0.8`", 0.5, 0.8),
     Setting("`--preserve NOUN`", preserve=True),
     Setting("`--tau 0.8 --self-until 0.8`", 0.8, 0.8),
     Setting("no injection", "never", "never"),

@@ -27,6 +27,7 @@ from p2p.alpha import Time, switch_time, window
 from p2p.call import Sampling
 from p2p.inject import Layers, Recorded, Watch
 from p2p.inversion.inverted import Inverted
+from p2p.switch_times import FOR_OTHERS
 
 
 @dataclass(frozen=True)
@@ -158,29 +159,27 @@ def record(
         sampling: the sampling settings.
         inverted: a real image, inverted by these settings, to run the source from instead of noise.
         tau: cross-attention is recorded while t >= tau, for edits that switch then or earlier.
-        self_injection: whose self-attention is recorded.
+        self_injection: whose self-attention is recorded; by default for as long as any edit's default needs.
         dtype: of the recorded queries and keys; None is the model's own, with which edits are the same as in one pass.
             The latents always keep their dtype.
 
     Raises:
         ValueError: as `LatentDiffusion.denoise`, a time is out of range, or the image is inverted by other settings.
     """
-    T, until = model.schedule.T, window(self_injection.until)
-    visited, given = sampling.times(model.schedule), {}
+    T, visited, given = model.schedule.T, sampling.times(model.schedule), {}
     if inverted:
         inverted_at = [state.t for state in inverted.states]
         if inverted_at != visited or sampling != replace(sampling, sampler="ddim", eta=0.0):
             raise ValueError("the image is inverted by other settings than these: invert it with the same `Sampling`")
         noises = inverted.noises and inverted.noises.__getitem__
         given = {kind: of for kind, of in (("noise", noises), ("empty", inverted.empty)) if of}
-    until.compile(T)  # raises for an invalid window
     about = About(
         model.config.name,
         source,
         sampling,
         visited=tuple(visited),
         cross_end=switch_time(tau, T),
-        self_end=switch_time(until.end, T),
+        self_end=_self_end(self_injection, T),
         layers=self_injection.layers,
         sites=(),  # filled in once the model has run
         inverted=inverted is not None,
@@ -211,6 +210,15 @@ def record(
         tensors[f"z_t/{call}"] = state.z_t
         tensors[f"eps/{call}"], tensors[f"z_0/{call}"] = state.prediction
     return Recording(replace(about, sites=tuple(sites)), tensors)
+
+
+def _self_end(self_injection: SelfInjection, T: int) -> int:
+    """The smallest t whose self-attention a target may need; raises ValueError for an invalid window."""
+    until = FOR_OTHERS.until if self_injection.until is None else self_injection.until
+    windows = [window(each) for each in (until if isinstance(until, tuple) else (until,))]
+    for each in windows:
+        each.compile(T)
+    return min(switch_time(each.end, T) for each in windows)
 
 
 def rerun(
@@ -272,12 +280,13 @@ def check(p2p: PromptToPrompt, about: About, watched: bool) -> None:
     for t in visited[:-1]:
         injection = p2p.injection(t)
         cross = watched or any(matrices.P.any() for matrices in injection.matrices)
-        for kind, needed, end in (("cross", cross, about.cross_end), ("self", injection.self_share, about.self_end)):
+        layout = any(injection.self_shares)
+        for kind, needed, end in (("cross", cross, about.cross_end), ("self", layout, about.self_end)):
             if needed and t < end:
                 raise ValueError(
                     f"the edit needs the source's {kind}-attention at t = {t}, recorded down to t = {end}: "
                     "record it for longer"
                 )
         wanted = (site for site in about.sites if site.kind == "self" and site in injection.self_layers)
-        if injection.self_share and not all(site in about.layers for site in wanted):
+        if layout and not all(site in about.layers for site in wanted):
             raise ValueError("the edit injects self-attention into layers that were not recorded: record it for more")

@@ -48,9 +48,9 @@ def edit_of(setting: Setting, case: Case, model: LatentDiffusion) -> Edit:
     """The edit that the command line makes of the setting's options."""
     if setting.preserve:
         return Preserve(case.kept)
-    alpha = Alpha(setting.tau)
     if setting.factor is not None:
-        return Refine(alpha) + Reweight(case.word, setting.factor)
+        return Refine() + Reweight(case.word, setting.factor)
+    alpha = None if setting.tau is None else Alpha(setting.tau)
     return Edit.between(*map(model.tokenizer.encode, case.prompts), alpha)
 
 

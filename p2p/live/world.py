@@ -6,9 +6,8 @@ from typing import Any
 
 from ldm.pipeline import LatentDiffusion
 from p2p import reading
-from p2p.algorithm import SelfInjection
-from p2p.alpha import Alpha
 from p2p.call import Blend, Sampling
+from p2p.switch_times import FOR_OBJECTS, FOR_OTHERS
 
 FOLDER = Path(__file__).parents[2] / "site" / "model"  # of everything that is built for the page
 STEPS = 20
@@ -22,14 +21,20 @@ class Preset:
     source: str
     target: str
     seed: int
-    tau: float = Alpha().tau
-    until: float = SelfInjection().until
+    tau: float = FOR_OTHERS.tau
+    until: float = FOR_OTHERS.until
     weights: dict[str, float] = field(default_factory=dict)
     blend: tuple[str, ...] = ()
 
 
 PRESETS = (
-    Preset("One word for another", "a photo of a cat on the grass", "a photo of a dog on the grass", 9),
+    Preset(
+        "One word for another",
+        "a photo of a cat on the grass",
+        "a photo of a dog on the grass",
+        9,
+        *FOR_OBJECTS,
+    ),
     Preset(
         "Two words for one",
         "a photo of an orange cat on the grass",
@@ -84,8 +89,8 @@ def world(model: LatentDiffusion) -> dict[str, Any]:
             "verbs": sorted(reading.VERBS),
         },
         "defaults": {
-            "tau": Alpha().tau,
-            "until": SelfInjection().until,
+            "tau": FOR_OTHERS.tau,
+            "until": FOR_OTHERS.until,
             "steps": STEPS,
             "guidance": Sampling().guidance,
             "blendFrom": Blend().start,

@@ -72,4 +72,4 @@ def test_commands_of_the_page_are_the_calls_that_it_samples():
                 P[i, j] = share
             torch.testing.assert_close(matrices.P, P, rtol=0, atol=0)  # the same numbers
             torch.testing.assert_close(matrices.Q, torch.tensor(step["Q"], dtype=P.dtype), rtol=0, atol=0)
-            assert at.self_share == step["self"]
+            assert at.self_shares == [step["self"]]

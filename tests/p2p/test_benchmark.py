@@ -17,6 +17,8 @@ from p2p.benchmark.measures import ByClip
 from p2p.benchmark.methods import PUBLISHED, ROWS, Setting, Work
 from p2p.benchmark.run import Processes, Store, dev_tasks, work_through
 from p2p.benchmark.scenes import KINDS, load_scenes, stickers
+from p2p.benchmark.tables import MEASURES, choose, group_key
+from p2p.switch_times import FOR_OBJECTS, FOR_OTHERS, switch_times
 from tests.support.scenes import SyntheticArt
 from weights.load import load
 from weights.training.sticker_fit import fit
@@ -96,7 +98,7 @@ def test_every_method_edits_at_every_setting(track, model, monkeypatch):
     work = Work(model, scene, track)
     for row in ROWS:
         if row.applies(scene, track):
-            settings = row.settings("noun", track)[:2]
+            settings = row.settings(track)[:2]
             made = list(row.run(work, settings))
             assert {m.setting for m in made} == set(settings) and len(made) == len(settings), row.name
             assert all(m.image.shape == (128, 128, 3) for m in made)
@@ -141,7 +143,7 @@ def invented(task: run.Task) -> list[dict]:
     entries = []
     for setting in task.settings:
         score = task.scene.index % 7 + setting.guidance + 10 * (setting.tau == 0.5)
-        values = dict.fromkeys((*report.MEASURES, "returned"), score)
+        values = dict.fromkeys((*MEASURES, "returned"), score)
         values["kept"] = float("nan") if task.scene.kind == "fog" else score
         entries.append(run.entry_of(task, setting, values))
     return entries
@@ -165,8 +167,8 @@ class Alone(Processes):
         pass
 
 
-def test_processes_share_the_work_to_the_same_entries(tmp_path):
-    tasks, measure = list(dev_tasks(load_scenes("dev"))), Recorder()
+def test_processes_share_the_work_to_the_same_entries(model, tmp_path):
+    tasks, measure = list(dev_tasks(load_scenes("dev"), model.tokenizer)), Recorder()
     for rank, number in ((0, 1), (0, 3), (1, 3), (2, 3)):
         work_through(tasks, measure, Store(tmp_path / str(number), rank), Alone(rank, number), "dev")
     shares = [Processes(rank, 3).share(load_scenes("dev")) for rank in range(3)]
@@ -176,8 +178,8 @@ def test_processes_share_the_work_to_the_same_entries(tmp_path):
     assert len(measure.keys) == 2 * len(alone)
 
 
-def test_nothing_is_measured_twice_after_an_interruption(tmp_path):
-    tasks, measure = list(dev_tasks(load_scenes("dev")))[:40], Recorder()
+def test_nothing_is_measured_twice_after_an_interruption(model, tmp_path):
+    tasks, measure = list(dev_tasks(load_scenes("dev"), model.tokenizer))[:40], Recorder()
     work_through(tasks[:25], measure, Store(tmp_path), Alone(), "dev")
     file = tmp_path / "0.jsonl"
     first, cut = len(measure.keys), file.read_bytes()[:-10]  # within the last line
@@ -192,23 +194,23 @@ def test_nothing_is_measured_twice_after_an_interruption(tmp_path):
     assert all(json.loads(line) for line in file.read_text().splitlines())
 
 
-def test_settings_are_chosen_on_dev_by_the_whole_image(tmp_path):
+def test_settings_are_chosen_on_dev_by_the_whole_image(model, tmp_path):
     """The invented score is highest at tau 0.5, and then at the highest guidance."""
-    work_through(dev_tasks(load_scenes("dev")), Recorder(), store := Store(tmp_path), Alone(), "dev")
-    best = report.chosen(store.found.values())
+    work_through(dev_tasks(load_scenes("dev"), model.tokenizer), Recorder(), store := Store(tmp_path), Alone(), "dev")
+    best = choose(store.found.values())
     for kind in ("noun", "colour"):
-        ours = best[report.group_key("real image", "ours", kind)]
+        ours = best[group_key("real image", "ours", kind)]
         assert (ours.guidance, ours.tau, ours.merge, ours.renormalise) == (4.0, 0.5, "sum", False)
     misleading = [entry | {"split": "test", "whole": -100 * entry["whole"]} for entry in store.found.values()]
     more = [entry | {"scene": entry["scene"] + 1000} for entry in misleading]
-    assert report.chosen([*store.found.values(), *more]) == best
+    assert choose([*store.found.values(), *more]) == best
 
 
-def test_the_report_has_every_method_and_its_means(tmp_path):
+def test_the_report_has_every_method_and_its_means(model, tmp_path):
     store = Store(tmp_path / "store")
-    work_through(dev_tasks(load_scenes("dev")), Recorder(), store, Alone(), "dev")
-    best, test = report.chosen(store.found.values()), load_scenes("test")
-    work_through(run.test_tasks(test, best, quick=False), Recorder(), store, Alone(), "test")
+    work_through(dev_tasks(load_scenes("dev"), model.tokenizer), Recorder(), store, Alone(), "dev")
+    best, test = choose(store.found.values()), load_scenes("test")
+    work_through(run.test_tasks(test, model.tokenizer, best, quick=False), Recorder(), store, Alone(), "test")
     overlap = {"side": 16, "noun": "cat", "threshold": 0.3, "iou": 0.5}
     store.add(
         [{"key": f"attention / {s.index}", "scene": s.index, "split": s.split, "overlaps": [overlap]} for s in test]
@@ -232,12 +234,36 @@ def test_the_report_has_every_method_and_its_means(tmp_path):
     assert all(f"| {row.name} |" in page for row in ROWS) and "nan" not in page
 
 
-def test_a_quick_run_takes_published_settings_and_leaves_out_what_is_slow():
-    tasks = list(run.test_tasks(load_scenes("test"), {}, quick=True))
+def test_a_quick_run_takes_published_settings_and_leaves_out_what_is_slow(model):
+    tasks = list(run.test_tasks(load_scenes("test"), model.tokenizer, {}, quick=True))
     assert {setting for task in tasks for setting in task.settings} == {PUBLISHED}
     assert not [task for task in tasks if task.row.first]
-    slow = [t for t in run.test_tasks(load_scenes("test"), {}, quick=False) if t.row.name == "ours, null text"]
+    whole = run.test_tasks(load_scenes("test"), model.tokenizer, {}, quick=False)
+    slow = [task for task in whole if task.row.name == "ours, null text"]
     assert len(slow) == 2 * len(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kinds_are_those_by_which_defaults_differ(kind, model):
+    for scene in load_scenes(kinds=[kind]):
+        times = switch_times(*map(model.tokenizer.encode, scene.captions[:2]))
+        assert times == (FOR_OBJECTS if kind == "noun" else FOR_OTHERS), scene.captions[:2]
+
+
+def test_mergers_are_compared_where_they_differ(model):
+    compared = [s for s in load_scenes() if len(methods.mergers(s, model.tokenizer)) > 2]
+    assert [(s.words, s.edited_words) for s in compared if s.kind == "noun"] == [
+        (("strawberry",), ("panda",)),  # words of two tokens and of one
+        (("butterfly",), ("cat",)),
+        (("hat",), ("butterfly",)),
+        (("octopus",), ("fish",)),
+    ]
+    for scene in compared:
+        work = Work(model, scene, "generated")
+        edits = [methods.edit_of(work, setting) for setting in methods.mergers(scene, model.tokenizer)]
+        compiled = [edit.compile(*work.tokens, 1000) for edit in edits]
+        sums, _, means, _, copies, _ = (matrices(900).P for matrices in compiled)
+        assert not (sums.equal(means) and sums.equal(copies))
 
 
 def test_the_stickers_are_those_of_the_scenes():

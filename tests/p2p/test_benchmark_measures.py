@@ -6,7 +6,7 @@ import torch
 
 import p2p
 from p2p.benchmark.draw import SEEDS, changed
-from p2p.benchmark.measures import ByClip, edited, interval, iou, kept, nearest, shift, structure
+from p2p.benchmark.measures import ByClip, edited, interval, iou, kept, nearest, shift, ssim
 from p2p.benchmark.scenes import FOLDER, KINDS, load_scenes
 from weights.training.data import HELD_OUT_SEEDS
 from weights.training.world import NOUNS
@@ -46,7 +46,7 @@ def test_a_pixel_that_differs_in_one_channel_is_not_kept():
 def test_ssim_of_flat_images_compares_their_means():
     C1 = 2.55**2
     expected = (2 * 100 * 150 + C1) / (100**2 + 150**2 + C1)
-    assert structure(GREY, GREY + 50) == pytest.approx(expected)
+    assert ssim(GREY, GREY + 50) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("contrast", [20, -20])
@@ -55,7 +55,7 @@ def test_ssim_of_checkerboards_compares_their_contrasts(contrast):
     (80 contrast + C2) / (40^2 + contrast^2 + C2): below 0 where light and dark are exchanged."""
     board = lambda a: (100 + a * (-1.0) ** np.add.outer(np.arange(32), np.arange(32)))[..., None].repeat(3, -1)
     C2 = 7.65**2
-    found = structure(board(40).astype(np.uint8), board(contrast).astype(np.uint8))
+    found = ssim(board(40).astype(np.uint8), board(contrast).astype(np.uint8))
     # alternating signs leave the windows' means unequal by 1e-5 of the contrast, in each direction
     assert found == pytest.approx((80 * contrast + C2) / (40**2 + contrast**2 + C2), abs=1e-4)
 

@@ -25,7 +25,7 @@ WITH_MASK = [*METHODS[:2], "latents blended by the mask", "inpainting inside the
 @pytest.mark.machine
 def test_a_method_under_the_name_of_another(tiny):
     """Each image is that of its baseline run by itself; the edit is that of `p2p.edit`, without a mask."""
-    result = p2p.compare(CAT, DOG, mask=MASK, model=tiny, tau=0.3, **HOW)
+    result = p2p.compare(CAT, DOG, mask=MASK, model=tiny, tau=0.3, self_until=0.6, **HOW)
     assert list(result.images) == WITH_MASK
     *_, plain = fixed_seed(tiny, [CAT, DOG], **HOW)
     z_0 = plain.z_t[:1]
@@ -39,7 +39,7 @@ def test_a_method_under_the_name_of_another(tiny):
     for name, run in runs.items():
         *_, last = run
         assert np.array_equal(result.images[name], tiny.decode(last.z_t[-1:])), name
-    edit = p2p.edit(CAT, DOG, model=tiny, tau=0.3, **HOW)
+    edit = p2p.edit(CAT, DOG, model=tiny, tau=0.3, self_until=0.6, **HOW)
     assert np.array_equal(result.images["Prompt-to-Prompt"], edit.images[1:])
     assert np.array_equal(result.source, edit.images[0])
     assert result.call == edit.call

@@ -18,11 +18,11 @@ CAT, BICYCLE = "a photo of a cat on the grass", "a photo of a bicycle on the gra
 EDIT = Swap("cat", "bicycle", Alpha(tau=Step(500), words={"bicycle": Step(800)}))
 
 
-def injection(tokenizer, edit, t: int, self_share: float = 1.0) -> Injection:
+def injection(tokenizer, edit, t: int, self_shares: tuple[float, float] = (1.0, 1.0)) -> Injection:
     """Of one edited target and one that is left alone."""
     pair = tokenizer.encode(CAT), tokenizer.encode(BICYCLE)
     matrices = [each.compile(*pair, 1000)(t) for each in (edit, Reweight("grass", 1.0))]
-    return Injection(matrices, Layers(places=("mid", "up")), self_share, self_layers=Layers(side=4))
+    return Injection(matrices, Layers(places=("mid", "up")), list(self_shares), self_layers=Layers(side=4))
 
 
 def qkv(n: int, m: int, rows: int = 3) -> list[torch.Tensor]:
@@ -46,14 +46,14 @@ def test_folded_equals_explicit_in_cross_attention(tokenizer, t, more):
 
 @pytest.mark.equation("P3", "P5")
 @pytest.mark.parametrize("engine", [folded, explicit])
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("shares", [(0.0, 0.0), (0.3, 0.3), (1.0, 1.0), (1.0, 0.0), (0.3, 1.0)])
 @pytest.mark.parametrize("side", [4, 5])
-def test_targets_blend_towards_the_sources_self_attention(tokenizer, engine, share, side):
-    """By the definition: (share A + (1 - share) A*) V*, in the layers that are small enough."""
-    now = injection(tokenizer, EDIT, 900, share)
+def test_targets_blend_towards_the_sources_self_attention(tokenizer, engine, shares, side):
+    """By the definition: (share A + (1 - share) A*) V* of each target, in the layers that are small enough."""
+    now = injection(tokenizer, EDIT, 900, shares)
     Q, K, V = qkv(side**2, side**2)
     A = attention_map(Q, K)
-    w = share if side <= 4 else 0.0
+    w = torch.tensor([0.0, *shares], dtype=A.dtype)[:, None, None, None] * (side <= 4)  # the source's row has its own
     expected = (w * A[:1] + (1 - w) * A) @ V
     # float64 sums, associated otherwise
     assert_close(engine(now)(Site("self", "down", 0, side, side), Q, K, V), expected, rtol=1e-12, atol=1e-12)

@@ -22,6 +22,7 @@ from p2p.cli import groups, options
 from p2p.cli import parser as parsers
 from p2p.cli.calls import sampling_of
 from p2p.maps import SPECIAL, Scale
+from p2p.switch_times import FOR_OBJECTS, FOR_OTHERS
 from tests.support.model_files import save_model
 from weights.load import DTYPES, SHIPPED
 
@@ -98,13 +99,16 @@ def test_what_is_not_said_is_what_a_call_has_by_default(tiny):
     result = p2p.edit(CAT, DOG, model=tiny, steps=1)
     encode, side = tiny.tokenizer.encode, p2p.layout_side(tiny)
     target = p2p.Target.of(DOG, p2p.Edit.between(encode(CAT), encode(DOG)))
-    injection = p2p.SelfInjection(layers=p2p.Layers(side=side))
+    injection = p2p.SelfInjection(FOR_OBJECTS.until, p2p.Layers(side=side))
     assert result.call == p2p.Call(CAT, (target,), injection, sampling=Sampling(steps=1), model=tiny.config.name)
     shown = options.Edit(source=CAT, targets=(DOG,))
     assert sampling_of(shown) == Sampling() and shown.model in SHIPPED
     assert p2p.SelfInjection().until == shown.self_until and p2p.Layers().places == shown.layers
     by_dest = {action.dest: action.help for action in command_of("edit")._actions}
-    assert f"(default {Blend().start})" in by_dest["blend_from"] and f"Default {p2p.Alpha().tau}" in by_dest["tau"]
+    assert f"(default {Blend().start})" in by_dest["blend_from"]
+    for dest, (objects, others) in zip(("tau", "self_until"), zip(FOR_OBJECTS, FOR_OTHERS)):
+        assert f"Default {objects} where an object becomes another" in by_dest[dest]
+        assert f"and {others} for all other edits" in by_dest[dest]
 
 
 OPTIONS = (  # of the command line, and the same as keywords
@@ -128,7 +132,7 @@ OPTIONS = (  # of the command line, and the same as keywords
         dict(refine=True, renormalise=True, layers=["down", "up"], sampler="plms", guidance=2),
     ),
     (
-        ["--swap", "cat=dog", "--reweight", "dog=3@0.5"],
+        ["--swap", "cat=dog", "--reweight", "dog=3@0.5", "--tau", "0.2"],
         dict(edits=p2p.Swap("cat", "dog") + p2p.Reweight("dog", 3.0, 0.5)),
     ),
     (["--eta", "0.5", "--seed", "7", "--upscale", "2"], dict(eta=0.5, seed=np.int64(7), upscale=2)),

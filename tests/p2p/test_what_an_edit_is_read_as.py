@@ -69,7 +69,7 @@ TIMES = [*range(1000, 0, -100), 0]
 def test_what_two_prompts_are_read_as(tokenizer, source, target, expected):
     source, target = map(tokenizer.encode, (source, target))
     assert swaps(source, target) == list(expected.items())
-    assert Edit.between(source, target).parts == (Refine(), *(Swap(*pair) for pair in expected.items()))
+    assert Edit.between(source, target, Alpha()).parts == (Refine(), *(Swap(*pair) for pair in expected.items()))
 
 
 def captions_of_one_form() -> list[tuple[str, str]]:
@@ -135,7 +135,7 @@ def test_orange_becomes_big_tabby_by_itself(tokenizer):
 
 def said(tokenizer: CLIPTokenizer, source: str, target: str, edit: Edit | None = None, self_until=0.6) -> str:
     source, target = map(tokenizer.encode, (source, target))
-    return summary(source, target, edit or Edit.between(source, target), self_until, TIMES, T)
+    return summary(source, target, edit or Edit.between(source, target, Alpha(0.2)), self_until, TIMES, T)
 
 
 @pytest.mark.parametrize(

@@ -165,5 +165,5 @@ def test_help_states_the_default_of_every_option_with_one():
     given = lambda action: not any(action.default is x for x in (None, False, argparse.SUPPRESS))
     options = [(found.prog, action) for found in parsers(parser()) for action in found._actions]
     seen = [(prog, action) for prog, action in options if action.option_strings and given(action)]
-    assert {action.dest for _, action in seen} >= {"seed", "guidance", "device", "eta", "self_until", "layers"}
+    assert {action.dest for _, action in seen} >= {"seed", "guidance", "device", "eta", "layers"}
     assert not [(prog, action.dest) for prog, action in seen if action.default != [] and "default" not in action.help]

@@ -91,8 +91,8 @@ USED = {
     "sweep word": (*TIMES, *SAMPLED),
 }
 VALUES = {
-    "--tau": "0.5",
-    "--alpha": "dog=0.5",
+    "--tau": "0.4",
+    "--alpha": "dog=0.4",
     "--swap": "cat=dog",
     "--preserve": "grass",
     "--reweight": "grass=2",

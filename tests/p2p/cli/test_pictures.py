@@ -57,10 +57,31 @@ def test_an_edit_says_what_it_does(p2p, capsys, options, said):
 @pytest.mark.parametrize(
     ("target", "options", "said"),
     [
-        (DOG, (), "source's cross-attention in 9 of 10 steps, self-attention in 5"),
-        (f"{DOG} in fog", ("--tau", "0.5"), "cross-attention in 6 of 10 steps ('in fog' in none), self-attention in 5"),
+        (
+            DOG,
+            (),
+            "  by default for another object, tau 0.5, self-until 0.8: source's cross-attention in 6 of 10 steps, "
+            "self-attention in 3\n",
+        ),
+        (
+            f"{CAT} in fog",
+            (),
+            "  by default, tau 0.2, self-until 0.6: source's cross-attention in 9 of 10 steps ('in fog' in none), "
+            "self-attention in 5\n",
+        ),
+        (
+            DOG,
+            ("--tau", "0.2"),
+            "  by default for another object, self-until 0.8: source's cross-attention in 9 of 10 steps, "
+            "self-attention in 3\n",
+        ),
+        (
+            f"{DOG} in fog",
+            ("--tau", "0.5", "--self-until", "0.6"),
+            "  source's cross-attention in 6 of 10 steps ('in fog' in none), self-attention in 5\n",
+        ),
         (CAT, (), "nothing changes: both prompts have the same tokens, and no word is reweighted"),
-        (CAT, ("--reweight", "cat=2"), "cross-attention in 9 of 10 steps, self-attention in 5"),
+        (CAT, ("--reweight", "cat=2"), "  by default, tau 0.2, self-until 0.6: source's cross-attention in 9 of 10"),
     ],
 )
 def test_an_edit_says_in_how_many_steps_it_uses_the_source(p2p, capsys, target, options, said):
