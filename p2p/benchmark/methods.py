@@ -61,6 +61,7 @@ FEW = (INJECTED[1], INJECTED[3])
 MERGES = tuple(product(("sum", "mean", "copy"), (False, True)))  # and whether rows are renormalised
 TAUS = (0.0, 0.2, 0.5, 0.8, "never")  # of the frontier
 STARTS = (0.3, 0.5, 0.7)  # t_0 of SDEdit, and of its frontier
+SWEPT: tuple[Kind, ...] = ("noun", "colour")  # kinds of edit whose frontier is drawn
 
 
 class Work:
@@ -155,6 +156,13 @@ def default(kind: Kind, merge: Merge = "sum", renormalise: bool = False) -> Sett
     """The times that edits of this kind have by default."""
     tau, until = FOR_OBJECTS if kind == "noun" else FOR_OTHERS
     return Setting(tau=tau, until=until, merge=merge, renormalise=renormalise)
+
+
+def frontier(row: Row, setting: Setting) -> list[Setting]:
+    """The points of a method's frontier: over tau, of SDEdit over t_0, else none."""
+    if row.name == "SDEdit":
+        return [replace(setting, t_0=t_0) for t_0 in STARTS]
+    return [replace(setting, tau=tau) for tau in TAUS] if row.swept else []
 
 
 def on_track(setting: Setting, track: Track) -> Setting:
@@ -271,9 +279,9 @@ ROWS = (
     Row("no edit", one_by_one(lambda work, setting: work.z_0), every=0),
     Row("random noise", one_by_one(random), every=0),
     Row("fixed seed", one_by_one(same_noise), grid((2.0, 4.0), INJECTED[:1])),
-    Row("SDEdit", one_by_one(noised), tuple(Setting(w, t_0=t_0) for w, t_0 in product((2.0, 4.0), STARTS))),
+    Row("SDEdit", one_by_one(noised), tuple(Setting(w, t_0=t_0) for w, t_0 in product((2.0, 4.0), STARTS)), every=2),
     Row("inpainting, true mask", one_by_one(inpainted), grid((2.0, 4.0), INJECTED[:1]), (*THINGS, "place"), REAL),
-    Row("reference", published, grid((2.0, 4.0), FEW), swept=True),
+    Row("reference", published, grid((2.0, 4.0), FEW), every=2, swept=True),
     Row("ours", ours("direct"), grid((2.0, 4.0), INJECTED), swept=True, merged=True),
     Row("ours, local blend", ours("direct", blend=True), grid((2.0, 4.0), INJECTED), THINGS, swept=True),
     Row("ours, DDIM inversion", ours("ddim"), grid((1.0, 4.0), FEW), tracks=REAL, every=2),

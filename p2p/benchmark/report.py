@@ -28,7 +28,7 @@ def write(
     entries = [entry for entry in entries if entry["split"] == "dev" or entry["scene"] in shown]
     made = {"commit": commit, "processor": processor(), "command": command, "steps": STEPS, "scenes": len(test)}
     found = made | collected(entries, best)
-    text, figure = json.dumps(found, indent=1), sheets.as_image(frontier(found))
+    text, figure = json.dumps(found, indent=1), sheets.as_image(draw_frontier(found))
     folder.mkdir(exist_ok=True)
     save_atomically(lambda part: part.write_text(text + "\n", encoding="utf-8"), folder / JSON)
     save_atomically(lambda part: part.write_text(page(found), encoding="utf-8"), folder / PAGE)
@@ -36,13 +36,13 @@ def write(
     return [folder / name for name in FILES]
 
 
-def frontier(found: dict):
+def draw_frontier(found: dict):
     """What is kept against what is edited, of nouns and colours: a line over tau, from always to never, or over t_0, or
     a point."""
     figure = sheets.new_figure(12.0, 4.2)
     for axis, (track, methods) in zip(figure.subplots(1, 2), found["frontier"].items()):
         for i, (name, points) in enumerate(methods.items()):
-            at = [(p["kept"][0], p["edited"][0]) for _, p in points if p["scenes"] and p["kept"] and p["edited"]]
+            at = [(p["kept"][0], p["edited"][0]) for p in points if p["scenes"] and p["kept"] and p["edited"]]
             if at and name not in ("ceiling", "no edit"):
                 style = {"marker": "os^vDP*X"[i // 7], "color": sheets.COLOURS[i % 7], "label": name}
                 axis.plot(*zip(*at), markersize=5, **style)

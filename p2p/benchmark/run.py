@@ -22,7 +22,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -42,7 +42,7 @@ from p2p.benchmark import report
 from p2p.benchmark.answers import Track, answer
 from p2p.benchmark.attention import overlaps
 from p2p.benchmark.measures import ByClip
-from p2p.benchmark.methods import PUBLISHED, ROWS, STARTS, TAUS, Row, Setting, Work, mergers, on_track
+from p2p.benchmark.methods import PUBLISHED, ROWS, SWEPT, Row, Setting, Work, frontier, mergers, on_track
 from p2p.benchmark.scenes import FOLDER, BenchmarkScene, load_scenes
 from p2p.benchmark.tables import choose, group_key
 from weights.load import load, load_clip
@@ -156,10 +156,9 @@ def test_tasks(
                 best = chosen.get(group_key(track, row.name, scene.kind), on_track(PUBLISHED, track))
                 settings = [best, on_track(PUBLISHED, track)]
                 if not quick:
-                    settings += [replace(best, tau=tau) for tau in TAUS if row.swept]
+                    settings += frontier(row, best) if scene.kind in SWEPT else []
                     settings += mergers(scene, tokenizer) if row.merged else ()
                     settings += [setting for setting in row.grid if setting.guidance == 1]
-                    settings += [replace(best, t_0=t_0) for t_0 in STARTS if row.name == "SDEdit"]
                 yield Task(scene, track, row, tuple(dict.fromkeys(settings)))
 
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 
@@ -13,19 +13,19 @@ from p2p.benchmark.methods import (
     MERGES,
     PUBLISHED,
     ROWS,
-    STARTS,
     STEPS,
-    TAUS,
+    SWEPT,
     Row,
     Setting,
     default,
+    frontier,
     on_track,
 )
 from p2p.benchmark.scenes import KINDS, Kind
 
 GROUPS: dict[str, tuple[Kind, ...]] = {
     "noun, colour and place": ("noun", "colour", "place"),
-    "noun and colour": ("noun", "colour"),
+    "noun and colour": SWEPT,
     **{kind: (kind,) for kind in KINDS},
 }
 MEASURES = Answer._fields
@@ -124,14 +124,10 @@ def collected(entries: Iterable[dict], best: dict[str, Setting]) -> dict:
         found["differences"][track] = {row.name: difference(of("ours"), of(row.name)) for row in ROWS if of(row.name)}
         found["dev"][track] = _when(measured, track)
         found |= {name: found.get(name, {}) | {track: of} for name, of in _defaults(measured, track).items()}
-        things = GROUPS["noun and colour"]
         found["frontier"][track] = {
-            row.name: [
-                [str(at), summary(measured.of(track, row.name, "test", things, moved))]
-                for at, moved in _swept(row, pick(track, row.name))
-            ]
+            row.name: _points(measured, track, row, pick(track, row.name))
             for row in ROWS
-            if set(things) <= set(row.kinds)
+            if set(SWEPT) <= set(row.kinds)
         }
     direct, plain = (
         measured.of("real image", m, "test", GROUPS["noun, colour and place"], lambda kind: PUBLISHED)
@@ -142,6 +138,13 @@ def collected(entries: Iterable[dict], best: dict[str, Setting]) -> dict:
     found["attention"] = _attention(measured)
     found["chosen"] = {key: asdict(setting) for key, setting in sorted(best.items())}
     return found
+
+
+def _points(measured: Measured, track: str, row: Row, setting: Callable[[Kind], Setting]) -> list[dict]:
+    """A method's frontier, or its chosen setting alone."""
+    number = len(frontier(row, PUBLISHED))
+    at = [lambda kind, i=i: frontier(row, setting(kind))[i] for i in range(number)] or [setting]
+    return [summary(measured.of(track, row.name, "test", SWEPT, each)) for each in at]
 
 
 def _when(measured: Measured, track: str) -> dict[str, dict]:
@@ -170,13 +173,6 @@ def _defaults(measured: Measured, track: str) -> dict[str, dict]:
         },
         "renormalised": {kind: difference(at(None, (kind,), "sum", True), at(None, (kind,))) for kind in KINDS},
     }
-
-
-def _swept(row: Row, setting: Callable[[Kind], Setting]) -> list[tuple[object, Callable[[Kind], Setting]]]:
-    """The points of a method's frontier: over tau, of SDEdit over t_0, or the chosen setting alone."""
-    name, values = ("t_0", STARTS) if row.name == "SDEdit" else ("tau", TAUS if row.swept else ())
-    moved = lambda value: lambda kind: replace(setting(kind), **{name: value})
-    return [(value, moved(value)) for value in values] or [("chosen", setting)]
 
 
 def _reconstruction(measured: Measured) -> dict:
