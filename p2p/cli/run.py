@@ -7,9 +7,12 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ldm.config import ModelConfig
 from ldm.helpers.files import check_writable, save_atomically
 from ldm.pipeline import LatentDiffusion
 from ldm.presets import PRESETS
@@ -20,7 +23,7 @@ from p2p.cli.groups import Inversion, Loading, RealImage
 from p2p.cli.unknown_words import tokenised
 from p2p.equations.explain import explanation, listing
 from p2p.experiments.comparison import compared
-from p2p.experiments.restore import check_settings, given_by, given_to_enlarge, restored
+from p2p.experiments.restore import Given, check_settings, given_by, given_to_enlarge, restored
 from p2p.inversion.reconstruction import reconstructed
 from p2p.masks import decoding
 from p2p.photo import as_pixels, digest, fitted
@@ -182,22 +185,27 @@ def compare(given: options.Compare, model: LatentDiffusion | None) -> tuple[comm
 
 def restore(given: options.Restore, model: LatentDiffusion | None) -> tuple[commands.Made, str]:
     """Restore an image; also return the JSON of the options."""
-    settings = {"mask": given.mask, "box": given.box, "factor": given.factor}
-    check_settings(given.task, **settings)
+    check_settings(given.task, mask=given.mask, box=given.box, factor=given.factor)
     sampling, image = sampling_of(given), as_pixels(given.image)
+    if model is None and (config := PRESETS.get(given.model)):  # by its name, which a Path is not
+        _known(given, config, image)  # refuses before gigabytes are loaded
     model = model or _load(given.model, given, not given.no_ema, given.parameterisation)
-    if model.config.unet.condition_channels:
-        for name in ("prompt", "guidance", "visits", "length"):
-            if getattr(given, name) != getattr(options.Restore, name):
-                raise ValueError(
-                    f"--{name} has no effect on {model.config.name}, which enlarges by the image: leave it out"
-                )
-        known = given_to_enlarge(model, given.task, image, given.factor)
-    else:
-        known = given_by(given.task, image, model.config.image_size, **settings)
+    known = _known(given, model.config, image)
     context = commands.context_of(model, given.prompt)
     result = restored(model, known, given.prompt, context, sampling, given.visits, given.length)
     return commands.Made(result, result.image), described(given)
+
+
+def _known(given: options.Restore, config: ModelConfig, image: UInt8[np.ndarray, "H W 3"]) -> Given:
+    """What a model of this configuration is given of the image to restore. Raises ValueError for options that do not
+    fit it."""
+    if not config.unet.condition_channels:
+        how = {"mask": given.mask, "box": given.box, "factor": given.factor}
+        return given_by(given.task, image, config.image_size, **how)
+    for name in ("prompt", "guidance", "visits", "length"):
+        if getattr(given, name) != getattr(options.Restore, name):
+            raise ValueError(f"--{name} has no effect on {config.name}, which enlarges by the image: leave it out")
+    return given_to_enlarge(config, given.task, image, given.factor)
 
 
 def invert(given: options.Invert, model: LatentDiffusion | None) -> tuple[commands.Made, str]:
