@@ -19,7 +19,8 @@ from p2p.cli import options
 VALUES = """
     Times are a fraction of T, `p2p.Step(200)`, "never", or a `p2p.Window`; words come as `swap={"cat": "dog"}`,
     `alpha={"dog": 0.5}`, `reweight={"fog": 3}`; several as a list: `blend=["house", "-door"]`. A file is a path; `mask`
-    may also be an array, 1 for white; `model` may also be a model that `p2p.load` returned.
+    may also be an array, 1 for white; `image` may also be a PIL image or an array of bytes (H, W, 3); `model` may also
+    be a model that `p2p.load` returned.
 """
 
 

@@ -71,6 +71,13 @@ class Sampling:
         """
         return self._sampler().visit(schedule, self.steps, None)
 
+    def check_invertible(self) -> None:
+        """Raises ValueError for steps that no image can be inverted along."""
+        if (self.sampler, self.eta) != ("ddim", 0):
+            raise ValueError(
+                "an image is inverted along the steps of ddim without noise: leave out --sampler and --eta"
+            )
+
     def _sampler(self) -> Sampler:
         return Sampler(ddim_step(self.eta)) if self.eta else SAMPLERS[self.sampler]
 
@@ -203,10 +210,8 @@ class Call:
 
     def __post_init__(self):
         check_fields(self)
-        if self.image and (self.sampling.sampler, self.sampling.eta) != ("ddim", 0):
-            raise ValueError(
-                "an image is inverted along the steps of ddim without noise: leave out --sampler and --eta"
-            )
+        if self.image:
+            self.sampling.check_invertible()
 
     def p2p(self, model: LatentDiffusion, tokens: Sequence[Tokens] = ()) -> PromptToPrompt:
         """The edits of the call, compiled for a model.

@@ -31,7 +31,7 @@ from p2p.alpha import Alpha, Time, Window, window
 from p2p.mappers import Merge, align, aligned_columns, copies, mapper
 from p2p.reading import swaps
 from p2p.switch_times import switch_times
-from p2p.words import columns
+from p2p.words import columns, listed
 
 
 class Matrices(NamedTuple):
@@ -208,7 +208,9 @@ class Preserve(Edit):
         aligned, word = aligned_columns(alignment, m), torch.zeros(m, dtype=torch.float64)
         word[list(columns(target, self.word))] = 1
         if (word > aligned).any():
-            raise ValueError(f"{self.word!r} cannot be preserved: {source.prompt!r} has no such word at its place")
+            raise ValueError(
+                f"{self.word!r} cannot be preserved: {source.prompt!r} has no such word at its place. {listed(source)}"
+            )
         a = aligned - word if self.others else word
         return claim(before, a, mapper(alignment, m), self.alpha.compile(target, T))
 

@@ -21,7 +21,7 @@ from ldm.tokenizer import Tokens
 from p2p.alpha import Time, switch_time
 from p2p.maps import WordMaps
 from p2p.masks import Size, check_mask, composite
-from p2p.words import columns, words
+from p2p.words import columns, listed
 
 log = logging.getLogger(__name__)
 
@@ -185,8 +185,7 @@ def _mentions(source: Tokens, target: Tokens, row: int, chosen: tuple[str, ...])
     for word in chosen:
         here = [Mention(k, at, word) for k, y in ((0, source), (row, target)) if (at := _columns(y, word))]
         if not here:
-            have = dict.fromkeys(w.text for tokens in (source, target) for w in words(tokens))
-            raise ValueError(f"neither prompt has {word!r} to blend by. Their words are: {', '.join(have)}")
+            raise ValueError(f"neither prompt has {word!r} to blend by. {listed(source, target)}")
         found += here
     return found
 

@@ -77,11 +77,9 @@ def columns(tokens: Tokens, word: str) -> tuple[int, ...]:
         text, which = word, ""
     places = _places(searched, text)
     if not places:
-        have = {normal(w.text): w.text for w in words(tokens)}
-        near = difflib.get_close_matches(normal(text), have, n=1)
+        near = difflib.get_close_matches(normal(text), _distinct(tokens), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        listed = f"Its words are: {', '.join(have.values())}" if have else "It has none"
-        raise ValueError(f"the prompt {tokens.prompt!r} has no word {text!r}.{hint} {listed}")
+        raise ValueError(f"the prompt {tokens.prompt!r} has no word {text!r}.{hint} {listed(tokens)}")
     if which and not (which.isdecimal() and 1 <= int(which) <= len(places)):
         raise ValueError(
             f"{word!r}: the number after # selects which {text!r}; {tokens.prompt!r} has {len(places)} of them"
@@ -92,9 +90,21 @@ def columns(tokens: Tokens, word: str) -> tuple[int, ...]:
     return places[int(which) - 1 if which else 0].columns
 
 
+def listed(*prompts: Tokens) -> str:
+    """The words of the prompts, as the last sentence of an error about a word that they lack."""
+    its, it_has = ("Its", "It has") if len(prompts) == 1 else ("Their", "They have")
+    have = _distinct(*prompts).values()
+    return f"{its} words are: {', '.join(have)}" if have else f"{it_has} none"
+
+
 def normal(text: str) -> str:
     """Normalise case and Unicode equivalence, for comparing spellings."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
+
+
+def _distinct(*prompts: Tokens) -> dict[str, str]:
+    """The words of the prompts, each spelling once, by their normal forms."""
+    return {normal(word.text): word.text for tokens in prompts for word in words(tokens)}
 
 
 def _places(searched: Searched, text: str) -> list[Word]:

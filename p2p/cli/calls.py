@@ -137,6 +137,11 @@ def sampling_of(given: groups.Chosen) -> Sampling:
     return Sampling(**{f.name: getattr(given, f.name) for f in fields(Sampling) if hasattr(given, f.name)})
 
 
+def real_image_of(given: groups.RealImage, image: UInt8[np.ndarray, "H W 3"] | None) -> RealImage | None:
+    """The image as a call has it, if there is one."""
+    return None if image is None else RealImage(digest(image), given.invert, given.fit)
+
+
 def call_of(
     given: options.Edit,
     model: LatentDiffusion,
@@ -155,7 +160,7 @@ def call_of(
         Layers(places=given.layers),
         blend_of(given),
         sampling_of(given),
-        None if image is None else RealImage(digest(image), given.invert, given.fit),
+        real_image_of(given, image),
         str(given.model),
         not given.no_ema,
         given.parameterisation,

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -19,7 +20,7 @@ from p2p.call import Call, Sampling
 from p2p.cli import options
 from p2p.cli.calls import alpha_of, claims_of, edit_of, sampling_of
 from p2p.cli.unknown_words import tokenised
-from p2p.edits import Edit, Matrices, Swap
+from p2p.edits import Edit, Matrices, Preserve, Swap
 from p2p.experiments.comparison import Comparison
 from p2p.experiments.restore import Restored
 from p2p.experiments.self_attention_pca import SelfMaps, principal_components
@@ -37,6 +38,7 @@ from p2p.switch_times import FOR_OBJECTS, switch_times
 # importing matplotlib takes a second, so plotting modules are imported by the commands that need them
 
 
+Pixels = UInt8[np.ndarray, "H W 3"]
 Product = Image.Image | Drawing | Result | Comparison | Restored | Reconstruction
 
 
@@ -121,8 +123,6 @@ def edit(
         ValueError: something does not fit; nothing has been sampled.
     """
     model, inverted = p2p.model, None
-    if image is not None and given.seeds is not None:
-        raise ValueError("--seeds draws images from several noises, and an image has one: leave it out for --image")
     samplings = of_seeds(call.sampling, given.seeds or 1)
     call.run(p2p)  # raises if something does not fit
     if image is not None:
@@ -276,23 +276,25 @@ def show_schedule(model: LatentDiffusion, given: options.ShowSchedule) -> Made:
     return drawing(edit_matrices.timeline(*shown), shares(*shown))
 
 
-def sweep_tau(model: LatentDiffusion, given: options.SweepTau) -> Made:
+def sweep_tau(model: LatentDiffusion, given: options.SweepTau, image: Pixels | None = None) -> Made:
     """[P12] Draw the targets with injection from never to always, with the preservation and fidelity of each tau."""
     from p2p.experiments.sweeps import TAUS
     from p2p.figures import sweep_plots
 
-    return _measured(model, given, TAUS, sweep_plots.tau_sweep)
+    return _measured(model, given, image, TAUS, sweep_plots.tau_sweep)
 
 
-def sweep_window(model: LatentDiffusion, given: options.SweepWindow) -> Made:
+def sweep_window(model: LatentDiffusion, given: options.SweepWindow, image: Pixels | None = None) -> Made:
     """[P13] Draw the targets with injection in one window of the steps at a time, and what each window preserves."""
     from p2p.experiments.sweeps import WINDOWS
     from p2p.figures import sweep_plots
 
-    return _measured(model, given, WINDOWS, sweep_plots.window_sweep)
+    return _measured(model, given, image, WINDOWS, sweep_plots.window_sweep)
 
 
-def _measured(model: LatentDiffusion, given: options.SweepTau, taus: tuple, draw: Callable) -> Made:
+def _measured(
+    model: LatentDiffusion, given: options.SweepTau, image: Pixels | None, taus: tuple, draw: Callable
+) -> Made:
     """The figure of a sweep of each target, with a data file if requested."""
     from p2p.experiments.sweeps import sweep
 
@@ -301,7 +303,8 @@ def _measured(model: LatentDiffusion, given: options.SweepTau, taus: tuple, draw
     edit_to: Callable[[Tokens], Callable[[Alpha], Edit]] = lambda y: lambda alpha: edit_of(given, source, y, alpha)
     for y in targets:  # raises before the first sweep samples
         edit_to(y)(Alpha()).compile(source, y, model.schedule.T)
-    found = [sweep(model, source, y, edit_to(y), taus, seeds, **sampling.options()) for y in targets]
+    how = sampling.options() | _real(model, given, source, image)
+    found = [sweep(model, source, y, edit_to(y), taus, seeds, **how) for y in targets]
     also = {}
     if given.data:
         from p2p.experiments.export import measurements, save_numbers
@@ -310,14 +313,25 @@ def _measured(model: LatentDiffusion, given: options.SweepTau, taus: tuple, draw
     return drawing(draw(found), found, also)
 
 
-def sweep_word(model: LatentDiffusion, given: options.SweepWord) -> Made:
+def _real(model: LatentDiffusion, given: options.Swept, source: Tokens, image: Pixels | None) -> dict[str, Any]:
+    """A real image at the model's size and its one inversion, as keywords of the sweeps; none without an image."""
+    if image is None:
+        return {}
+    image = fitted(image, model.config.image_size, given.fit)
+    return {"given": image, "inverted": invert(model, image, source, given.invert, sampling_of(given))}
+
+
+def sweep_word(model: LatentDiffusion, given: options.SweepWord, image: Pixels | None = None) -> Made:
     """[P11] Draw the targets with the attention of all words, of one word only, and of none."""
     from p2p.experiments.sweeps import preserve
     from p2p.figures import sweep_plots
 
     source, *targets = tokenised(model, [given.source, *given.targets])
     edits = [Edit.between(source, y, alpha_of(given, source, y)) for y in targets]
-    found = preserve(model, source, targets, given.word, edits, given.seed, **sampling_of(given).options())
+    for edit, y in zip(edits, targets):  # raises before the image is inverted
+        (edit + Preserve(given.word)).compile(source, y, model.schedule.T)
+    how = sampling_of(given).options() | _real(model, given, source, image)
+    found = preserve(model, source, targets, given.word, edits, given.seed, **how)
     return drawing(sweep_plots.preservation(found), found)
 
 

@@ -97,7 +97,7 @@ class Attention(WordMaps, Sampled, Output):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(SelfTimes, Weights, Claims, Times, Sampled, Output):
+class Compare(SelfTimes, Weights, Claims, Times, RealImage, Sampled, Output):
     """An edit beside the methods that Prompt-to-Prompt is compared with."""
 
     command: ClassVar[str] = "compare"
@@ -197,7 +197,7 @@ class ShowSchedule(SelfTimes, Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Swept(Sampled, Output):
+class Swept(RealImage, Sampled, Output):
     """Base of the experiments."""
 
     command: ClassVar[str] = "sweep"

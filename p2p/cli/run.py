@@ -10,17 +10,18 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ldm.config import ModelConfig
 from ldm.helpers.files import check_writable, save_atomically
 from ldm.pipeline import LatentDiffusion
 from ldm.presets import PRESETS
 from p2p.call import CALL, Call
 from p2p.cli import commands, options
-from p2p.cli.calls import call_of, mask_of, sampling_of
+from p2p.cli.calls import call_of, mask_of, real_image_of, sampling_of
 from p2p.cli.groups import Inversion, Loading, RealImage
 from p2p.cli.unknown_words import tokenised
 from p2p.equations.explain import explanation, listing
 from p2p.experiments.comparison import compared
-from p2p.experiments.restore import check_settings, given_by, given_to_enlarge, restored
+from p2p.experiments.restore import Given, check_settings, given_by, given_to_enlarge, restored
 from p2p.inversion.reconstruction import reconstructed
 from p2p.masks import decoding
 from p2p.photo import as_pixels, digest, fitted
@@ -85,8 +86,13 @@ def check_use(given: Any) -> None:
             raise ValueError(f"--seeds must be at least 1, got {given.seeds}")
         if idle := [name for name in ("--gif", "--save-maps") if getattr(given, name[2:].replace("-", "_"), None)]:
             raise ValueError(f"{idle[0]} is for a single seed: leave out --seeds")
-    if isinstance(given, Inversion) and given.image is not None and given.invert != "edit-friendly" and given.seed:
-        raise ValueError("an image has a noise of its own, so --seed would do nothing: leave it out")
+        if getattr(given, "image", None) is not None and given.seeds != type(given).seeds:
+            raise ValueError("--seeds draws images from several noises, and an image has one: leave it out for --image")
+    if isinstance(given, Inversion) and given.image is not None:
+        # SDEdit and inpainting, which `compare` draws too, add noise to the image
+        seeded = given.invert == "edit-friendly" or isinstance(given, options.Compare)
+        if given.seed and not seeded:
+            raise ValueError("an image has a noise of its own, so --seed would do nothing: leave it out")
     if isinstance(given, RealImage) and given.image is None:
         for name in (f.name for f in fields(Inversion)):
             if getattr(given, name) != getattr(Inversion, name):
@@ -129,10 +135,19 @@ def make(given: Any, model: LatentDiffusion | None = None) -> tuple[commands.Pro
     return made.result, save(made, given.output, written)
 
 
+def image_of(given: RealImage) -> commands.Pixels | None:
+    """The real image to edit, if one is given. Raises ValueError for a file that is no image, and for settings by which
+    none is inverted."""
+    if given.image is None:
+        return None
+    sampling_of(given).check_invertible()
+    return as_pixels(given.image)
+
+
 def edit(given: options.Edit, model: LatentDiffusion | None) -> tuple[commands.Made, str]:
     """Make an edit; also return the JSON of its call."""
     sampling_of(given)  # refuses wrong settings before a model is loaded
-    image = None if given.image is None else as_pixels(given.image)
+    image = image_of(given)
     model = model or _load(given.model, given, not given.no_ema, given.parameterisation)
     tokens = tokenised(model, [given.source, *given.targets])
     call = call_of(given, model, tokens, image)
@@ -170,34 +185,48 @@ def replay(given: options.Replay, model: LatentDiffusion | None) -> tuple[comman
 def compare(given: options.Compare, model: LatentDiffusion | None) -> tuple[commands.Made, str]:
     """Make an edit by several methods; also return the JSON of its call."""
     sampling_of(given)
+    image = image_of(given)
     model = model or _load(given.model, given, not given.no_ema, given.parameterisation)
     tokens = tokenised(model, [given.source, *given.targets])
     mask = None if given.mask is None else mask_of(given.mask, model)
     everywhere = {f.name: getattr(given, f.name) for f in fields(given) if f.name not in ("mask", "t_0")}
-    call = call_of(options.Edit(**everywhere), model, tokens)
-    result = compared(call.p2p(model, tokens), call, mask, given.t_0)
+    call = call_of(options.Edit(**everywhere), model, tokens, image)
+    result = compared(call.p2p(model, tokens), call, mask, given.t_0, image)
     written = {"command": given.command, "t_0": given.t_0, "call": json.loads(call.to_json())}
     return commands.Made(result, result.image), json.dumps(written, ensure_ascii=False)
 
 
+def sweep(given: options.Swept, model: LatentDiffusion | None) -> tuple[commands.Made, str]:
+    """Make an edit in several ways; also return the JSON of the options."""
+    sampling, image = sampling_of(given), image_of(given)
+    model = model or _load(given.model, given, not given.no_ema, given.parameterisation)
+    sampling.times(model.schedule)
+    return commands.FIGURES[type(given)](model, given, image), described(given, image)
+
+
 def restore(given: options.Restore, model: LatentDiffusion | None) -> tuple[commands.Made, str]:
     """Restore an image; also return the JSON of the options."""
-    settings = {"mask": given.mask, "box": given.box, "factor": given.factor}
-    check_settings(given.task, **settings)
+    check_settings(given.task, mask=given.mask, box=given.box, factor=given.factor)
     sampling, image = sampling_of(given), as_pixels(given.image)
+    if model is None and (config := PRESETS.get(given.model)):  # by its name, which a Path is not
+        _known(given, config, image)  # refuses before gigabytes are loaded
     model = model or _load(given.model, given, not given.no_ema, given.parameterisation)
-    if model.config.unet.condition_channels:
-        for name in ("prompt", "guidance", "visits", "length"):
-            if getattr(given, name) != getattr(options.Restore, name):
-                raise ValueError(
-                    f"--{name} has no effect on {model.config.name}, which enlarges by the image: leave it out"
-                )
-        known = given_to_enlarge(model, given.task, image, given.factor)
-    else:
-        known = given_by(given.task, image, model.config.image_size, **settings)
+    known = _known(given, model.config, image)
     context = commands.context_of(model, given.prompt)
     result = restored(model, known, given.prompt, context, sampling, given.visits, given.length)
     return commands.Made(result, result.image), described(given)
+
+
+def _known(given: options.Restore, config: ModelConfig, image: commands.Pixels) -> Given:
+    """What a model of this configuration is given of the image to restore. Raises ValueError for options that do not
+    fit it."""
+    if not config.unet.condition_channels:
+        how = {"mask": given.mask, "box": given.box, "factor": given.factor}
+        return given_by(given.task, image, config.image_size, **how)
+    for name in ("prompt", "guidance", "visits", "length"):
+        if getattr(given, name) != getattr(options.Restore, name):
+            raise ValueError(f"--{name} has no effect on {config.name}, which enlarges by the image: leave it out")
+    return given_to_enlarge(config, given.task, image, given.factor)
 
 
 def invert(given: options.Invert, model: LatentDiffusion | None) -> tuple[commands.Made, str]:
@@ -217,6 +246,7 @@ OWN = {
     options.Compare: compare,
     options.Restore: restore,
     options.Invert: invert,
+    **dict.fromkeys(options.SWEEP.values(), sweep),
 }
 
 
@@ -224,12 +254,16 @@ def _load(name: str | Path, given: Loading, ema: bool, parameterisation: str | N
     return load(name, given.device, given.dtype, ema=ema, parameterisation=parameterisation)
 
 
-def described(given: Any) -> str:
-    """The options as JSON, without the files to write and to read."""
+def described(given: Any, image: commands.Pixels | None = None) -> str:
+    """The options as JSON, without the files to write and to read; a real image is described as in a call."""
     kind = {"command": given.command} | ({"figure": given.figure} if hasattr(given, "figure") else {})
-    files = [f.name for f in fields(given) if f.metadata.get("writes") or f.metadata.get("reads")]
-    found = {f.name: getattr(given, f.name) for f in fields(given) if f.name not in files}
-    plain = lambda value: asdict(value) if is_dataclass(value) else str(value)  # a window or a weight; a path
+    left_out = [f.name for f in fields(given) if f.metadata.get("writes") or f.metadata.get("reads")]
+    if isinstance(given, RealImage):
+        left_out += [f.name for f in fields(Inversion)]
+    found = {f.name: getattr(given, f.name) for f in fields(given) if f.name not in left_out}
+    if image is not None:
+        found["image"] = real_image_of(given, image)
+    plain = lambda value: asdict(value) if is_dataclass(value) else str(value)  # a window, a weight, an image; a path
     return json.dumps(kind | found, default=plain, ensure_ascii=False)
 
 

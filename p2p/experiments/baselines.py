@@ -19,6 +19,7 @@ from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Step
 from p2p.experiments.reference import Fraction, Mapper, Reference, cross_replace, self_replace
+from p2p.inversion.inverted import Inverted
 from p2p.masks import Box, box_pixels, check_mask, composite, share
 
 Prompts = list[str] | list[Tokens]
@@ -38,7 +39,13 @@ def fixed_seed(model: LatentDiffusion, prompts: Prompts, seed: int, **sampling) 
 
 
 def blended(
-    model: LatentDiffusion, prompts: Prompts, mask: Bool[Tensor, "h w"], seed: int, **sampling
+    model: LatentDiffusion,
+    prompts: Prompts,
+    mask: Bool[Tensor, "h w"],
+    seed: int,
+    *,
+    inverted: Inverted | None = None,
+    **sampling,
 ) -> Iterator[State]:
     """[P2] The mask-based baseline (Avrahami et al. 2022, arXiv 2206.02779): inside the mask every prompt is sampled
     freely, outside it the latent is replaced by the first prompt's after every step.
@@ -46,12 +53,15 @@ def blended(
     Args:
         prompts: the source, then its targets.
         mask: where a target may differ from the source, at the latent's size; see `box_mask` and `read_mask`.
+        inverted: a real image, which all prompts start from instead of noise.
 
     Raises:
         ValueError: the mask does not have the latent's size.
     """
     check_mask(mask, model.latent_shape[1:])
-    return fixed_seed(model, prompts, seed, blend=lambda s: composite(mask, s.z_t, s.z_t[:1]), **sampling)
+    blend = lambda s: composite(mask, s.z_t, s.z_t[:1])
+    how = inverted.options(len(prompts), blend) if inverted else {"blend": blend}
+    return fixed_seed(model, prompts, seed, **sampling | how)
 
 
 def inpaint(

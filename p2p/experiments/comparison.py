@@ -1,6 +1,7 @@
 """Prompt-to-Prompt beside the methods that it is compared with, in one figure: what `p2p.compare` returns."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -10,7 +11,9 @@ from torch import Tensor
 from p2p.algorithm import PromptToPrompt
 from p2p.call import Call
 from p2p.experiments.baselines import blended, fixed_seed, inpaint, reference, sdedit
+from p2p.inversion.methods import invert
 from p2p.masks import check_mask
+from p2p.photo import fitted
 from p2p.result import edited, png, with_progress
 
 
@@ -20,13 +23,15 @@ class Comparison:
 
     Args:
         call: the edit by Prompt-to-Prompt.
-        source: the source's image, of which every method starts.
+        source: the source's image; of a real image as the model returns to it.
         images: of each method, by its name, an image for each target.
+        given: the real image, at the model's size.
     """
 
     call: Call
     source: UInt8[np.ndarray, "H W 3"]
     images: dict[str, UInt8[np.ndarray, "b H W 3"]]
+    given: UInt8[np.ndarray, "H W 3"] | None = None
 
     @property
     def image(self) -> Image.Image:
@@ -34,7 +39,8 @@ class Comparison:
 
         rows = []
         for k, target in enumerate(self.call.targets):
-            panels = [(f"the source\n{self.call.source}", self.source)]
+            panels = [] if self.given is None else [("the image", self.given)]
+            panels += [(f"the source\n{self.call.source}", self.source)]
             panels += [(f"{name}\n{target.prompt}", made[k]) for name, made in self.images.items()]
             rows += sheets.broken(panels, 4)
         return sheets.as_image(sheets.grid(rows))
@@ -46,14 +52,24 @@ class Comparison:
         return f"<{self.call.source!r} edited by {', '.join(self.images)}: source, images, call>"
 
 
-def compared(p2p: PromptToPrompt, call: Call, mask: Bool[Tensor, "h w"] | None, t_0: float) -> Comparison:
+def compared(
+    p2p: PromptToPrompt,
+    call: Call,
+    mask: Bool[Tensor, "h w"] | None,
+    t_0: float,
+    image: UInt8[np.ndarray, "H W 3"] | None = None,
+) -> Comparison:
     """The edit of a call by Prompt-to-Prompt, without regions and masks, and by the other methods.
+
+    Of a real image SDEdit and inpainting start from the image itself, with the noise of the call's seed; all others
+    start from its inversion.
 
     Args:
         p2p: of the call.
         mask: where targets may differ, at the latent's size, for the methods that need one; without it they are left
             out.
         t_0: of SDEdit, as a fraction of T.
+        image: the call's, if it edits one.
 
     Raises:
         ValueError: something does not fit; nothing has been sampled.
@@ -66,16 +82,24 @@ def compared(p2p: PromptToPrompt, call: Call, mask: Bool[Tensor, "h w"] | None, 
         check_mask(mask, model.latent_shape[1:])
     call.run(p2p)  # raises if something does not fit, as does the next
     mapper = "replace" if len({len(prompt.split(" ")) for prompt in p2p.prompts}) == 1 else "refine"
-    theirs = reference(model, prompts, mapper, seed, **how)
+    theirs = partial(reference, model, prompts, mapper, seed)
+    theirs(**how)
+    given, inverted, noise, start = None, None, "seed", how
+    if image is not None:
+        given = fitted(image, model.config.image_size, call.image.fit)
+        inverted = invert(model, given, prompts[0], call.image.invert, sampling)
+        noise, start = "noise", how | inverted.options(len(prompts))
     end = lambda states, name: with_progress(states, model, sampling, name)[-1].z_t
 
-    plain = end(fixed_seed(model, prompts, seed, **how), "same seed")
-    z_0 = plain[:1]
-    latents = {"same seed": plain[1:]}
+    plain = end(fixed_seed(model, prompts, seed, **start), f"same {noise}")
+    z_0 = inverted.states[-1].z_t if inverted else plain[:1]
+    latents = {f"same {noise}": plain[1:]}
     latents[f"SDEdit from {t_0:g} T"] = end(sdedit(model, targets, z_0, t_0, seed, **how), "SDEdit")
     if mask is not None:
-        latents["latents blended by the mask"] = end(blended(model, prompts, mask, seed, **how), "blending")[1:]
+        blending = blended(model, prompts, mask, seed, inverted=inverted, **how)
+        latents["latents blended by the mask"] = end(blending, "blending")[1:]
         latents["inpainting inside the mask"] = end(inpaint(model, targets, z_0, mask, seed, **how), "inpainting")
-    latents["google/prompt-to-prompt"] = end(theirs, "google's")[1:]
+    latents["google/prompt-to-prompt"] = end(theirs(**start), "google's")[1:]
     images = {name: model.decode(z) for name, z in latents.items()}
-    return Comparison(call, model.decode(z_0)[0], images | {"Prompt-to-Prompt": edited(p2p, call).images[1:]})
+    images["Prompt-to-Prompt"] = edited(p2p, call, inverted=inverted).images[1:]
+    return Comparison(call, model.decode(plain[:1])[0], images, given)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ldm.helpers.likeness import psnr, structure
 from ldm.pipeline import State
 from p2p.alpha import Step, Window
 from p2p.experiments.sweeps import Sweep
@@ -51,7 +52,8 @@ def save_maps(path: Path, histories: Sequence[MapHistory], states: Sequence[Stat
 
 
 def measurements(sweeps: Sequence[Sweep]) -> list[dict[str, str | int | float]]:
-    """The measurements of sweeps: a row per target, seed and setting, preceded by the fidelity of the source's image.
+    """The measurements of sweeps: a row per target, seed and setting, preceded by the fidelity of the source's image;
+    of a real image also by how near the source comes to it.
 
     The source's attention was used while start >= t >= end; `start` and `end` have the form of `--alpha`.
     """
@@ -60,6 +62,9 @@ def measurements(sweeps: Sequence[Sweep]) -> list[dict[str, str | int | float]]:
         for i, seed in enumerate(sweep.seeds):
             common = {"source": sweep.source, "target": sweep.target, "seed": seed}
             of_source = dict.fromkeys(("start", "end", "preservation_db", "structure"), "")
+            if sweep.given is not None:
+                returned = (sweep.originals[i], sweep.given)
+                of_source |= {"preservation_db": psnr(*returned), "structure": structure(*returned)}
             fit = {"fidelity": sweep.fidelity_of_originals[i].item()}
             rows.append(common | {"setting": "source"} | of_source | fit)
             for j, tau in enumerate(sweep.settings):

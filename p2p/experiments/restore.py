@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from ldm.config import ModelConfig
 from ldm.helpers.checks import checked
 from ldm.helpers.images import to_bytes, to_tensor
 from ldm.pipeline import LatentDiffusion, State
@@ -97,20 +98,18 @@ def given_by(
     return Given(x if task in ("uncrop", "super") else degradation.A(x), degradation)
 
 
-def given_to_enlarge(
-    model: LatentDiffusion, task: Task, image: UInt8[np.ndarray, "H W 3"], factor: int | None
-) -> Given:
+def given_to_enlarge(config: ModelConfig, task: Task, image: UInt8[np.ndarray, "H W 3"], factor: int | None) -> Given:
     """The image that a model of super-resolution enlarges, of any size that its UNet can halve.
 
     Raises:
         ValueError: another task or factor than the model's, or an image that does not fit.
     """
-    name, times = model.config.name, model.config.autoencoder.factor
+    name, times = config.name, config.autoencoder.factor
     if task != "super":
         raise ValueError(f"{name} enlarges images and does nothing else: give another --model for --task {task}")
     if factor not in (None, times):
         raise ValueError(f"{name} enlarges {times} times, got --factor {factor}: leave it out")
-    (height, width, _), least = image.shape, 2 ** (len(model.config.unet.channels) - 1)
+    (height, width, _), least = image.shape, 2 ** (len(config.unet.channels) - 1)
     if height % least or width % least or max(height, width) > LONGEST:
         raise ValueError(
             f"the image is {width}x{height} pixels, for {name} both sides must be multiples of {least} and at most "

@@ -6,14 +6,15 @@ from itertools import cycle
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ldm.helpers.likeness import psnr
 from p2p.alpha import Step, Time, Window, switch_time
 from p2p.experiments.sweeps import Preservation, Sweep
 from p2p.figures.fonts import CAPTION, LABEL, height_of, wrap
 from p2p.figures.sheets import COLOURS, GAP, INK, MARGIN, Sheet, broken, grid
 
 MARKERS = "os^vDP*X"  # with the colours, enough for 56 targets
-PRESERVATION = "preservation: PSNR\nagainst the source, dB"
-STRUCTURE = "structure: correlation of\nedges with the source's"
+PRESERVATION = "preservation: PSNR\nagainst the {}, dB"  # the source, or the real image
+STRUCTURE = "structure: correlation of\nedges with the {}'s"
 INJECTED = "sampling in which A is used"
 FIDELITY = "fidelity: ln(L_source / L_target)"  # losses of an image under the two prompts
 
@@ -43,6 +44,7 @@ def tau_sweep(sweeps: Sequence[Sweep]) -> Figure:
     """
     sheet = _images(sweeps, "The source's attention while t ≥ tau, the target's own once t < tau")
     keeps, follows, trade = _plots(sheet, 3)
+    preserved = PRESERVATION.format(_reference(sweeps))
     captions = list(map(injected, sweeps[0].settings))
     for sweep, colour, marker in zip(sweeps, cycle(COLOURS), cycle(MARKERS)):
         kept, fits = sweep.preservation.mean(dim=0), sweep.fidelity.mean(dim=0)
@@ -52,10 +54,10 @@ def tau_sweep(sweeps: Sequence[Sweep]) -> Figure:
         follows.axhline(sweep.fidelity_of_originals.mean().item(), color=colour, linestyle=":", linewidth=1)
         trade.plot(kept, fits, **line)
         trade.plot(kept[:1], fits[:1], marker, color=colour, markersize=7, markerfacecolor="white")
-    _label(keeps, "what is kept", INJECTED, PRESERVATION)
+    _label(keeps, "what is kept", INJECTED, preserved)
     keeps.plot([], [], ":", color=INK, linewidth=1, label="the source's image")
     _label(follows, "what is followed:\nabove 0 the target's prompt", INJECTED, FIDELITY)
-    _label(trade, f"the trade-off\n(hollow: {captions[0]})", PRESERVATION, FIDELITY)
+    _label(trade, f"the trade-off\n(hollow: {captions[0]})", preserved, FIDELITY)
     for axis in (keeps, follows):
         axis.set_xticks(range(len(captions)), captions, rotation=35, ha="right", rotation_mode="anchor")
     return _with_legend(sheet, keeps, sweeps)
@@ -86,18 +88,20 @@ def window_sweep(sweeps: Sequence[Sweep]) -> Figure:
             axis.plot([], [], color=colour, linewidth=3, marker=marker, markersize=6, label=sweep.target)
         axis.set_xlim(sweeps[0].T, 0)
         title = "a bar spans the steps that inject:\nthe higher, the more they keep"
-        _label(axis, title, "timestep t: sampling starts at T on the left", label)
+        _label(axis, title, "timestep t: sampling starts at T on the left", label.format(_reference(sweeps)))
     return _with_legend(sheet, axes[0], sweeps)
 
 
 def preservation(found: Preservation) -> Figure:
     """[P11] The paper's Fig. 5: a row per target, with the attention of all words, of one word, and of none."""
+    image, noise = ([], "seed") if found.given is None else ([("the image", found.given)], "noise")
     rows = [
         [
+            *image,
             (f"the source:\n{found.source}", found.original),
             (f"the source's attention for all words:\n{target}", injected),
             (f"for {found.word!r} alone:\n{target}", preserved),
-            (f"for none (same seed):\n{target}", same_seed),
+            (f"for none (same {noise}):\n{target}", same_seed),
         ]
         for target, injected, preserved, same_seed in zip(
             found.targets, found.injected, found.preserved, found.same_seed
@@ -107,19 +111,27 @@ def preservation(found: Preservation) -> Figure:
 
 
 def _images(sweeps: Sequence[Sweep], title: str) -> Sheet:
-    """Draw the source and its edits, a row per sweep, broken into several if it has more than seven images."""
-    rows = broken([None, *sweeps[0].settings], 7)
+    """Draw the source and its edits, a row per sweep, broken into several if it has more than seven images. Before them
+    the real image, if it is one's; the source's caption then tells how near its inversion returns to it."""
     side = 1.15
     sheet = Sheet(9.0, title)
-    left = (sheet.width - len(rows[0]) * (side + GAP) + GAP) / 2
     for sweep in sweeps:
         heading = wrap(f"{sweep.source}  →  {sweep.target}", sheet.width - 2 * MARGIN)
         sheet.text(sheet.width / 2, sheet.bottom, heading, CAPTION, "center")
         sheet.bottom += GAP / 2
-        captions = ["source", *map(name, sweep.settings)]
-        images = broken(list(zip(captions, [sweep.originals[0], *sweep.images[0]])), 7)
-        sheet.grid(images, side, side + GAP, left, LABEL)
+        source = sweep.originals[0]
+        panels = [("source", source)]
+        if sweep.given is not None:
+            panels = [("the image", sweep.given), (f"source, {psnr(source, sweep.given):.1f} dB", source)]
+        rows = broken([*panels, *zip(map(name, sweep.settings), sweep.images[0])], 7)
+        left = (sheet.width - len(rows[0]) * (side + GAP) + GAP) / 2
+        sheet.grid(rows, side, side + GAP, left, LABEL)
     return sheet
+
+
+def _reference(sweeps: Sequence[Sweep]) -> str:
+    """What preservation and structure are measured against."""
+    return "source" if sweeps[0].given is None else "image"
 
 
 def _plots(sheet: Sheet, count: int) -> list[Axes]:
@@ -143,6 +155,8 @@ def _with_legend(sheet: Sheet, axis: Axes, sweeps: Sequence[Sweep]) -> Figure:
     """Return the figure, with a legend at the bottom."""
     seeds = len(sweeps[0].originals)
     title = "one seed" if seeds == 1 else f"means over {seeds} seeds"
+    if sweeps[0].given is not None:
+        title = "one image"
     handles, labels = axis.get_legend_handles_labels()
     labels = [wrap(label, sheet.width / 2 - 0.7, LABEL) for label in labels]
     below = sheet.axes(MARGIN, sheet.bottom + GAP, sheet.width - 2 * MARGIN, _legend_height(labels))

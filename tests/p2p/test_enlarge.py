@@ -95,6 +95,34 @@ def test_what_does_not_fit_is_refused_before_sampling(command, monkeypatch, args
 
 
 @pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        (dict(task="super", prompt="a cat"), "prompt has no effect on ldm-super-resolution-4x, which enlarges by the"),
+        (dict(task="super", guidance=3), "guidance has no effect on ldm-super-resolution-4x"),
+        (dict(task="super", visits=3), "visits has no effect on ldm-super-resolution-4x"),
+        (dict(task="super", length=2), "length has no effect on ldm-super-resolution-4x"),
+        (dict(task="super", factor=2), "ldm-super-resolution-4x enlarges 4 times, got factor 2: leave it out"),
+        (dict(task="super", image=small(30, 32)), "for ldm-super-resolution-4x both sides must be multiples of 8"),
+        (dict(task="colour"), "ldm-super-resolution-4x enlarges images and does nothing else"),
+        (dict(task="super", factor=3, model="stickers"), "must be at least 2 and divide the model's 128 pixels, got 3"),
+        (dict(task="colour", model="sd15"), "the image is 8x8 pixels, for task colour it must have the model's size"),
+    ],
+)
+def test_a_model_known_by_name_is_not_loaded_to_be_told_what_does_not_fit(monkeypatch, keywords, message):
+    monkeypatch.setattr("p2p.cli.run.load", lambda *_, **__: pytest.fail("the model was loaded"))
+    with pytest.raises(ValueError, match=message):
+        p2p.restore(**dict(image=small(8, 8), model="ldm-super-resolution-4x") | keywords)
+
+
+def test_a_folder_named_as_a_public_model_is_a_path(tmp_path, monkeypatch, folder):
+    """Its own files tell what fits it: the public model would not take an image of 12 x 12 pixels."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ldm-super-resolution-4x").symlink_to(folder)
+    result = p2p.restore("super", small(12, 12), model=Path("ldm-super-resolution-4x"), steps=1)
+    assert result.restored.size == (48, 48)
+
+
+@pytest.mark.parametrize(
     ("args", "message"),
     [
         (("generate", ""), "model makes an image of another one: .* `p2p restore --task super` enlarge an image by it"),

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,6 +46,15 @@ def test_csv_has_a_row_per_seed_and_setting(sweep, tmp_path):
         ["8", "tau: t = 200", "1.0", "t=200", "inf", "-0.625", "0.1875"],
     ]
     assert {(row["source"], row["target"]) for row in rows} == {("a cat", "a dog, sitting")}
+
+
+def test_of_a_real_image_the_source_has_its_distance_from_it(sweep):
+    """The source is black, and the image 51 of 255 everywhere, a fifth of the range: 20 log10(5) dB."""
+    one = replace(sweep, seeds=(7,), given=np.full((8, 8, 3), 51, np.uint8))
+    source, first, *_ = measurements([one])
+    assert source["setting"] == "source" and source["fidelity"] == -0.5
+    assert source["preservation_db"] == pytest.approx(20 * math.log10(5))
+    assert first["preservation_db"] == 1.0
 
 
 def test_json_has_the_same_rows_and_null_for_what_is_infinite(sweep, tmp_path):

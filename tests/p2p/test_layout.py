@@ -88,17 +88,20 @@ def by_step(tokenizer, prompt: str, steps: int):
     return sheets.by_step(history, PICTURE, 4, history.times)
 
 
-def swept(prompt: str, taus, targets: int, draw):
+def swept(prompt: str, taus, targets: int, draw, given=None):
     k = len(taus)
     measured = torch.arange(2.0 * k).reshape(2, k)
     images = np.zeros((2, k, 32, 32, 3), np.uint8)
-    one = Sweep("a cat", prompt, 1000, tuple(taus), images[:, 0], images, *[measured] * 3, torch.zeros(2), (0, 1))
+    one = Sweep(
+        "a cat", prompt, 1000, tuple(taus), images[:, 0], images, *[measured] * 3, torch.zeros(2), (0, 1), given
+    )
     return draw([one] * targets)
 
 
-def preserved(prompt: str, targets: int):
+def preserved(prompt: str, targets: int, given=None):
     images = np.stack([PICTURE] * targets)
-    return sweep_plots.preservation(Preservation(prompt, (prompt,) * targets, "grass", PICTURE, *[images] * 3))
+    found = Preservation(prompt, (prompt,) * targets, "grass", PICTURE, *[images] * 3, given)
+    return sweep_plots.preservation(found)
 
 
 def matrices(tokenizer, prompt: str):
@@ -122,6 +125,9 @@ FIGURES = {
     "taus, 8 targets": lambda tokenizer, prompt: swept(prompt, TAUS, 8, sweep_plots.tau_sweep),
     "windows, 2 targets": lambda tokenizer, prompt: swept(prompt, WINDOWS, 2, sweep_plots.window_sweep),
     "preserve, 2 targets": lambda tokenizer, prompt: preserved(prompt, 2),
+    "taus, an image": lambda tokenizer, prompt: swept(prompt, TAUS, 1, sweep_plots.tau_sweep, PICTURE),
+    "windows, an image": lambda tokenizer, prompt: swept(prompt, WINDOWS, 2, sweep_plots.window_sweep, PICTURE),
+    "preserve, an image": lambda tokenizer, prompt: preserved(prompt, 2, PICTURE),
     "matrices": matrices,
     "timeline": lambda tokenizer, prompt: edit_matrices.timeline(
         *[tokenizer.encode(prompt)] * 2, Refine(), 0.5, range(1000, -1, -100), T=1000

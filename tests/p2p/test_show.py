@@ -1,5 +1,7 @@
 """What figures say: labels are tokens, numbers are the edit's, panels share one colour scale."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -212,6 +214,28 @@ def test_an_edit_that_changed_nothing_can_be_drawn():
     same.preservation[:] = float("inf")
     for draw in (sweep_plots.tau_sweep, sweep_plots.window_sweep):
         sheets.as_image(draw([same] * 6), dpi=20)
+
+
+@pytest.mark.parametrize("draw", [sweep_plots.tau_sweep, sweep_plots.window_sweep])
+def test_a_sweep_of_a_real_image_shows_it_and_how_near_the_source_comes(draw):
+    """The source is black, and the image 51 of 255 everywhere, a fifth of the range: 20 log10(5) = 14.0 dB."""
+    swept = replace(a_sweep(["never", 0.0]), seeds=(0,), given=np.full((32, 32, 3), 51, np.uint8))
+    figure = draw([replace(swept, originals=swept.originals[:1], images=swept.images[:1])])
+    shown = panels(figure)
+    assert [axis.get_title() for axis in shown] == ["the image", "source, 14.0 dB", "never", "always"]
+    assert [np.asarray(axis.images[0].get_array()).max() for axis in shown[:2]] == [51, 0]
+    labels = [axis.get_ylabel() for axis in figure.axes]
+    assert any("against the image, dB" in label for label in labels) and not any("the source" in x for x in labels)
+    (legend,) = [axis.get_legend() for axis in figure.axes if axis.get_legend()]
+    assert legend.get_title().get_text() == "one image"
+
+
+def test_the_preserve_figure_of_a_real_image_begins_with_it():
+    pictures = np.zeros((1, 32, 32, 3), np.uint8)
+    found = Preservation(CAT, (BICYCLE,), "grass", PICTURE, *[pictures] * 3, given=PICTURE + 1)
+    image, source, *_, none = panels(sweep_plots.preservation(found))
+    assert image.get_title() == "the image" and (image.images[0].get_array() == PICTURE + 1).all()
+    assert (source.images[0].get_array() == PICTURE).all() and "same noise" in none.get_title()
 
 
 def test_the_preserve_figure_has_a_row_per_target():

@@ -32,6 +32,9 @@ def test_views_that_exclude_each_other_are_refused(p2p, capsys):
         assert f"{second[0]}: not allowed with argument {first[0]}" in capsys.readouterr().err
 
 
+WORDS_OF_CAT = "Its words are: a, photo, of, cat, on, the, grass"
+WORDS_OF_DOG = "Its words are: a, photo, of, dog, on, the, grass"
+WORDS_OF_BOTH = "Their words are: a, photo, of, cat, on, the, grass, dog"
 GOOD = ("generate", CAT, "-o", "x.png")
 
 
@@ -52,9 +55,18 @@ GOOD = ("generate", CAT, "-o", "x.png")
         (("edit", CAT, DOG, "--tau", "t=2000", "-o", "x.png"), r"timestep must lie in 0\.\.1001, got 2000"),
         (("attention", " ", "-o", "x.png"), "no words to show the attention of"),
         ((*GOOD, "--seed", "-1"), r"seed must lie in 0\.\.2\^63-1, got -1"),
-        (("edit", CAT, DOG, "--swap", "bird=dog", "-o", "x.png"), "no word 'bird'.*photo, of, cat"),
+        (("edit", CAT, DOG, "--swap", "bird=dog", "-o", "x.png"), f"no word 'bird'.*{WORDS_OF_CAT}$"),
+        (("edit", CAT, DOG, "--swap", "cat=bird", "-o", "x.png"), f"no word 'bird'.*{WORDS_OF_DOG}$"),
+        (("edit", CAT, DOG, "--reweight", "bird=2@1:0.5", "-o", "x.png"), f"no word 'bird'.*{WORDS_OF_DOG}$"),
+        (("edit", CAT, DOG, "--alpha", "bird=1:0.5", "-o", "x.png"), f"no word 'bird'.*{WORDS_OF_DOG}$"),
+        (("edit", CAT, DOG, "--preserve", "bird", "-o", "x.png"), f"no word 'bird'.*{WORDS_OF_DOG}$"),
+        (("edit", CAT, DOG, "--blend", "dog,-bird", "-o", "x.png"), f"neither prompt has 'bird'.*{WORDS_OF_BOTH}$"),
+        (
+            ("edit", " ", " ", "--blend", "bird", "-o", "x.png"),
+            "neither prompt has 'bird' to blend by. They have none$",
+        ),
         (("edit", CAT, DOG, "--reweight", "a=2", "-o", "x.png"), "write a#1 or a#2"),
-        (("edit", CAT, DOG, "--preserve", "dog", "-o", "x.png"), "'dog' cannot be preserved"),
+        (("edit", CAT, DOG, "--preserve", "dog", "-o", "x.png"), f"'dog' cannot be preserved.*{WORDS_OF_CAT}$"),
         (("edit", CAT, DOG, "--alpha", "dig=0.5", "-o", "x.png"), "Did you mean 'dog'"),
         (("edit", CAT, DOG, "--blend", "bird", "-o", "x.png"), "neither prompt has 'bird'"),
         (("edit", CAT, DOG, "--blend=-cat", "-o", "x.png"), "at least one word"),
@@ -75,7 +87,8 @@ GOOD = ("generate", CAT, "-o", "x.png")
         ),
         (("edit", CAT, DOG, "--gif", "x.png", "-o", "x.png"), r"must be a \.gif file"),
         (("sweep", "tau", CAT, DOG, "--seeds", "0", "-o", "x.png"), "--seeds must be at least 1"),
-        (("sweep", "word", CAT, DOG, "--word", "dog", "-o", "x.png"), "'dog' cannot be preserved"),
+        (("sweep", "word", CAT, DOG, "--word", "bird", "-o", "x.png"), f"no word 'bird'.*{WORDS_OF_DOG}$"),
+        (("sweep", "word", CAT, DOG, "--word", "dog", "-o", "x.png"), f"'dog' cannot be preserved.*{WORDS_OF_CAT}$"),
         (("sweep", "tau", CAT, DOG, CAT, "--swap", "cat=dog", "-o", "x.png"), "no word 'dog'"),
         (("sweep", "window", CAT, DOG, "cat " * 31, "-o", "x.png"), "31 tokens"),
         (("show", "mapper", CAT, DOG, "--swap", "bird=dog", "-o", "x.png"), "no word 'bird'"),
