@@ -16,7 +16,7 @@ import { counterparts, mapOf } from "./attention.js";
 import { fromHash, toHash } from "./link.js";
 import { drawMatrices, formula } from "./matrices.js";
 import { offline } from "./offline.js";
-import { missing } from "./support.js";
+import { explained, missing } from "./support.js";
 import { PromptField } from "./prompts.js";
 import { showShare } from "./share.js";
 import { linesOf, SELF, ALL, wordOf, Timeline } from "./timeline.js";
@@ -104,11 +104,11 @@ class Page {
   replace(given, atOnce = false) {
     const call = this.#fitting(given);
     this.call = call;
-    this.#problem("");
+    problem(failure);
     try {
       this.#compiled = this.#compile(call);
     } catch (error) {
-      return this.#problem(error instanceof Error ? error.message : String(error));
+      return problem(error instanceof Error ? error.message : String(error));
     }
     clearTimeout(this.#linked);
     this.#linked = window.setTimeout(() => history.replaceState(null, "", `#${toHash(call)}`), LINKED);
@@ -248,6 +248,7 @@ class Page {
     });
     on("start", (/** @type {Shown} */ shown) => {
       this.#shown = shown;
+      if (failure) problem((failure = ""));
       document.body.dataset.state = shown.coarse ? "preview" : "sampling";
       if (shown.agesFixed) this.images.age("fixed");
     });
@@ -265,32 +266,34 @@ class Page {
       this.#say(`${shown.coarse ? "Preview of" : "Done:"} ${shown.call.steps} steps in ${shown.seconds.toFixed(1)} s`);
       this.#drawStep();
     });
-    on("failed", ({ message }) => {
-      document.body.dataset.state = "failed";
-      progress.hidden = true;
-      const memory = /memory|allocat|out of bounds/i.test(message);
-      this.#say("");
-      this.#problem(
-        memory ? `There is not enough memory for the model: close other tabs and reload. (${message})` : message,
-      );
-    });
+    on("failed", ({ message }) => failed(message));
   }
 
   /** @param {string} text */
   #say(text) {
     byId("status").textContent = text;
   }
+}
 
-  /** @param {string} text */
-  #problem(text) {
-    byId("problem").textContent = text;
-    byId("problem").hidden = !text;
-  }
+let failure = ""; // what ended the loading or the last run
+
+/** @param {string} text nothing: there is none */
+function problem(text) {
+  byId("problem").textContent = text;
+  byId("problem").hidden = !text;
+}
+
+/** @param {string} message */
+function failed(message) {
+  document.body.dataset.state = "failed";
+  byId("progress").hidden = true;
+  byId("status").textContent = "";
+  problem((failure = explained(message)));
 }
 
 async function start() {
-  const problem = missing();
-  if (problem) throw new Error(problem);
+  const lacking = missing();
+  if (lacking) throw new Error(lacking);
   await offline();
   const [world, tokenizer] = await Promise.all(
     ["world", "tokenizer"].map(async (name) => (await fetch(`model/${name}.json`)).json()),
@@ -299,10 +302,4 @@ async function start() {
   await page.engine.load(world);
 }
 
-start().catch((error) => {
-  document.body.dataset.state = "failed";
-  byId("progress").hidden = true;
-  byId("status").textContent = "";
-  byId("problem").hidden = false;
-  byId("problem").textContent = error.message;
-});
+start().catch((error) => failed(error.message));
