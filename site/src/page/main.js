@@ -71,7 +71,7 @@ class Page {
     this.controls = new Controls(
       byId("controls"),
       /** @type {HTMLElement} */ (byId("blend").querySelector(".row")),
-      (change) => this.change(change(this.call)),
+      (changes) => this.change(changes),
     );
     this.timeline = new Timeline(byId("timeline"), {
       moved: (key, window) => this.#moved(key, window),

@@ -4,18 +4,17 @@ import { el, short, svg } from "./dom.js";
 
 /** @import { Tokens } from "../method/tokens.js" */
 /** @import { Matrices } from "../method/edit.js" */
-/** @typedef {{name: string, columns: number[]}} Column a word with its tokens, or one token between words */
+/** @typedef {{i: number, name: string}[]} Drawn tokens, by their columns */
 
 /**
  * The columns that are drawn: every token but padding, of which the first stands for all.
  * @param {Tokens} tokens
  * @param {number} length
+ * @returns {Drawn}
  */
 function drawn(tokens, length) {
   return Array.from({ length: Math.min(length + 1, tokens.ids.length) }, (_, i) => ({ i, name: tokens.pieces[i] }));
 }
-
-/** @typedef {{i: number, name: string}[]} Drawn */
 
 /**
  * @param {HTMLElement} place
