@@ -110,6 +110,9 @@ class Page {
     } catch (error) {
       return problem(error instanceof Error ? error.message : String(error));
     }
+    const { source, target } = this.#compiled;
+    // the chip under the pointer may be gone, of which no event tells
+    if (this.#word && !names(this.#ofSource ? source : target).includes(this.#word)) this.#word = null;
     clearTimeout(this.#linked);
     this.#linked = window.setTimeout(() => history.replaceState(null, "", `#${toHash(call)}`), LINKED);
     this.#step = 0;
@@ -191,8 +194,17 @@ class Page {
       const percent = map ? short((100 * map.reduce((a, b) => a + b, 0)) / map.length) : "";
       this.images.overlay(side ? "edit" : "source", map, map ? `${word}: ${percent}% of the attention` : "");
     }
-    const shown = pair[1] ?? swaps(source, target, this.world.lists)[0]?.[1] ?? names(target).at(-1);
+    const shown = pair[1] ?? this.#edited();
     byId("formula").replaceChildren(...(shown ? [formula(source, shown, columns(target, shown), at(t), t)] : []));
+  }
+
+  /** A word of the edited prompt that tells most of the edit: one swapped, weighed or new, if there is one. */
+  #edited() {
+    const { source, target, M } = this.#compiled;
+    const [swapped] = swaps(source, target, this.world.lists).map(([, word]) => word);
+    const [weighed] = this.call.weights.keys();
+    const isNew = (/** @type {string} */ word) => columns(target, word).some((j) => M.every((row) => !row[j]));
+    return swapped ?? weighed ?? names(target).find(isNew) ?? names(target).at(-1);
   }
 
   /** @param {string | null} word @param {boolean} ofSource */

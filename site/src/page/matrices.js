@@ -94,7 +94,10 @@ function matrix(rows, columns, { P, Q }, M) {
     if (mapped) picture.append(svg("rect", { ...inside, class: "mapped" }));
     if (!value) return;
     const filled = { ...inside, class: kind, "fill-opacity": Math.min(1, 0.15 + 0.85 * Math.abs(value)) };
-    picture.append(svg("rect", filled, svg("title", {}, short(value))));
+    picture.append(svg("rect", filled));
+    if (value === 1) return;
+    const number = short(value).replace(/^(-?)0/, "$1");
+    picture.append(svg("text", { x: x + cell / 2, y: y + 0.7 * cell, class: "value" }, number));
   }
   const [P_t, Q_t] = ["P", "Q"].map((name) => [name, el("sub", {}, "t")]);
   const caption = el("figcaption", {}, ...P_t, " (a row for each word of the source), and the diagonal of ", ...Q_t);
