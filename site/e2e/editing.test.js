@@ -102,15 +102,21 @@ test("a word is replaced by another of its kind, by the keyboard alone", async (
 test("a word under the pointer lights its counterpart, and lays maps over both images", async () => {
   const { page } = opened;
   await after(page, () => page.evaluate((hash) => void (location.hash = hash), link()));
+  const below = await page.locator("#timeline").boundingBox();
   const plain = [await pixels(page, "source"), await pixels(page, "fixed"), await pixels(page, "edit")];
   await page.hover("#target [data-word=dog]");
   assert.equal(await page.textContent("#source .lit"), "cat");
   assert.match(String(await page.textContent("figure[data-name=source] span")), /^cat: [\d.]+% of the attention$/);
+  assert.deepEqual(await page.locator("#timeline").boundingBox(), below, "what is below moved");
   const over = [await pixels(page, "source"), await pixels(page, "fixed"), await pixels(page, "edit")];
   assert.ok(levels(plain[0], over[0]) > SEEN && levels(plain[2], over[2]) > SEEN);
   assert.deepEqual(over[1], plain[1]);
   await page.hover("h1");
   assert.deepEqual(await pixels(page, "edit"), plain[2]);
+
+  await page.hover("#target [data-word=dog]");
+  await after(page, () => page.evaluate((hash) => void (location.hash = hash), link({ target: "a photo of a lion" })));
+  assert.deepEqual(opened.problems, []); // the word that was pointed at is gone
 });
 
 test("the scrubber shows the prediction of each step, its matrices and its numbers", async () => {
@@ -128,6 +134,19 @@ test("the scrubber shows the prediction of each step, its matrices and its numbe
     last.filter((_, i) => i % 3 === 0),
   );
   assert.match(String(await page.textContent("#scrubbed")), /1 of 5, t = 1000/);
+});
+
+test("the formula is of a word that the edit changes: swapped, weighed or new", async () => {
+  const { page } = opened;
+  for (const [target, weight, told] of [
+    ["a photo of a dog on the grass", "", "[dog] = 0 · A + 1 · A*[dog]"],
+    ["a photo of a cat on the grass", "cat=2", "[cat] = 0 · A + 2 · A*[cat]"],
+    ["a photo of a blue cat on the grass", "", "[blue] = 0 · A + 1 · A*[blue]"],
+  ]) {
+    const hash = link({ target, weight, tau: "never" });
+    await after(page, () => page.evaluate((to) => void (location.hash = to), hash));
+    assert.equal(String(await page.textContent("#formula")).split("used")[1], told);
+  }
 });
 
 test("dragging a bar's end sets the word's own window", async () => {

@@ -4,24 +4,15 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:http";
 import { tmpdir } from "node:os";
-import { join, normalize } from "node:path";
+import { join } from "node:path";
 import { after as afterAll, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { after, launch, levels, link, open, pixels, PYTHON, ROOT, serve, settled, slide } from "./support/browser.js";
+import { plainHost } from "./support/host.js";
 
 const DIST = fileURLToPath(new URL("../dist/", import.meta.url));
 const AXE = fileURLToPath(new URL("../node_modules/axe-core/axe.min.js", import.meta.url));
-const TYPES = {
-  html: "text/html",
-  js: "text/javascript",
-  mjs: "text/javascript",
-  css: "text/css",
-  json: "application/json",
-  png: "image/png",
-  wasm: "application/wasm",
-};
 
 /** @type {Awaited<ReturnType<typeof launch>>} */
 let browser;
@@ -35,24 +26,6 @@ afterAll(async () => {
   await browser.close();
   await server.stop();
 });
-
-/** A host that serves files and sets no headers, as many static hosts do. */
-async function plainHost() {
-  const host = createServer((request, response) => {
-    const path = normalize(new URL(request.url ?? "/", "http://host").pathname).replace(/\/$/, "/index.html");
-    const ending = /** @type {keyof typeof TYPES} */ (path.split(".").pop());
-    try {
-      response.setHeader("Content-Type", TYPES[ending] ?? "application/octet-stream");
-      response.end(readFileSync(join(DIST, path)));
-    } catch {
-      response.writeHead(404).end();
-    }
-  });
-  await new Promise((resolve) => host.listen(0, "127.0.0.1", () => resolve(undefined)));
-  const address = `http://localhost:${/** @type {import("node:net").AddressInfo} */ (host.address()).port}/`;
-  const stop = () => new Promise((resolve) => (host.close(resolve), host.closeAllConnections()));
-  return { address, stop };
-}
 
 test("the first images are there at once, then the model is, and the times are kept", async () => {
   const start = performance.now();
@@ -223,7 +196,7 @@ test("after the first load the page works without a network", async () => {
 });
 
 test("on a host that sets no headers the page still gets threads", async () => {
-  const { address, stop } = await plainHost();
+  const { address, stop } = await plainHost(DIST);
   const { page, context } = await open(browser, address + link());
   await settled(page);
   assert.ok(await page.evaluate(() => crossOriginIsolated));
@@ -287,31 +260,4 @@ test("the whole page can be reached and used by the keyboard", async () => {
   await after(page, () => page.keyboard.press("ArrowRight"));
   assert.match(String(await page.textContent("[data-share=command]")), /--tau 0.25 /);
   await context.close();
-});
-
-test("a browser without WebAssembly SIMD is told so", async () => {
-  const context = await browser.newContext();
-  const page = await context.newPage();
-  await page.addInitScript(() => (WebAssembly.validate = () => false));
-  await page.goto(server.address);
-  await page.waitForSelector("#problem:not([hidden])");
-  assert.match(String(await page.textContent("#problem")), /no WebAssembly SIMD.*Chrome 91/);
-  await context.close();
-});
-
-test("a model that does not load, and one that is damaged, are told", async () => {
-  for (const [status, body, told] of /** @type {const} */ ([
-    [404, "", /model\/unet.bin did not load \(404\)/],
-    [200, "too short", /^the model could not be loaded: /],
-  ])) {
-    const context = await browser.newContext();
-    const page = await context.newPage();
-    // without a service worker, whose requests a test can't answer
-    await page.addInitScript(() => Reflect.deleteProperty(Navigator.prototype, "serviceWorker"));
-    await page.route("**/unet.bin", (route) => route.fulfill({ status, body }));
-    await page.goto(server.address);
-    await page.waitForSelector("#problem:not([hidden])");
-    assert.match(String(await page.textContent("#problem")), told);
-    await context.close();
-  }
 });

@@ -66,13 +66,13 @@ async function load({ world, tokenizer, packed, webgpu }) {
   const backends =
     webgpu && (await hasGpu()) ? /** @type {const} */ (["webgpu", "wasm"]) : /** @type {const} */ (["wasm"]);
   for (const backend of backends) {
-    const ort = /** @type {Ort} */ (
-      backend === "webgpu" ? await import("onnxruntime-web/webgpu") : await import("onnxruntime-web/wasm")
-    );
-    ort.env.wasm.wasmPaths = new URL("./ort/", self.location.href).href;
-    ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
-    ort.env.logLevel = "error";
     try {
+      const ort = /** @type {Ort} */ (
+        backend === "webgpu" ? await import("onnxruntime-web/webgpu") : await import("onnxruntime-web/wasm")
+      );
+      ort.env.wasm.wasmPaths = new URL("./ort/", self.location.href).href;
+      ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
+      ort.env.logLevel = "error";
       const model = await Model.load(ort, /** @type {any} */ (packed), world.text, world.latent, backend);
       const prompts = new PromptTokenizer(tokenizer, world.text);
       if (backend === "webgpu" && !(await serves(model, prompts, world.check))) continue;

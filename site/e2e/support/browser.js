@@ -4,12 +4,12 @@ import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
-/** @import { Browser, BrowserContextOptions, Page } from "playwright-core" */
+/** @import { Browser, BrowserContextOptions, Frame, Page } from "playwright-core" */
 
 export const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 export const PYTHON = process.env.PYTHON ?? `${ROOT}.venv/bin/python`;
 const QUIET = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-const PATIENCE = 60_000; // milliseconds, for a busy machine
+export const PATIENCE = 180_000; // milliseconds, for a busy machine
 
 export function launch() {
   return chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox", "--no-first-run", ...QUIET] });
@@ -52,7 +52,7 @@ export async function open(browser, address, options = {}) {
   return { page, context, problems };
 }
 
-/** Wait until a change has been sampled with all its steps, or previewed. @param {Page} page @param {string} [state] */
+/** Wait until a change has been sampled with all its steps, or previewed. @param {Page | Frame} page @param {string} [state] */
 export async function settled(page, state = "done") {
   // the refinement follows a preview soon
   const wanted = [...(state === "previewed" ? ["previewed", "sampling"] : [state]), "failed"];
@@ -76,7 +76,7 @@ export async function after(page, act, state) {
   await settled(page, state);
 }
 
-/** The bytes of an image (H, W, 3). @param {Page} page @param {string} name @returns {Promise<number[]>} */
+/** The bytes of an image (H, W, 3). @param {Page | Frame} page @param {string} name @returns {Promise<number[]>} */
 export function pixels(page, name) {
   return page.$eval(`figure[data-name=${name}] canvas`, (canvas) => {
     const { width, height } = /** @type {HTMLCanvasElement} */ (canvas);

@@ -6,66 +6,54 @@ import { LIMITS } from "./link.js";
 /** @import { Call } from "../method/run.js" */
 /** @import { Time } from "../method/alpha.js" */
 
-const NEVER = 1.05; // the last place of a slider of times
+/** @typedef {[number, number, number]} Range least, most, step */
+
+/** @type {Range} the last place is never */
+const TIMES = [0, 1.05, 0.05];
+const timeAt = (/** @type {number} */ place) => /** @type {Time} */ (place > 1 ? "never" : place);
 
 /**
- * A slider of one number.
+ * A slider of one number of the call.
  * @typedef {object} Slider
- * @property {string} id
  * @property {string} label
- * @property {[number, number, number]} range least, most, step
- * @property {(call: Call) => number} get
- * @property {(call: Call, value: number) => Partial<Call>} set
- * @property {(call: Call) => string} text
+ * @property {Range} range
+ * @property {(call: Call) => number | bigint | Time} get
+ * @property {(place: number) => Partial<Call>} set
  */
 
-const timeOf = (/** @type {number} */ value) => /** @type {Time} */ (value > 1 ? "never" : value);
-const placeOf = (/** @type {Time} */ time) => (time === "never" ? NEVER : time);
-const told = (/** @type {Time} */ time) => (time === "never" ? "never" : `t ≥ ${short(time)} T`);
-
-/** @type {Slider[]} */
-const SLIDERS = [
-  {
-    id: "tau",
-    label: "τ of cross-attention",
-    range: [0, NEVER, 0.05],
-    get: (call) => placeOf(call.tau),
-    set: (_, value) => ({ tau: timeOf(value) }),
-    text: (call) => told(call.tau),
+/** @type {Record<string, Slider>} */
+const SLIDERS = {
+  tau: {
+    label: "τ of all words",
+    range: TIMES,
+    get: (call) => call.tau,
+    set: (place) => ({ tau: timeAt(place) }),
   },
-  {
-    id: "until",
+  until: {
     label: "τ of self-attention",
-    range: [0, NEVER, 0.05],
-    get: (call) => placeOf(call.until.end),
-    set: (_, value) => ({ until: { start: 1, end: timeOf(value) } }),
-    text: (call) => told(call.until.end),
+    range: TIMES,
+    get: (call) => call.until.end,
+    set: (place) => ({ until: { start: 1, end: timeAt(place) } }),
   },
-  {
-    id: "seed",
+  seed: {
     label: "seed",
     range: [0, 99, 1],
-    get: (call) => Number(call.seed),
-    set: (_, value) => ({ seed: BigInt(value) }),
-    text: (call) => String(call.seed),
+    get: (call) => call.seed,
+    set: (place) => ({ seed: BigInt(place) }),
   },
-  {
-    id: "steps",
+  steps: {
     label: "steps",
     range: [2, LIMITS.steps, 1],
     get: (call) => call.steps,
-    set: (_, value) => ({ steps: value }),
-    text: (call) => String(call.steps),
+    set: (place) => ({ steps: place }),
   },
-  {
-    id: "guidance",
+  guidance: {
     label: "guidance w",
     range: [1, LIMITS.guidance, 0.5],
     get: (call) => call.guidance,
-    set: (_, value) => ({ guidance: value }),
-    text: (call) => short(call.guidance),
+    set: (place) => ({ guidance: place }),
   },
-];
+};
 
 export class Controls {
   /** @type {Map<Slider, {input: HTMLInputElement, output: HTMLOutputElement}>} */
@@ -77,51 +65,55 @@ export class Controls {
     el("option", { value: "dpm++" }, "DPM-Solver++"),
   );
   #blend;
+  #blended = /** @type {string[]} */ ([]);
 
   /**
    * @param {HTMLElement} place
    * @param {HTMLElement} blend
-   * @param {(change: (call: Call) => Partial<Call>) => void} changed
+   * @param {(changes: Partial<Call>) => void} changed
    */
   constructor(place, blend, changed) {
     this.changed = changed;
     this.#blend = blend;
-    for (const slider of SLIDERS) {
+    for (const [id, slider] of Object.entries(SLIDERS)) {
       const [min, max, step] = slider.range;
-      const input = el("input", { type: "range", id: slider.id, min, max, step });
-      const output = el("output", { for: slider.id });
-      input.addEventListener("input", () => changed((call) => slider.set(call, Number(input.value))));
-      place.append(el("div", { class: "slider" }, el("label", { for: slider.id }, slider.label), output, input));
+      const input = el("input", { type: "range", id, min, max, step });
+      const output = el("output", { for: id });
+      input.addEventListener("input", () => changed(slider.set(Number(input.value))));
+      place.append(el("div", { class: "slider" }, el("label", { for: id }, slider.label), output, input));
       this.#sliders.set(slider, { input, output });
     }
-    this.#sampler.addEventListener("change", () => {
-      const sampler = this.#sampler.value === "ddim" ? "ddim" : "dpm++";
-      changed(() => ({ sampler }));
-    });
+    this.#sampler.addEventListener("change", () =>
+      changed({ sampler: this.#sampler.value === "ddim" ? "ddim" : "dpm++" }),
+    );
     place.append(el("div", { class: "slider" }, el("label", { for: "sampler" }, "sampler"), el("span"), this.#sampler));
   }
 
   /** @param {Call} call @param {string[]} words of both prompts */
   show(call, words) {
-    for (const [slider, { input, output }] of this.#sliders) {
-      input.value = String(slider.get(call));
-      output.textContent = slider.text(call);
-      input.setAttribute("aria-valuetext", slider.text(call));
+    for (const [{ range, get }, { input, output }] of this.#sliders) {
+      const value = get(call);
+      const written = typeof value === "number" ? short(value) : String(value);
+      input.value = value === "never" ? input.max : String(value);
+      output.textContent = range === TIMES && value !== "never" ? `t ≥ ${written} T` : written;
+      input.setAttribute("aria-valuetext", output.textContent);
     }
     this.#sampler.value = call.sampler;
+    this.#blended = call.blend;
     const before = [...this.#blend.children].map((chip) => chip.textContent).join("\n");
     if (before !== words.join("\n")) {
-      const toggle = (/** @type {string} */ word) => (/** @type {Call} */ now) => ({
-        blend: now.blend.includes(word) ? now.blend.filter((other) => other !== word) : [...now.blend, word],
-      });
-      this.#blend.replaceChildren(
-        ...words.map((word) =>
-          el("button", { type: "button", class: "chip", onclick: () => this.changed(toggle(word)) }, word),
-        ),
-      );
+      const chip = (/** @type {string} */ word) =>
+        el("button", { type: "button", class: "chip", onclick: () => this.#toggle(word) }, word);
+      this.#blend.replaceChildren(...words.map(chip));
     }
     for (const chip of this.#blend.children) {
       chip.setAttribute("aria-pressed", String(call.blend.includes(chip.textContent ?? "")));
     }
+  }
+
+  /** @param {string} word */
+  #toggle(word) {
+    const others = this.#blended.filter((other) => other !== word);
+    this.changed({ blend: others.length < this.#blended.length ? others : [...others, word] });
   }
 }

@@ -140,8 +140,7 @@ export class Engine extends EventTarget {
     if (answer.kind !== "done") return;
     if (this.#next)
       this.#start(this.#next, true); // a change that came while the preview was made
-    else if (shown.coarse)
-      this.#rest = window.setTimeout(() => this.#sampled && this.#start(this.#sampled, false), REST);
+    else if (shown.coarse) this.#rest = window.setTimeout(() => this.#refine(), REST);
   }
 
   /** @param {string} name @param {object} detail */

@@ -1,5 +1,7 @@
 // The three images, each with the attention map of a word over it.
 
+import { el } from "./dom.js";
+
 /** @import { Image, Name } from "../worker.js" */
 
 /** @typedef {{figure: HTMLElement, canvas: HTMLCanvasElement, image: Image | null, map: Float32Array | null}} Shown */
@@ -15,7 +17,9 @@ export class Images {
   constructor(place, side) {
     this.#side = side;
     for (const figure of place.querySelectorAll("figure")) {
-      const canvas = /** @type {HTMLCanvasElement} */ (figure.querySelector("canvas"));
+      const label = figure.querySelector("b")?.textContent ?? "";
+      const canvas = el("canvas", { width: side, height: side, role: "img", "aria-label": label });
+      figure.querySelector(".image")?.append(canvas);
       this.#shown.set(/** @type {Name} */ (figure.dataset.name), { figure, canvas, image: null, map: null });
     }
   }

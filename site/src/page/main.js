@@ -16,7 +16,7 @@ import { counterparts, mapOf } from "./attention.js";
 import { fromHash, toHash } from "./link.js";
 import { drawMatrices, formula } from "./matrices.js";
 import { offline } from "./offline.js";
-import { missing } from "./support.js";
+import { explained, missing } from "./support.js";
 import { PromptField } from "./prompts.js";
 import { showShare } from "./share.js";
 import { linesOf, SELF, ALL, wordOf, Timeline } from "./timeline.js";
@@ -71,7 +71,7 @@ class Page {
     this.controls = new Controls(
       byId("controls"),
       /** @type {HTMLElement} */ (byId("blend").querySelector(".row")),
-      (change) => this.change(change(this.call)),
+      (changes) => this.change(changes),
     );
     this.timeline = new Timeline(byId("timeline"), {
       moved: (key, window) => this.#moved(key, window),
@@ -104,12 +104,15 @@ class Page {
   replace(given, atOnce = false) {
     const call = this.#fitting(given);
     this.call = call;
-    this.#problem("");
+    problem(failure);
     try {
       this.#compiled = this.#compile(call);
     } catch (error) {
-      return this.#problem(error instanceof Error ? error.message : String(error));
+      return problem(error instanceof Error ? error.message : String(error));
     }
+    const { source, target } = this.#compiled;
+    // the chip under the pointer may be gone, of which no event tells
+    if (this.#word && !names(this.#ofSource ? source : target).includes(this.#word)) this.#word = null;
     clearTimeout(this.#linked);
     this.#linked = window.setTimeout(() => history.replaceState(null, "", `#${toHash(call)}`), LINKED);
     this.#step = 0;
@@ -191,8 +194,17 @@ class Page {
       const percent = map ? short((100 * map.reduce((a, b) => a + b, 0)) / map.length) : "";
       this.images.overlay(side ? "edit" : "source", map, map ? `${word}: ${percent}% of the attention` : "");
     }
-    const shown = pair[1] ?? swaps(source, target, this.world.lists)[0]?.[1] ?? names(target).at(-1);
+    const shown = pair[1] ?? this.#edited();
     byId("formula").replaceChildren(...(shown ? [formula(source, shown, columns(target, shown), at(t), t)] : []));
+  }
+
+  /** A word of the edited prompt that tells most of the edit: one swapped, weighed or new, if there is one. */
+  #edited() {
+    const { source, target, M } = this.#compiled;
+    const [swapped] = swaps(source, target, this.world.lists).map(([, word]) => word);
+    const [weighed] = this.call.weights.keys();
+    const isNew = (/** @type {string} */ word) => columns(target, word).some((j) => M.every((row) => !row[j]));
+    return swapped ?? weighed ?? names(target).find(isNew) ?? names(target).at(-1);
   }
 
   /** @param {string | null} word @param {boolean} ofSource */
@@ -248,6 +260,7 @@ class Page {
     });
     on("start", (/** @type {Shown} */ shown) => {
       this.#shown = shown;
+      if (failure) problem((failure = ""));
       document.body.dataset.state = shown.coarse ? "preview" : "sampling";
       if (shown.agesFixed) this.images.age("fixed");
     });
@@ -265,32 +278,34 @@ class Page {
       this.#say(`${shown.coarse ? "Preview of" : "Done:"} ${shown.call.steps} steps in ${shown.seconds.toFixed(1)} s`);
       this.#drawStep();
     });
-    on("failed", ({ message }) => {
-      document.body.dataset.state = "failed";
-      progress.hidden = true;
-      const memory = /memory|allocat|out of bounds/i.test(message);
-      this.#say("");
-      this.#problem(
-        memory ? `There is not enough memory for the model: close other tabs and reload. (${message})` : message,
-      );
-    });
+    on("failed", ({ message }) => failed(message));
   }
 
   /** @param {string} text */
   #say(text) {
     byId("status").textContent = text;
   }
+}
 
-  /** @param {string} text */
-  #problem(text) {
-    byId("problem").textContent = text;
-    byId("problem").hidden = !text;
-  }
+let failure = ""; // what ended the loading or the last run
+
+/** @param {string} text nothing: there is none */
+function problem(text) {
+  byId("problem").textContent = text;
+  byId("problem").hidden = !text;
+}
+
+/** @param {string} message */
+function failed(message) {
+  document.body.dataset.state = "failed";
+  byId("progress").hidden = true;
+  byId("status").textContent = "";
+  problem((failure = explained(message)));
 }
 
 async function start() {
-  const problem = missing();
-  if (problem) throw new Error(problem);
+  const lacking = missing();
+  if (lacking) throw new Error(lacking);
   await offline();
   const [world, tokenizer] = await Promise.all(
     ["world", "tokenizer"].map(async (name) => (await fetch(`model/${name}.json`)).json()),
@@ -299,10 +314,4 @@ async function start() {
   await page.engine.load(world);
 }
 
-start().catch((error) => {
-  document.body.dataset.state = "failed";
-  byId("progress").hidden = true;
-  byId("status").textContent = "";
-  byId("problem").hidden = false;
-  byId("problem").textContent = error.message;
-});
+start().catch((error) => failed(error.message));

@@ -4,18 +4,17 @@ import { el, short, svg } from "./dom.js";
 
 /** @import { Tokens } from "../method/tokens.js" */
 /** @import { Matrices } from "../method/edit.js" */
-/** @typedef {{name: string, columns: number[]}} Column a word with its tokens, or one token between words */
+/** @typedef {{i: number, name: string}[]} Drawn tokens, by their columns */
 
 /**
  * The columns that are drawn: every token but padding, of which the first stands for all.
  * @param {Tokens} tokens
  * @param {number} length
+ * @returns {Drawn}
  */
 function drawn(tokens, length) {
   return Array.from({ length: Math.min(length + 1, tokens.ids.length) }, (_, i) => ({ i, name: tokens.pieces[i] }));
 }
-
-/** @typedef {{i: number, name: string}[]} Drawn */
 
 /**
  * @param {HTMLElement} place
@@ -95,7 +94,10 @@ function matrix(rows, columns, { P, Q }, M) {
     if (mapped) picture.append(svg("rect", { ...inside, class: "mapped" }));
     if (!value) return;
     const filled = { ...inside, class: kind, "fill-opacity": Math.min(1, 0.15 + 0.85 * Math.abs(value)) };
-    picture.append(svg("rect", filled, svg("title", {}, short(value))));
+    picture.append(svg("rect", filled));
+    if (value === 1) return;
+    const number = short(value).replace(/^(-?)0/, "$1");
+    picture.append(svg("text", { x: x + cell / 2, y: y + 0.7 * cell, class: "value" }, number));
   }
   const [P_t, Q_t] = ["P", "Q"].map((name) => [name, el("sub", {}, "t")]);
   const caption = el("figcaption", {}, ...P_t, " (a row for each word of the source), and the diagonal of ", ...Q_t);

@@ -59,12 +59,7 @@ export class PromptField {
         ),
       ),
     );
-    this.fail(unknown.length ? unknown.map((word) => explainUnknown(this.vocabulary, word.text)).join(" ") : "");
-  }
-
-  /** Say what is wrong with the prompt. @param {string} message */
-  fail(message) {
-    this.#note.textContent = message;
+    this.#note.textContent = unknown.map((word) => explainUnknown(this.vocabulary, word.text)).join(" ");
   }
 
   /** Mark the chip of a word. @param {string | null} name */

@@ -6,7 +6,7 @@ import { swaps } from "../method/reading.js";
 import { columns, names } from "../method/words.js";
 import { el, short } from "./dom.js";
 
-/** @import { Time, Window } from "../method/alpha.js" */
+/** @import { Window } from "../method/alpha.js" */
 /** @import { Call } from "../method/run.js" */
 /** @import { Tokens } from "../method/tokens.js" */
 /** @import { Lists } from "../method/reading.js" */
