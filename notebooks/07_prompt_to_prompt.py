@@ -379,7 +379,8 @@ lesson.show(figure, "At t = 900 all columns are one; at 500 only balloon's is ze
 # %%
 taus = {"all at 0.2": 0.2, "balloon at 0.8": 0.8, "balloon never": "never"}
 blends = [
-    p2p.edit(WINGS, BALLOON, seed=3, self_until="never", alpha={"balloon": tau}, model=model) for tau in taus.values()
+    p2p.edit(WINGS, BALLOON, seed=3, tau=0.2, self_until="never", alpha={"balloon": tau}, model=model)
+    for tau in taus.values()
 ]
 lesson.side_by_side(
     {"source": blends[0].images[0]} | {name: blend.images[1] for name, blend in zip(taus, blends)},
