@@ -32,8 +32,8 @@ DESCRIPTIONS = {
     "attention. The inferred edit is printed. The options below replace it, and apply to every target; in a file that "
     "--save wrote each target may have its own.",
     "compare": "One figure: the source, the same seed with the new prompt, SDEdit, blending and inpainting by a mask "
-    "if one is given, Google's implementation, and Prompt-to-Prompt, which needs no mask. Of an image given by --image,"
-    " SDEdit and inpainting start from the image, with the noise of --seed, and all others from its inversion.",
+    "if one is given, Google's implementation, and Prompt-to-Prompt, which needs no mask. Of an image given by "
+    "--image, SDEdit and inpainting start from the image, with the noise of --seed, and all others from its inversion.",
     "restore": "Complete an image by a prompt: what is given stays, the model makes the rest. The file has the model's "
     "size, as have its mask and its grey levels; or the size of the box; or a factor-th of the model's. A model of "
     "super-resolution enlarges any size up to 512x512, in multiples of 8. The output shows the given beside the "
