@@ -51,7 +51,7 @@ notebooks: $(LESSONS) ## execute the lessons and store them with their outputs
 exercises: $(LESSONS) ## write the lessons without solutions, for students: out/exercises
 	$(RUN) -m notebooks.strip out/exercises
 
-docs: $(LESSONS) ## build the site of lessons, formulas, guides and API: out/site/index.html
+docs: $(LESSONS) ## build the site of lessons, formulas, guides and API, with the page of `make site` if built: out/site
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict -f docs/site/mkdocs.yml
 
 $(LIVE): requirements-live.lock $(READY)
@@ -78,6 +78,7 @@ live: site/dist/index.html ## edit in the browser: serve that page from this mac
 test-live: site /usr/bin/chromium ## check the page: its types, its method against Python's, and the page in Chromium
 	cd site && npm run --silent types && npm run --silent test
 	$(RUN) -m pytest -m live tests/live
+	$(MAKE) docs
 	cd site && PYTHON=$(CURDIR)/$(RUN) npm run --silent e2e
 
 test: $(READY) ## run the tests, a file on each core at a time

@@ -392,6 +392,9 @@ lesson.claim("structure kept, all at 0.2, less that with balloon never", held - 
 # %% [markdown]
 # Held, the balloon has two feet where the butterfly had its lower wings; let go early, it has one. The night stays.
 #
+# [Drag the ends of each word's bar yourself](http://localhost:8623/#source=a+photo+of+a+butterfly+at+night&target=a+photo+of+a+balloon+at+night&seed=3&steps=30&guidance=4&tau=0.2&until=never&alpha=balloon%3D0.8),
+# with the map of each word beside it. In Jupyter, run `make live` first ([how](../docs/live.md)).
+#
 # **Take away.** Each word can have its own $\tau$. Here, the earlier the new word lets go, the less it keeps of the old shape.
 
 # %% [markdown]
@@ -443,6 +446,9 @@ lesson.show(
 )
 
 # %% [markdown]
+# [Drag tau yourself](http://localhost:8623/#source=a+photo+of+a+red+car+on+the+street&target=a+photo+of+a+blue+car+on+the+street&seed=1&steps=30&guidance=4&tau=0.8&until=never):
+# the two cars, with $\tau$ at 0.8, so 20% injected. In Jupyter, run `make live` first ([how](../docs/live.md)).
+#
 # **Take away.** Here 40% of the steps do nearly all, and more do no harm, since red and blue cars have one shape. For a new
 # word with another shape, as in 7.4, holding on longer costs some of that shape.
 
@@ -529,7 +535,5 @@ lesson.show(figure, "Structure of the guess rises steeply in the first steps and
 # | P3, line 8 | latents are returned | $x_{src}, x_{dst}$, decoded from $z_0, z_0^*$ |
 # | P3, lines 5 and 7 | two calls of the network | one, if the edit is made inside attention |
 # | P7 | "average" | what is printed shares out; averaging is the way back |
-#
-# To drag tau yourself, with the maps beside it: `make live` opens an edit in the browser ([how](../docs/live.md)).
 #
 # Next: inserting words, weighing them, editing a region, all as one formula; and where it fails.

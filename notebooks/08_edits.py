@@ -94,6 +94,10 @@ for axis, t in zip(axes, (900, 100)):
 lesson.show(figure, "At t = 900 a shifted diagonal, and Q is 1 for pink alone; at t = 100 P is empty and Q all ones")
 
 # %% [markdown]
+# [Step through this edit's pair](http://localhost:8623/#source=a+photo+of+a+house+on+the+grass&target=a+photo+of+a+pink+house+on+the+grass&seed=2&steps=30&guidance=4&tau=0.2&until=0.6):
+# the slider under the images moves $t$, and both matrices are further down, with the formula in the numbers of that
+# step. In Jupyter, run `make live` first ([how](../docs/live.md)).
+#
 # **Take away.** An edit is a pair $(P_t, Q_t)$. To see what an edit does, look at the pair.
 
 # %% [markdown]
@@ -158,6 +162,9 @@ lesson.side_by_side(
 # %% [markdown]
 # A weight of 0 stops anyone from looking at the word itself. But its neighbours have read it: in the text encoder every
 # token sees the tokens before it (lesson 4), so EOS and the padding know of the fog too. A negative weight pushes away.
+#
+# [Drag the weight of each word yourself](http://localhost:8623/#source=a+photo+of+a+tree+on+the+grass+in+fog&target=a+photo+of+a+tree+on+the+grass+in+fog&seed=5&steps=30&guidance=4&tau=0.2&until=0.6&weight=fog%3D3).
+# In Jupyter, run `make live` first ([how](../docs/live.md)).
 #
 # **Take away.** Weights turn a word up, and down; 0 does not mean "remove".
 
@@ -369,8 +376,5 @@ lesson.side_by_side(
 # - The slide's mask (P2) marks what stays.
 # - Folding makes the same edit from two plain attention calls.
 # - An edit can keep only what the maps hold, and change only what they leave open.
-#
-# `make live` has a slider for each word's times and weight, and the pair $P_t, Q_t$ of every step
-# ([how](../docs/live.md)).
 #
 # Next (lesson 9): images that no model made.

@@ -1,7 +1,8 @@
 """The site's files: the repository's documents, lessons and images under their own paths, and a page for each source.
 
 A hook of mkdocs. The page of a module shows its docstrings and code, that of a test its code; links to sources, in
-EQUATIONS.md and elsewhere, lead to these pages.
+EQUATIONS.md and elsewhere, lead to these pages. Where they offer the page of `make live`, that page is in a frame, if
+`make site` has built it.
 """
 
 import re
@@ -13,6 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from mkdocs.utils import get_relative_url
 
 ROOT = Path(__file__).parents[2]
 MATHJAX = Path(mathjax.__file__).parent / "static/mathjax/es5/tex-svg.js"
@@ -29,6 +31,17 @@ def listed(*patterns: str) -> list[str]:
 LIVE = ROOT / "site/dist"  # the page that edits in the browser, part of the site if `make site` has built it
 MODULES = [path for path in listed(*(f"{package}/**/*.py" for package in PACKAGES)) if "__" not in path]
 SOURCES = {*MODULES, "NOTICE", *listed("tests/**/test_*.py")}
+# a notebook's script that loads another from elsewhere, for sliders that need a kernel
+WIDGETS = re.compile(r"<script>\s*\(function\(\) \{\s*function addWidgetsRenderer.*?</script>", re.DOTALL)
+# a paragraph that begins with a link to the page in a state
+OFFERED = re.compile(r'<p><a href="http://localhost:\d+/([^"]*)"[^>]*>([^<]*)</a>.*?</p>', re.DOTALL)
+FRAME = """
+<figure class="live">
+<iframe src="{address}" title="{title}" loading="lazy"></iframe>
+<figcaption><a href="{address}">Open it in full</a>: outside a frame it can use several threads. It needs a web server,
+and does not run from files.</figcaption>
+</figure>
+"""
 
 
 def page_of(source: str) -> str:
@@ -41,13 +54,18 @@ def page_of(source: str) -> str:
     return f"---\nsearch: {{exclude: true}}\n---\n\n# {source}\n\n~~~~{language}\n{text}~~~~\n"
 
 
+def is_live() -> bool:
+    return (LIVE / "index.html").is_file()
+
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     tree = lambda package: [f"{path}.md" for path in MODULES if path.startswith(f"{package}/")]
     config.nav = [
         {"Home": "README.md"},
         {"Lessons": listed("notebooks/[0-9]*.ipynb")},
+        {"Live": "docs/live.md"},
         {"Formulas": "EQUATIONS.md"},
-        {"Guides": listed("docs/*.md")},
+        {"Guides": [path for path in listed("docs/*.md") if path != "docs/live.md"]},
         {"Model card": "weights/stickers/README.md"},
         {"API": [{package: tree(package)} for package in PACKAGES]},
     ]
@@ -66,8 +84,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, **_) -> str:
     """Links to a source lead to its page. The table of formulas gets the whole width, and long formulas line breaks."""
-    if page.file.src_uri == "docs/live.md" and (LIVE / "index.html").is_file():
-        markdown = f'<p><a href="../live/index.html">Open the page</a></p>\n\n{markdown}'
+    if page.file.src_uri == "docs/live.md" and is_live():
+        markdown = re.sub(r"!\[[^]]*\]\(live\.png\)", "", markdown)  # the page itself is there
     if page.file.src_uri == "EQUATIONS.md":
         page.meta["hide"] = ["navigation", "toc"]
         markdown = markdown.replace(r" \quad ", "$<br>$")
@@ -82,12 +100,26 @@ def _target(folder: PurePosixPath, link: str) -> str:
 
 def on_post_build(config: MkDocsConfig) -> None:
     """The page that edits in the browser, as it is."""
-    if (LIVE / "index.html").is_file():
+    if is_live():
         copytree(LIVE, Path(config.site_dir) / "live", dirs_exist_ok=True)
+
+
+def framed(html: str, url: str) -> str:
+    """The HTML of the page at `url`, with a frame after each paragraph that offers the page that edits."""
+
+    def frame(offer: re.Match) -> str:
+        address = get_relative_url("live/index.html", url) + offer[1]
+        paragraph = re.sub('href="[^"]*"', lambda _: f'href="{address}"', offer[0], count=1)
+        return paragraph + FRAME.format(address=address, title=" ".join(offer[2].split()))
+
+    return OFFERED.sub(frame, html)
 
 
 def on_post_page(output: str, page: Page, **_) -> str:
     """Links of a lesson, which are a notebook's, lead to pages; no page loads a script from elsewhere."""
+    if is_live():
+        output = framed(output, page.url)
     if page.file.src_uri.endswith(".ipynb"):
         output = re.sub(r'(href="(?!https?:)[^"#]+)\.(?:md|ipynb)(?=["#])', r"\1.html", output)
+    output = WIDGETS.sub("", output)
     return re.sub(r'<script[^>]+src="(https?:[^"]*)?"[^>]*>\s*</script>', "", output)

@@ -16,6 +16,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 SITE = Path(__file__).parents[2] / "site" / "dist"
+PORT = 8623  # the lessons link to it
 HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
@@ -57,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="p2p.live.serve", description="Serve the page from this machine, and open it."
     )
-    parser.add_argument("--port", type=int, default=8623, help="default %(default)s")
+    parser.add_argument("--port", type=int, default=PORT, help="default %(default)s")
     parser.add_argument("--no-open", action="store_true", help="do not open a browser")
     given = parser.parse_args()
     with server(given.port) as serving:

@@ -41,7 +41,10 @@ worker.addEventListener("activate", (event) => {
     (async () => {
       const cache = await caches.open(CACHE);
       const now = new Set(Object.keys(FILES).map(versioned));
-      for (const request of await cache.keys()) if (!now.has(request.url)) await cache.delete(request);
+      for (const { url } of await cache.keys()) {
+        // the host's other copies of the page, such as those in a site's versions, have this cache too
+        if (url.startsWith(worker.registration.scope) && !now.has(url)) await cache.delete(url);
+      }
       await worker.clients.claim();
     })(),
   );

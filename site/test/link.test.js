@@ -1,6 +1,7 @@
 // A link holds the whole call, and what it should not hold is left out.
 
 import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fromHash, toCommand, toHash, toPython } from "../src/page/link.js";
 import { callOf } from "../src/world.js";
@@ -42,4 +43,13 @@ test("prompts are quoted for the shell and for Python", () => {
   const call = { ...first, source: `it's "5$"`, target: "a\\b `c`" };
   assert.match(toCommand(call), /^p2p edit 'it'\\''s "5\$"' 'a\\b `c`' /);
   assert.match(toPython(call), /^p2p\.edit\("it's \\"5\$\\"", "a\\\\b `c`", /);
+});
+
+test("every link of the lessons is of a call, to the letter", () => {
+  const folder = new URL("../../notebooks/", import.meta.url);
+  const lessons = readdirSync(folder).filter((name) => name.endsWith(".py"));
+  const texts = lessons.map((name) => readFileSync(new URL(name, folder), "utf8"));
+  const links = texts.flatMap((text) => text.match(/(?<=http:\/\/localhost:\d+\/#)[^)\s]*/g) ?? []);
+  assert.ok(links.length);
+  for (const link of links) assert.equal(toHash(fromHash(link, first)), link);
 });

@@ -1,6 +1,7 @@
 """What surrounds the page: the server that isolates it, and the commands that it writes."""
 
 import json
+import re
 import shlex
 import subprocess
 import threading
@@ -16,10 +17,11 @@ from p2p.cli import options
 from p2p.cli.calls import call_of
 from p2p.cli.keywords import from_keywords
 from p2p.cli.parser import parsed
-from p2p.live.serve import server
+from p2p.live.serve import PORT, server
 from weights.load import load
 
-SITE = Path(__file__).parents[2] / "site"
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "site"
 
 
 def test_the_server_isolates_the_page_and_serves_its_folder_alone(tmp_path):
@@ -40,6 +42,11 @@ def test_the_server_isolates_the_page_and_serves_its_folder_alone(tmp_path):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{address}../secret")
         serving.shutdown()
+
+
+def test_lessons_link_to_where_the_page_is_served():
+    texts = [path.read_text("utf-8") for path in [*ROOT.glob("notebooks/*.py"), *ROOT.glob("docs/*.md")]]
+    assert {port for text in texts for port in re.findall(r"//localhost:(\d+)", text)} == {str(PORT)}
 
 
 @pytest.mark.live

@@ -15,6 +15,7 @@ export async function offline() {
     return; // a browser may forbid it, in a private window for one: the page works on one thread, and not offline
   }
   if (!serviceWorker.controller) await Promise.race([serves, new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
+  if (window !== window.top) return; // in a frame, threads are up to the page around it
   if (!self.crossOriginIsolated && serviceWorker.controller && !sessionStorage.getItem(TRIED)) {
     sessionStorage.setItem(TRIED, "yes"); // once, or a browser without isolation would reload for ever
     location.reload();
