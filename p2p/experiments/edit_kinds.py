@@ -6,6 +6,7 @@ Nouns, colours and patterns are chosen so that a failed edit looks different: ca
 from typing import NamedTuple
 
 from p2p.alpha import Time
+from p2p.switch_times import FOR_OTHERS
 from weights.training.world import PLACES, Scene, Thing, caption
 
 
@@ -13,8 +14,8 @@ class Setting(NamedTuple):
     """Options of `p2p edit`."""
 
     name: str
-    tau: Time | None = None  # None: as `switch_times`
-    self_until: Time | None = None
+    tau: Time = FOR_OTHERS.tau
+    self_until: Time = FOR_OTHERS.until
     preserve: bool = False  # the attention of a noun that both prompts have, and of no other word
     factor: float | None = None  # of the attention to the word that the kind is about
 
@@ -39,8 +40,7 @@ class Case(NamedTuple):
 
 SETTINGS = (
     Setting("defaults"),
-    Setting("`--tau 0.2 --self-until 0.6`", 0.2, 0.6),
-    Setting("`--tau 0.5 --self-until 0.8`", 0.5, 0.8),
+    Setting("`--tau 0.5`", 0.5),
     Setting("`--preserve NOUN`", preserve=True),
     Setting("`--tau 0.8 --self-until 0.8`", 0.8, 0.8),
     Setting("no injection", "never", "never"),

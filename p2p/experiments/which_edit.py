@@ -48,9 +48,9 @@ def edit_of(setting: Setting, case: Case, model: LatentDiffusion) -> Edit:
     """The edit that the command line makes of the setting's options."""
     if setting.preserve:
         return Preserve(case.kept)
+    alpha = Alpha(setting.tau)
     if setting.factor is not None:
-        return Refine() + Reweight(case.word, setting.factor)
-    alpha = None if setting.tau is None else Alpha(setting.tau)
+        return Refine(alpha) + Reweight(case.word, setting.factor)
     return Edit.between(*map(model.tokenizer.encode, case.prompts), alpha)
 
 
@@ -155,8 +155,8 @@ prompts share is preserved: its position within 12 of 128 pixels (unless the rel
 
 {edits}
 
-NOUN is the first noun that both prompts have. `no injection` is the same seed alone
-(`--tau never --self-until never`).
+NOUN is the first noun that both prompts have. The defaults are those of every edit but another object, tau 0.2 and
+self-until 0.6. `no injection` is the same seed alone (`--tau never --self-until never`).
 
 Can a weight remove a word? Source and target are the same prompt, with the word's attention multiplied; an image of
 the prompt without the word, with the rest in its place, is correct:
