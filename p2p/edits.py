@@ -29,8 +29,8 @@ from ldm.helpers.checks import check_fields
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha, Time, Window, window
 from p2p.mappers import Merge, align, aligned_columns, copies, mapper
-from p2p.reading import swaps
-from p2p.switch_times import switch_times
+from p2p.reading import read
+from p2p.switch_times import times_of
 from p2p.words import columns, listed
 
 
@@ -78,8 +78,9 @@ class Edit(ABC):
         Words of both prompts are kept, and substituted words are swapped as by `swaps`, which distinguishes articles,
         prepositions and phrases; the rest are insertions and deletions. Without alpha, tau is that of `switch_times`.
         """
-        alpha = alpha or Alpha(switch_times(source, target).tau)
-        return reduce(add, (Swap(*pair, alpha) for pair in swaps(source, target)), Refine(alpha))
+        reading = read(source, target)
+        alpha = alpha or Alpha(times_of(reading.replaces_object).tau)
+        return reduce(add, (Swap(*pair, alpha) for pair in reading.swaps), Refine(alpha))
 
     @property
     def parts(self) -> tuple["Edit", ...]:

@@ -64,28 +64,36 @@ class Part(NamedTuple):
     is_head: bool
 
 
-def swaps(source: Tokens, target: Tokens) -> list[tuple[str, str]]:
-    """The words or phrases of the source with those of the target that replace them, named as for `columns`."""
-    return [(name(source, left[0], left[-1]), name(target, new[0], new[-1])) for left, new in _pairs(source, target)]
+class Reading(NamedTuple):
+    """What an edit does, read from two prompts."""
+
+    swaps: list[tuple[str, str]]  # words or phrases, and those that replace them, named as for `columns`
+    replaces_object: bool  # whether an object becomes another: see `_objects`
 
 
-def replaces_object(source: Tokens, target: Tokens) -> bool:
-    """True if an object of the source becomes another: the head of a phrase is swapped, and the phrase is no place ("on
-    the grass") and no medium ("a photo" of something)."""
-    parts = _parts(units(source))
-    begins = {part.phrase: part.words[0].text.lower() for part in reversed(parts)}  # the first word of each phrase
-    named = lambda i: begins[i] not in PLACE_LINKS and begins.get(i + 1) != "of"
-    heads = {part.words[-1] for part in parts if part.kind == "content" and part.is_head and named(part.phrase)}
-    return any(left[-1] in heads for left, _ in _pairs(source, target))
-
-
-def _pairs(source: Tokens, target: Tokens) -> Iterator[Pair]:
-    """The swaps as words."""
+def read(source: Tokens, target: Tokens) -> Reading:
+    """Read two prompts."""
     both = units(source), units(target)
     ours, theirs = map(_parts, both)
+    pairs: list[Pair] = []
     for gap, other in common(*both)[1]:
-        pairs = _facing(_within(ours, gap), _within(theirs, other))
-        yield from sorted(pairs, key=lambda pair: pair[1][0].start)
+        facing = _facing(_within(ours, gap), _within(theirs, other))
+        pairs += sorted(facing, key=lambda pair: pair[1][0].start)
+    named = [(name(source, left[0], left[-1]), name(target, new[0], new[-1])) for left, new in pairs]
+    objects = _objects(ours)
+    return Reading(named, any(left[-1] in objects for left, _ in pairs))
+
+
+def swaps(source: Tokens, target: Tokens) -> list[tuple[str, str]]:
+    """The words or phrases of the source with those of the target that replace them, named as for `columns`."""
+    return read(source, target).swaps
+
+
+def _objects(parts: tuple[Part, ...]) -> set[Word]:
+    """The heads of the phrases that are no place ("on the grass") and no medium ("a photo" of something)."""
+    begins = {part.phrase: part.words[0].text.lower() for part in reversed(parts)}  # the first word of each phrase
+    named = lambda i: begins[i] not in PLACE_LINKS and begins.get(i + 1) != "of"
+    return {part.words[-1] for part in parts if part.kind == "content" and part.is_head and named(part.phrase)}
 
 
 def _within(parts: tuple[Part, ...], gap: Sequence[Unit]) -> list[Part]:

@@ -8,7 +8,7 @@ it is reported.
 from typing import NamedTuple
 
 from ldm.tokenizer import Tokens
-from p2p.reading import replaces_object
+from p2p.reading import read
 
 
 class SwitchTimes(NamedTuple):
@@ -23,4 +23,9 @@ FOR_OBJECTS, FOR_OTHERS = SwitchTimes(0.5, 0.8), SwitchTimes(0.2, 0.6)
 
 def switch_times(source: Tokens, target: Tokens) -> SwitchTimes:
     """The switch times of an edit that replaces an object by another, or of any other edit."""
-    return FOR_OBJECTS if replaces_object(source, target) else FOR_OTHERS
+    return times_of(read(source, target).replaces_object)
+
+
+def times_of(replaces_object: bool) -> SwitchTimes:
+    """The same, once the prompts have been read."""
+    return FOR_OBJECTS if replaces_object else FOR_OTHERS

@@ -141,7 +141,7 @@ clip*: to the small CLIP, by captions. *Shift*: distance in pixels of the thing 
 `Ceiling` is the true target through the autoencoder; `no edit` is the source. `Reference` is Prompt-to-Prompt with the
 mapper of google/prompt-to-prompt. Null-text inversion takes 12 s of one core an image: two scenes of each kind.
 
-![What is kept against what is edited](benchmark.png)
+![What each method keeps of an image against how well it edits, of real and of generated images](benchmark.png)
 
 Lines run over tau, from injection at all steps (hollow) to none, that of SDEdit over t_0 from 0.3 (hollow) to 0.7;
 other methods are points. `Ceiling` and `no edit`, far beyond the others on one axis, are left out."""

@@ -78,8 +78,8 @@ def p3() -> Example:
     Q = torch.tensor([[3.0, 0.0], [0.0, 3.0]]).double().reshape(2, 1, 1, 2)
     K, V = torch.eye(2, dtype=torch.float64).expand(2, 1, 2, 2), torch.tensor([[1.0, 2.0], [10.0, 20.0]]).double()
     V = V.reshape(2, 1, 2, 1)
-    always = Injection([Matrices(torch.eye(2).double(), torch.zeros(2).double())], Layers(), 0.0, Layers())
-    never = Injection([Matrices(torch.zeros(2, 2).double(), torch.ones(2).double())], Layers(), 0.0, Layers())
+    always = Injection([Matrices(torch.eye(2).double(), torch.zeros(2).double())], Layers(), [0.0], Layers())
+    never = Injection([Matrices(torch.zeros(2, 2).double(), torch.ones(2).double())], Layers(), [0.0], Layers())
     return {
         "Y of the source, values 1 and 2": explicit(always)(SITE, Q, K, V)[0].item(),
         "Y* of the target with its own A*, values 10 and 20": explicit(never)(SITE, Q, K, V)[1].item(),

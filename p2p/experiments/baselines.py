@@ -60,7 +60,7 @@ def blended(
     """
     check_mask(mask, model.latent_shape[1:])
     blend = lambda s: composite(mask, s.z_t, s.z_t[:1])
-    how = inverted.options(len(prompts)) if inverted else {"blend": blend}
+    how = inverted.options(len(prompts), blend) if inverted else {"blend": blend}
     return fixed_seed(model, prompts, seed, **sampling | how)
 
 

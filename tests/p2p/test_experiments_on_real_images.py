@@ -96,7 +96,7 @@ def test_several_seeds_of_one_image_are_refused(tiny, image):
 def test_a_method_of_a_comparison_starts_elsewhere(tiny, image, inversions, method):
     """Each image is that of its baseline run by itself: from the inversion, or from the image with the seed's noise."""
     how = dict(steps=3, seed=3)
-    result = p2p.compare(CAT, DOG, image=image, invert=method, mask=MASK, model=tiny, **how)
+    result = p2p.compare(CAT, DOG, image=image, invert=method, mask=MASK, model=tiny, self_until=0.6, **how)
     assert inversions == [method]
     given = fitted(image, tiny.config.image_size)
     sampling, tokens = p2p.Sampling(**how), tiny.tokenizer.encode(CAT)
