@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import p2p
 from ldm.helpers.likeness import psnr, structure
 from p2p.algorithm import PromptToPrompt
 from p2p.alpha import Alpha, Window
@@ -54,6 +55,15 @@ def test_the_sweep_ends_at_full_injection(tiny):
     always = tiny.decode(full.z_t)[1]
     assert (found.images[0, 1] == always).all() and (found.images[0, 2] == always).all()
     assert (found.images[0, 0] != always).any()
+
+
+@pytest.mark.equation("P12", "P13")
+def test_what_a_real_image_keeps_is_measured_against_the_image(tiny):
+    given = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    inverted = p2p.edit(CAT, BICYCLE, image=given, invert="ddim", steps=2, model=tiny).inverted
+    found = sweep(tiny, CAT, BICYCLE, swap, taus=("never", 0.0), steps=2, inverted=inverted, given=given)
+    for measured, measure in ((found.preservation, psnr), (found.structure, structure)):
+        assert_close(measured, torch.tensor([[measure(image, given) for image in found.images[0]]]))
 
 
 @pytest.mark.equation("P13")
