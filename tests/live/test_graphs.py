@@ -49,7 +49,7 @@ def test_a_step_is_the_edit_inside_the_unet(model, sessions, rows):
     P, Q = torch.rand(m, m, generator=generator).softmax(dim=1), torch.rand(m, generator=generator)
     share = 0.3
     maps = WordMaps(16)
-    injection = Injection([Matrices(P.double(), Q.double())], Layers(), share, Layers(side=16))
+    injection = Injection([Matrices(P.double(), Q.double())], Layers(), [share], Layers(side=16))
     edited = explicit(injection, maps)
 
     def attn_fn(site: Site, Q, K, V):
