@@ -7,7 +7,7 @@ from typing import Any
 from ldm.pipeline import LatentDiffusion
 from p2p import reading
 from p2p.call import Blend, Sampling
-from p2p.switch_times import FOR_OBJECTS, FOR_OTHERS
+from p2p.switch_times import FOR_OTHERS
 
 FOLDER = Path(__file__).parents[2] / "site" / "model"  # of everything that is built for the page
 STEPS = 20
@@ -28,13 +28,7 @@ class Preset:
 
 
 PRESETS = (
-    Preset(
-        "One word for another",
-        "a photo of a cat on the grass",
-        "a photo of a dog on the grass",
-        9,
-        *FOR_OBJECTS,
-    ),
+    Preset("One word for another", "a photo of a cat on the grass", "a photo of a dog on the grass", 9),
     Preset(
         "Two words for one",
         "a photo of an orange cat on the grass",
