@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from ldm.attention import AttentionFn, Site, attend
@@ -201,12 +201,16 @@ class LatentDiffusion:
         attn_fn: AttentionFn | None = None,
         empty: Float[Tensor, "1 m e"] | None = None,
         condition: Float[Tensor, "#b k h w"] | None = None,
+        known: Float[Tensor, "r c h w"] | None = None,
     ) -> Prediction:
         """The guided prediction [D18] from z_t at step t, given the prompts; `empty` is what guidance leads away from,
         by default tau_theta of the empty prompt. A model with a condition gets it behind z_t, as further channels.
 
-        `attn_fn` applies to the conditional half of the batch only; attention to the empty prompt stays plain.
+        `attn_fn` applies to the conditional rows of the batch only; attention to the empty prompt stays plain.
         Only the network computes in the model's dtype; the rest, and the result, are in that of z_t.
+
+        `known` is the z_0 of the first rows, if it is known; t is then one for all rows. The network computes these
+        rows for the attention of the others: without guidance, and without `attn_fn` not at all.
 
         Raises:
             ValueError: t is outside 1..T, or an argument has the wrong type or shape.
@@ -222,18 +226,44 @@ class LatentDiffusion:
         if condition is not None:
             x = torch.cat([x, condition.to(x).expand(b, -1, -1, -1)], dim=1)
         timestep = (times - 1).to(self.device)  # counted from 0, as in training
+        empty = self.encode_prompts([""]) if empty is None and guidance != 1 and context.shape[1] else empty
+        r = 0 if known is None else len(known)
+        output = self._output(x, timestep, context, guidance, attn_fn, empty, r, z_t.dtype)
+        prediction = self.schedule.predict(z_t[r:], output, t)
+        if known is None:
+            return prediction
+        of_known = Prediction(self.schedule.eps_from_z_0(z_t[:r], known, t), known)
+        return Prediction(*map(torch.cat, zip(of_known, prediction)))
+
+    def _output(
+        self,
+        x: Float[Tensor, "b i h w"],
+        timestep: Int[Tensor, " #b"],
+        context: Float[Tensor, "b m e"],
+        guidance: float,
+        attn_fn: AttentionFn | None,
+        empty: Float[Tensor, "1 m e"] | None,
+        r: int,
+        dtype: torch.dtype,
+    ) -> Float[Tensor, "o c h w"]:
+        """The network's guided output for the rows from r on; no row is computed that is not needed for it."""
+        first = 0 if attn_fn else r
+        if first == len(x):
+            return x[r:].to(dtype)
         if guidance == 1 or not context.shape[1]:  # without tokens both predictions are the same
-            output = self.unet(x, timestep, context, attn_fn).to(z_t.dtype)
-        else:
-            empty = self.encode_prompts([""]) if empty is None else empty
-            both = self.unet(
-                torch.cat([x, x]),
-                timestep if len(timestep) == 1 else timestep.repeat(2),
-                torch.cat([empty.expand(b, -1, -1), context]),
-                attn_fn and _second_half(attn_fn, b),
-            )
-            output = guided(*both.to(z_t.dtype).chunk(2), guidance)
-        return self.schedule.predict(z_t, output, t)
+            return self.unet(x[first:], timestep, context[first:], attn_fn)[r - first :].to(dtype)
+        away = x[r:]
+        if len(timestep) == 1 and (away == away[:1]).all():  # equal rows, as those of an edit at z_T, share one
+            away = away[:1]
+        u = len(away)
+        both = self.unet(
+            torch.cat([away, x[first:]]),
+            timestep if len(timestep) == 1 else timestep.repeat(2),
+            torch.cat([empty.expand(u, -1, -1), context[first:]]),
+            attn_fn and _from_row(attn_fn, u),
+        ).to(dtype)
+        conditional = both[u + r - first :]
+        return guided(both[:u].expand_as(conditional), conditional, guidance)
 
     def denoise(
         self,
@@ -248,6 +278,7 @@ class LatentDiffusion:
         start: State | None = None,
         empty: Callable[[int], Float[Tensor, "1 m e"]] | None = None,
         condition: Float[Tensor, "#b k h w"] | None = None,
+        known: Float[Tensor, "r c h w"] | None = None,
     ) -> States:
         """Sample z_0, yielding a state per network call [D16, D17].
 
@@ -266,6 +297,7 @@ class LatentDiffusion:
                 evenly spaced, and a multistep sampler starts without earlier predictions.
             empty: t -> what guidance leads away from at step t, in place of tau_theta of the empty prompt.
             condition: for a model with one, images in [-1, 1], as large as the latents will be.
+            known: z_0 of the first rows, whose latents `blend` replaces after every step: see `predict`.
 
         Raises:
             ValueError: too many or too few steps, not exactly one seed (and one row of `start`) per prompt, a missing
@@ -293,7 +325,7 @@ class LatentDiffusion:
         shape = self.latent_shape if like is None else (self.latent_shape[0], *like.shape[2:])
         visited = sampler.visit(self.schedule, steps, start.t if start else None)
         draw = Noise(seeds, shape)
-        run = self._states(context, visited, draw, guidance, sampler.step, attn_fn, blend, start, empty, condition)
+        run = self._states(context, visited, draw, guidance, sampler.step, attn_fn, blend, start, empty, condition, known)
         return States(run)
 
     @torch.no_grad()
@@ -309,6 +341,7 @@ class LatentDiffusion:
         start: State | None,
         empty: Callable[[int], Float[Tensor, "1 m e"]] | None,
         condition: Float[Tensor, "#b k h w"] | None,
+        known: Float[Tensor, "r c h w"] | None,
     ) -> Iterator[State]:
         dtype = torch.promote_types(start.z_t.dtype, torch.float32) if start else self.latent_dtype
         noise = lambda: draw().to(self.device, dtype)
@@ -319,7 +352,7 @@ class LatentDiffusion:
             empty = lambda t: once
         past: deque[Visit] = deque(maxlen=REMEMBERED)
         for i, (t, t_prev) in enumerate(pairwise(visited), start=1):
-            prediction = self.predict(z_t, t, context, guidance, attn_fn(t), empty(t), condition)
+            prediction = self.predict(z_t, t, context, guidance, attn_fn(t), empty(t), condition, known)
             z_prev = step(self.schedule, z_t, prediction, t, t_prev, noise(), tuple(past))
             if not z_prev.isfinite().all():
                 wider = "" if self.dtype == self.latent_dtype else ", compute in float32"
@@ -338,10 +371,10 @@ class LatentDiffusion:
         return self.decode(last.z_t)
 
 
-def _second_half(attn_fn: AttentionFn, b: int) -> AttentionFn:
-    """Apply `attn_fn` to the rows from b on, and plain attention to the rows before."""
+def _from_row(attn_fn: AttentionFn, u: int) -> AttentionFn:
+    """Apply `attn_fn` to the rows from u on, and plain attention to the rows before."""
 
     def split(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
-        return torch.cat([attend(Q[:b], K[:b], V[:b]), attn_fn(site, Q[b:], K[b:], V[b:])])
+        return torch.cat([attend(Q[:u], K[:u], V[:u]), attn_fn(site, Q[u:], K[u:], V[u:])])
 
     return split

@@ -64,4 +64,5 @@ class Inverted:
             "sampler": self.sampler,
             "empty": self.empty,
             "blend": pinning if self.pinned else blend,
+            "known": self.states[-1].z_t if self.pinned else None,
         }
