@@ -4,7 +4,8 @@ Latents outside this file are always scaled: `encode` multiplies by `config.scal
 code uses the scale. Parameter names are those of the public checkpoint files.
 """
 
-from itertools import pairwise, zip_longest
+from collections.abc import Iterator
+from itertools import chain, pairwise, zip_longest
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -39,7 +40,11 @@ class Gaussian(NamedTuple):
 
 
 class Level(nn.Module):
-    """Residual blocks at one resolution, each followed by attention if the level has it."""
+    """Residual blocks at one resolution, each followed by attention if the level has it.
+
+    A level is run layer by layer, by encoder and decoder: a call of the level would keep its input in memory until its
+    end, and at the decoder's last level that is the largest tensor of the model.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, layers: int, groups: int, attention: bool):
         super().__init__()
@@ -48,12 +53,12 @@ class Level(nn.Module):
         attentions = layers if attention else 0
         self.attentions = nn.ModuleList(SelfAttentionBlock(channels_out, 1, groups, EPS) for _ in range(attentions))
 
-    def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h w"]:
+    def layers(self) -> Iterator[nn.Module]:
+        """In the order in which they are applied."""
         for block, attention in zip_longest(self.resnets, self.attentions):
-            x = block(x)
+            yield block
             if attention:
-                x = attention(x)
-        return x
+                yield attention
 
 
 class DownLevel(Level):
@@ -64,11 +69,8 @@ class DownLevel(Level):
         channels = level[1]
         self.downsamplers = nn.ModuleList([Downsample(channels, all_sides=False)] if down else [])
 
-    def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
-        x = super().forward(x)
-        for down in self.downsamplers:
-            x = down(x)
-        return x
+    def layers(self) -> Iterator[nn.Module]:
+        yield from (*super().layers(), *self.downsamplers)
 
 
 class UpLevel(Level):
@@ -79,11 +81,8 @@ class UpLevel(Level):
         channels = level[1]
         self.upsamplers = nn.ModuleList([Upsample(channels)] if up else [])
 
-    def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
-        x = super().forward(x)
-        for up in self.upsamplers:
-            x = up(x, (2 * x.shape[-2], 2 * x.shape[-1]))
-        return x
+    def layers(self) -> Iterator[nn.Module]:
+        yield from (*super().layers(), *self.upsamplers)
 
 
 class Mid(nn.Module):
@@ -115,9 +114,9 @@ class Encoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b k h w"]:
         x = self.conv_in(x)
-        for level in self.down_blocks:
-            x = level(x)
-        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
+        for layer in chain.from_iterable(level.layers() for level in self.down_blocks):
+            x = layer(x)
+        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x)), inplace=True))
 
 
 class Decoder(nn.Module):
@@ -138,9 +137,9 @@ class Decoder(nn.Module):
 
     def forward(self, z: Latent) -> Float[Tensor, "b 3 H W"]:
         x = self.mid_block(self.conv_in(z))
-        for level in self.up_blocks:
-            x = level(x)
-        return self.conv_out(F.silu(self.conv_norm_out(x)))
+        for layer in chain.from_iterable(level.layers() for level in self.up_blocks):
+            x = layer(x)
+        return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
 
 
 class Autoencoder(nn.Module):

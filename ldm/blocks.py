@@ -24,10 +24,13 @@ class ResidualBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b i h w"], time: Float[Tensor, "#b d"] | None = None
     ) -> Float[Tensor, "b o h w"]:
-        y = self.conv1(F.silu(self.norm1(x)))
+        y = self.conv1(F.silu(self.norm1(x), inplace=True))
         if time is not None:
             y = y + self.time_emb_proj(F.silu(time))[:, :, None, None]
-        return self.conv2(F.silu(self.norm2(y))) + self.conv_shortcut(x)
+        # in place, and under one name: a decoder's last block, of its largest tensors, holds two fewer
+        y = self.conv2(F.silu(self.norm2(y), inplace=True))
+        y += self.conv_shortcut(x)
+        return y
 
 
 class Downsample(nn.Module):
@@ -46,11 +49,12 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Resizes by nearest neighbour, then convolves."""
+    """Resizes by nearest neighbour, to twice the size or to a given one, then convolves."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
+    def forward(self, x: Float[Tensor, "b c h w"], size: tuple[int, int] | None = None) -> Float[Tensor, "b c h2 w2"]:
+        size = size or (2 * x.shape[-2], 2 * x.shape[-1])
         return self.conv(F.interpolate(x, size=size, mode="nearest"))

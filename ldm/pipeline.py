@@ -325,7 +325,9 @@ class LatentDiffusion:
         shape = self.latent_shape if like is None else (self.latent_shape[0], *like.shape[2:])
         visited = sampler.visit(self.schedule, steps, start.t if start else None)
         draw = Noise(seeds, shape)
-        run = self._states(context, visited, draw, guidance, sampler.step, attn_fn, blend, start, empty, condition, known)
+        run = self._states(
+            context, visited, draw, guidance, sampler.step, attn_fn, blend, start, empty, condition, known
+        )
         return States(run)
 
     @torch.no_grad()

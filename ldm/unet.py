@@ -217,4 +217,4 @@ class UNet(nn.Module):
             x = self.mid_block(x, time, context, attn_fn)
         for level in self.up_blocks:
             x = level(x, kept, time, context, attn_fn)
-        return self.conv_out(F.silu(self.conv_norm_out(x)))
+        return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
