@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from ldm.autoencoder import Autoencoder
+from ldm.helpers.machine import multiplies_bfloat16
 from ldm.helpers.vocabulary import Vocabulary
 from ldm.pipeline import LatentDiffusion
 from ldm.presets import CLIP_PRESETS, PRESETS
@@ -43,7 +44,8 @@ def load(
         name: the included model, a public checkpoint by name (downloaded on first use), a folder, a file, or
             PRESET=FILE for a file that could be of several models. A `Path` is never a name.
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for a GPU if there is one.
-        dtype: of the parameters and of the computation.
+        dtype: of the parameters and of the computation; "auto" is bfloat16 on a processor that computes in it, with
+            images at least 40 dB near those of float32 from the included model, and float32 elsewhere.
         ema: take the UNet's averaged weights if a file has both.
         parameterisation: what the UNet predicts [D12], "eps" or "v", if the files do not state it or are wrong.
 
@@ -51,7 +53,8 @@ def load(
         ValueError: no such model, a missing or damaged file, tensors that do not fit, or no such device, dtype or
             parameterisation.
     """
-    place, precision = pick_device(device), pick_dtype(dtype)
+    place = pick_device(device)
+    precision = pick_dtype(dtype, place)
     if parameterisation not in (None, "eps", "v"):
         raise ValueError(f"no parameterisation {parameterisation!r}: give eps or v")
     with found(name, "model") as (path, preset, files):
@@ -78,7 +81,8 @@ def load_autoencoder(name: str | Path, device: str = "auto", dtype: str = "float
     Raises:
         ValueError: as for `load`.
     """
-    place, precision = pick_device(device), pick_dtype(dtype)
+    place = pick_device(device)
+    precision = pick_dtype(dtype, place)
     with found(name, "autoencoder") as (path, _, files):
         if path.is_file():
             opened = autoencoder_file(path)
@@ -98,7 +102,8 @@ def load_clip(
     Raises:
         ValueError: as for `load`.
     """
-    place, precision = pick_device(device), pick_dtype(dtype)
+    place = pick_device(device)
+    precision = pick_dtype(dtype, place)
     with found(name, "clip") as (path, _, files):
         config = CLIP_PRESETS["stickers-clip"] if path.is_file() else clip_config(path / "config.json")
         opened = components("CLIP", {"clip": config}, {"clip": path}, precision, True, files)
@@ -168,9 +173,12 @@ def own_vocabulary(path: Path) -> Vocabulary | None:
         return Vocabulary.from_json(file.read_bytes())
 
 
-def pick_dtype(name: str) -> torch.dtype:
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Raises ValueError if there is no such dtype."""
+    if name == "auto":
+        name = "bfloat16" if device.type == "cpu" and multiplies_bfloat16() else "float32"
     if name not in DTYPES:
-        raise ValueError(f"no dtype {name!r}: give one of {', '.join(DTYPES)}")
+        raise ValueError(f"no dtype {name!r}: give one of auto, {', '.join(DTYPES)}")
     return DTYPES[name]
 
 

@@ -17,7 +17,8 @@ from ldm.presets import PRESETS
 from p2p.call import CALL, Call
 from p2p.cli import commands, options
 from p2p.cli.calls import call_of, mask_of, real_image_of, sampling_of
-from p2p.cli.groups import Inversion, Loading, RealImage
+from p2p.cli.groups import Inversion, Loading, Output, RealImage
+from p2p.cli.profile import profiled
 from p2p.cli.unknown_words import tokenised
 from p2p.equations.explain import explanation, listing
 from p2p.experiments.comparison import compared
@@ -123,6 +124,16 @@ def make(given: Any, model: LatentDiffusion | None = None) -> tuple[commands.Pro
         ValueError, OSError: the options do not fit; nothing has been sampled.
         FloatingPointError: the settings lead to numbers that are not finite.
     """
+    if given.profile:
+        with profiled() as profile:
+            made = _made(given, model)
+        print(profile, file=sys.stderr)
+        return made
+    return _made(given, model)
+
+
+def _made(given: Any, model: LatentDiffusion | None) -> tuple[commands.Product, list[Path]]:
+    """As `make`, without a profile."""
     check_files(given)
     check_use(given)
     if own := OWN.get(type(given)):
@@ -258,6 +269,7 @@ def described(given: Any, image: commands.Pixels | None = None) -> str:
     """The options as JSON, without the files to write and to read; a real image is described as in a call."""
     kind = {"command": given.command} | ({"figure": given.figure} if hasattr(given, "figure") else {})
     left_out = [f.name for f in fields(given) if f.metadata.get("writes") or f.metadata.get("reads")]
+    left_out += [f.name for f in fields(Output)]
     if isinstance(given, RealImage):
         left_out += [f.name for f in fields(Inversion)]
     found = {f.name: getattr(given, f.name) for f in fields(given) if f.name not in left_out}

@@ -89,7 +89,7 @@ def test_help_of_a_function_explains_every_keyword(name):
 
 def test_the_names_that_the_parser_lists_are_those_there_are():
     """It lists them itself, so that its help needs no torch."""
-    assert list(SAMPLERS) == list(groups.SAMPLERS) and list(DTYPES) == list(groups.DTYPES)
+    assert list(SAMPLERS) == list(groups.SAMPLERS) and ["auto", *DTYPES] == list(groups.DTYPES)
     assert get_args(Scale) == groups.SCALES and get_args(Place) == groups.PLACES
     models = {action.dest: action.help for action in command_of("edit")._actions}["model"]
     assert all(f"{name}, " in models for name in SHIPPED)

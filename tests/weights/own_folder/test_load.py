@@ -47,6 +47,23 @@ def test_an_unknown_dtype_is_refused(saved, dtype):
     refused("no dtype .*float32", saved, dtype=dtype)
 
 
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [
+        ("fpu avx512_bf16 avx512vl", torch.bfloat16),
+        ("amx_bf16 amx_tile", torch.bfloat16),
+        ("fpu avx2 avx512f", torch.float32),
+        (None, torch.float32),
+    ],
+)
+def test_auto_is_bfloat16_where_the_processor_computes_in_it(saved, monkeypatch, tmp_path, flags, dtype):
+    listed = tmp_path / "cpuinfo"
+    if flags is not None:
+        listed.write_text(f"model name\t: some processor\nflags\t\t: {flags}\n")
+    monkeypatch.setattr("ldm.helpers.machine.CPUINFO", listed)
+    assert load(saved, "cpu", "auto").dtype == dtype
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # devices, whatever this machine has: a GPU is only said to be there
 
