@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from jaxtyping import Float
+from torch import Tensor
+
 from ldm.attention import AttentionFn
 from ldm.config import STRICT
 from ldm.helpers.checks import check_fields, check_prompts, checked
@@ -99,6 +102,11 @@ class PromptToPrompt:
         return [self.source, *self.targets]
 
     @cached_property
+    def context(self) -> Float[Tensor, "b m e"]:
+        """tau_theta of the prompts, encoded once."""
+        return self.model.encode_tokens(self.tokens)
+
+    @cached_property
     def injection(self) -> Callable[[int], Injection]:
         """The injection of each step t; the edits are compiled once, here."""
         T, (source, *targets) = self.model.schedule.T, self.tokens
@@ -125,9 +133,8 @@ class PromptToPrompt:
         Raises:
             FloatingPointError: the latents after a step are not finite.
         """
-        context = self.model.encode_tokens(self.tokens)
         attn_fn = lambda t: self.attn_fn(t, watch)
-        states = self.model.denoise(context, [seed] * len(context), attn_fn=attn_fn, **sampling)
+        states = self.model.denoise(self.context, [seed] * len(self.context), attn_fn=attn_fn, **sampling)
         return States(self._explained(states))
 
     def _explained(self, states: Iterator[State]) -> Iterator[State]:

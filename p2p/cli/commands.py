@@ -172,7 +172,7 @@ def by_default(given: options.Edit | options.Replay, source: Tokens, target: Tok
 def unedited(p2p: PromptToPrompt, call: Call, inverted: Inverted | None = None) -> Result:
     """[P1] Sample the same prompts from the same noise, each with its own attention."""
     histories, sampling = histories_of(p2p), call.sampling
-    watch, context = together(histories), p2p.model.encode_tokens(p2p.tokens)
+    watch, context = together(histories), p2p.context
     seeds, how = [sampling.seed] * len(context), sampling.options()
     how |= inverted.options(len(context)) if inverted else {}
     run = p2p.model.denoise(context, seeds, attn_fn=lambda t: watching(watch), **how)

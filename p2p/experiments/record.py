@@ -253,7 +253,7 @@ def rerun(
     if inverted := recording.inverted(like):
         how |= inverted.options(len(p2p.targets), blended_targets)
     states = model.denoise(
-        model.encode_tokens(p2p.tokens[1:]),
+        p2p.context[1:],
         [about.sampling.seed] * len(p2p.targets),
         attn_fn=lambda t: p2p.attn_fn(t, watch, recording.attention(next(edited), like)),
         **how,

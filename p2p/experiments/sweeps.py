@@ -162,7 +162,7 @@ def preserve(
     runs = {
         "all words": full.denoise(seed, **how),
         f"{word} alone": one.denoise(seed, **how),
-        "no word": model.denoise(model.encode_tokens(full.tokens), [seed] * len(full.tokens), **how),
+        "no word": model.denoise(full.context, [seed] * len(full.tokens), **how),
     }
     batches = []
     for name, run in runs.items():

@@ -87,3 +87,12 @@ def test_rows_that_are_all_known_need_no_network(tiny, rows):
     watch = lambda site, Q, K, V: seen.append(len(Q)) or attend(Q, K, V)
     tiny.predict(z_t, 500, tiny.encode_prompts([CAT]), guidance=3.0, attn_fn=watch, known=z_0)
     assert rows == [1] and set(seen) == {1}
+
+
+def test_prompts_are_encoded_once_however_often_an_edit_is_run(tiny, monkeypatch):
+    encoded, forward = [], tiny.text_encoder.forward
+    monkeypatch.setattr(tiny.text_encoder, "forward", lambda ids: encoded.append(len(ids)) or forward(ids))
+    edit = edit_of(tiny)
+    for seed in range(2):
+        list(edit.denoise(seed, steps=1, guidance=1.0))
+    assert encoded == [3]
