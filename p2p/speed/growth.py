@@ -23,15 +23,15 @@ REPEATS = 3
 LONG = 5.0  # seconds of a call that is not repeated
 
 
-def exponent(x: Sequence[float], seconds: Sequence[float]) -> float:
+def exponent(x: Sequence[float | int], seconds: Sequence[float]) -> float:
     """p of c x^p, by least squares of the logarithms."""
     return linear_regression([math.log(value) for value in x], [math.log(value) for value in seconds]).slope
 
 
-def timed(points: Sequence[float], call: Callable[[float], object], name: str, device: str) -> dict:
+def timed(points: Sequence[int], call: Callable[[int], object], name: str, device: str) -> dict:
     """The seconds of each point, in rounds, so that a drift of the machine is shared; the first call of each point is
     not counted, unless it takes long."""
-    seconds: dict[float, list[float]] = {point: [] for point in points}
+    seconds: dict[int, list[float]] = {point: [] for point in points}
     for _ in tqdm(range(REPEATS + 1), name, unit="round", file=sys.stderr, leave=False):
         for point in points:
             if len(seconds[point]) == 1 and seconds[point][0] > LONG:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ldm.autoencoder import Autoencoder
 from ldm.config import ModelConfig, UNetConfig
 from ldm.pipeline import LatentDiffusion
 from ldm.presets import PRESETS
@@ -118,7 +119,9 @@ def around(unet: UNet, config: ModelConfig) -> LatentDiffusion:
     """
     text = replace(PRESETS["stickers"].text, length=config.text.length)
     tokenizer = CLIPTokenizer.from_file(SHIPPED["stickers"] / "tokenizer.json", text)
-    return LatentDiffusion(config, tokenizer, None, unet, None)
+    with torch.device("meta"):  # nothing is decoded
+        autoencoder = Autoencoder(config.autoencoder)
+    return LatentDiffusion(config, tokenizer, None, unet, autoencoder)
 
 
 def ours(setting: Setting) -> LatentDiffusion:
