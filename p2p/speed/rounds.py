@@ -118,6 +118,7 @@ def contest(
     Raises:
         ValueError: results differ, or a process failed.
     """
+    bar.set_postfix_str("loading")
     with TemporaryDirectory() as folder, ExitStack() as stack:
         processes = {name: stack.enter_context(started(replace(setting, name=name))) for name in contestants}
         for process in processes.values():
