@@ -4,11 +4,13 @@ from statistics import median
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from p2p.figures import sheets
 from p2p.speed.growth import fitted
 
 SIZE = 8  # of the type
+OTHERS = ("diffusers", "reference layout", "onnxruntime")
 
 
 def bars(axis: Axes, found: dict[str, dict], title: str) -> None:
@@ -19,7 +21,7 @@ def bars(axis: Axes, found: dict[str, dict], title: str) -> None:
         axis.barh(
             place,
             middle,
-            color=sheets.COLOURS[0 if name.startswith(("ours", "recorded")) else 1],
+            color=sheets.COLOURS[1 if name.startswith(OTHERS) else 0],
             xerr=[[middle - min(seconds)], [max(seconds) - middle]],
             error_kw={"ecolor": sheets.INK, "elinewidth": 1},
         )
@@ -51,7 +53,9 @@ def growth(axis: Axes, found: dict[str, dict]) -> None:
     axis.set_xlabel("times the smallest", fontsize=SIZE)
     axis.set_ylabel("times its time", fontsize=SIZE)
     axis.set_title("growth, with the exponent", fontsize=SIZE + 1)
-    axis.legend(fontsize=SIZE - 2, frameon=False)
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_formatter("{x:g}")
+        side.set_minor_formatter(NullFormatter())
 
 
 def draw(found: dict) -> Figure:
@@ -59,15 +63,15 @@ def draw(found: dict) -> Figure:
     rows = len(found["step"]) + 1
     figure = sheets.new_figure(12.0, 3.2 * rows)
     axes = figure.subplots(rows, 3, squeeze=False)
-    for (first, second, third), (precision, step) in zip(axes, found["step"].items()):
+    for (first, second, _), (precision, step) in zip(axes, found["step"].items()):
         bars(first, step, f"a step at {found['pixels']} pixels, {precision}")
         rates(second, found["roofline"][precision], precision)
-        third.axis("off")
     bars(axes[-1][0], found["included step"], "a step of the included model, float32")
     bars(axes[-1][1], found["ten edits"], f"ten edits of {found['steps']} steps, included model")
     growth(axes[0][2], found["growth"])
-    axes[0][2].axis("on")
-    axes[-1][2].axis("off")
+    for axis in axes[1:, 2]:
+        axis.axis("off")
+    axes[1][2].legend(*axes[0][2].get_legend_handles_labels(), fontsize=SIZE, frameon=False, loc="upper center")
     for axis in axes.flat:
         axis.tick_params(labelsize=SIZE)
         axis.spines[["top", "right"]].set_visible(False)

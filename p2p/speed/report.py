@@ -83,7 +83,12 @@ def page(found: dict) -> str:
     libraries = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     parts = [HEAD.format(**found, libraries=libraries)]
     parts += [f"Left out: {what}, since {reason}." for what, reason in found["left out"].items()]
-    parts += [VERDICT, verdict_table(found), "![Times, rates and growth](speed.png)", STEP.format(**found)]
+    parts += [
+        VERDICT.format(**found),
+        verdict_table(found),
+        "![Times, rates and growth](speed.png)",
+        STEP.format(**found),
+    ]
     for precision, contestants in found["step"].items():
         parts += [f"### {precision}", contest_table(contestants, faster(contestants, DIFFUSERS))]
     step = found["included step"]
@@ -104,7 +109,9 @@ Made by `make bench`: `{command}`, commit `{commit}`, on {processor}, {threads} 
 Every contestant has a process of its own. All are loaded, their results are compared, and then they take turns; this
 first call is also the warm-up. Times are medians over the rounds, with the least and the largest; ratios are those of
 two times of one round, likewise. They hold for this machine alone."""
-VERDICT = """## Verdict"""
+VERDICT = """## Verdict
+
+A bound of a step is for Stable Diffusion's 512 pixels; here it was measured at {pixels}."""
 STEP = """## One step of an edit
 
 Stable Diffusion 1.5's UNet with random weights, at {pixels} pixels: source and target, each with and without its
