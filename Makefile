@@ -16,7 +16,7 @@ FAST := GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=858993
 PROCESSOR := import json, ldm.helpers.machine as m; print(json.dumps({"processor": m.processor()}))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo gallery lessons notebooks exercises docs test test-full test-machines test-notebooks test-live site live equations mutants benchmark judge busy lint format train-stickers contact-sheet clean
+.PHONY: help setup demo gallery lessons notebooks exercises docs test test-full test-machines test-notebooks test-live site live equations mutants benchmark bench judge busy lint format train-stickers contact-sheet clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -103,6 +103,9 @@ mutants: $(READY) ## mutation tests: break every formula in many ways, run its t
 
 benchmark: $(READY) ## measure edits whose right answer is known (an hour, resumes; QUICK=1: minutes): docs/benchmark.md
 	OMP_NUM_THREADS=1 $(RUN) -m torch.distributed.run --nproc-per-node $$($(RUN) -c 'import os; print(os.cpu_count())') -m p2p.benchmark.run $(if $(QUICK),--quick)
+
+bench: $(LIVE) ## measure the speed of an edit beside others (half an hour, quiet; QUICK=1: minutes; GPU=1): docs/speed.md
+	$(RUN) -m p2p.speed.run $(if $(QUICK),--quick) $(if $(GPU),--gpu)
 
 judge: $(READY) ## print the sticker fit of every noun, and how many held-out captions the small CLIP finds (minutes)
 	$(RUN) -m weights.training.sticker_fit

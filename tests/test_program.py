@@ -143,4 +143,4 @@ def test_every_program_is_started_before_it_imports():
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         assert body.index(starts[0]) == 1, f"{path} imports before it is started"
         assert f"run('{module}')" in ast.unparse(starts[0]), path
-    assert programs == 17
+    assert programs == 19

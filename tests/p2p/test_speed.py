@@ -1,0 +1,274 @@
+"""The measurement of speed: its comparison of results, its counts and fits, and its report. No time is asserted."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ldm.attention import GEGLU
+from ldm.equations.cost import flops
+from ldm.presets import PRESETS
+from ldm.unet import UNet
+from p2p.speed import report, run
+from p2p.speed.contestants import GRAPH, STEP
+from p2p.speed.growth import exponent, fitted
+from p2p.speed.models import Setting, inputs, ours, theirs
+from p2p.speed.roofline import Groups, needed, needed_by_attention
+from p2p.speed.rounds import BOUNDS, check, difference, measured
+from p2p.speed.verdict import Ratio, faster, ratio, verdicts
+
+ROOT = Path(__file__).parents[2]
+INCLUDED = Setting("", "stickers", side=16)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# results are compared before they are timed
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, np.ndarray]:
+    """One step of the included model by every contestant that needs no graph."""
+    return {name: each.make(INCLUDED)().numpy() for name, each in STEP.items()}
+
+
+CASES = {name: each.case for name, each in STEP.items()}
+
+
+def test_all_contestants_compute_the_same(results):
+    found = check(results, CASES, BOUNDS["float32"])
+    assert found.keys() == STEP.keys() and found["diffusers"] == found["reference layout"] == 0  # each is compared with
+
+
+@pytest.mark.parametrize("name", ["ours", "diffusers, channels-last", "ours, explicit, soft alpha"])
+def test_a_wrong_result_is_no_contest(results, name):
+    wrong = results[name].copy()
+    wrong[1, 0, :2, :2] += 0.1  # of the target, four numbers of 2048
+    with pytest.raises(ValueError, match=f"^{name} differs from "):
+        check(results | {name: wrong}, CASES, BOUNDS["float32"])
+
+
+def test_a_result_that_is_not_finite_is_no_contest(results):
+    with pytest.raises(ValueError, match="by nan"):
+        check(results | {"ours": results["ours"] * np.nan}, CASES, BOUNDS["float32"])
+
+
+def test_an_edit_left_out_is_no_contest(results):
+    """By everyone: then no result differs from that it is compared with."""
+    plain = {name: results["diffusers"] for name in results}
+    with pytest.raises(ValueError, match="compute the same, though one edits in another way"):
+        check(plain, CASES, BOUNDS["float32"])
+
+
+def test_a_difference_is_relative():
+    assert difference(np.array([3.0, 4.5]), np.array([3.0, 4.0])) == pytest.approx(0.1)  # 0.5 over 5
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# counts and fits
+
+
+def test_operations_of_a_convolution():
+    layer, x = nn.Conv2d(3, 5, 3, padding=1), torch.zeros(2, 3, 4, 6)
+    # 27 products with their additions for each of 2 x 5 x 4 x 6 outputs
+    assert needed(layer, x, layer(x)) == 2 * 27 * 240
+
+
+def test_operations_of_linear_layers():
+    layer, x = nn.Linear(3, 5), torch.zeros(2, 7, 3)
+    assert needed(layer, x, layer(x)) == 2 * 3 * (2 * 7 * 5)
+    gate = GEGLU(3, 5)
+    assert needed(gate, x, gate(x)) == 2 * 3 * (2 * 7 * 2 * 5)  # the value and its gate
+
+
+def test_operations_of_attention():
+    Q, K, V = torch.zeros(2, 3, 5, 7), torch.zeros(2, 3, 11, 7), torch.zeros(2, 3, 11, 13)
+    # 7 for each of 5 x 11 scores, 11 for each of 5 x 13 outputs, in 6 heads
+    assert needed_by_attention(Q, K, V) == 2 * 6 * (5 * 11 * 7 + 5 * 13 * 11)
+
+
+def test_groups_hold_every_operation_of_the_unet():
+    """PyTorch's own count of the same call is the sum of the groups."""
+    config = PRESETS["stickers"].unet
+    unet = UNet(config).requires_grad_(False)
+    x, context, t = torch.randn(1, 8, 16, 16), torch.randn(1, 32, 160), torch.tensor([9])
+    groups = Groups("cpu")
+    with groups.watching(unet) as attn_fn:
+        unet(x, t, context, attn_fn)
+    assert sum(groups.operations.values()) == flops(config, 8, side=16, tokens=32)
+    assert groups.operations.keys() == groups.seconds.keys() == {"convolutions", "linear layers", "attention"}
+
+
+def test_hooks_are_gone_afterwards():
+    unet = UNet(PRESETS["stickers"].unet)
+    with Groups("cpu").watching(unet):
+        assert any(layer._forward_hooks for layer in unet.modules())
+    assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in unet.modules())
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.7])
+def test_the_exponent_of_a_power(p):
+    x = [1, 2, 5, 16]
+    assert exponent(x, [0.3 * value**p for value in x]) == pytest.approx(p, abs=1e-12)  # rounding of four logarithms
+
+
+def test_the_last_two_points_tell_what_grows_fastest():
+    """x + x^4: between the two terms' exponents over all, and nearer to 4 at the end."""
+    x = [0.5, 1.0, 2.0, 4.0]
+    found = fitted({"x": x, "seconds": [[value + value**4] * 3 for value in x]})
+    assert 1 < found["all"] < found["last two"] < 4
+    assert found["last two"] == pytest.approx(np.log2((4 + 4**4) / (2 + 2**4)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# models
+
+
+def test_both_libraries_have_the_same_weights_in_the_layout_asked_for():
+    unet = ours(INCLUDED).unet
+    own = unet.down_blocks[0].resnets[0].conv1.weight
+    for layout, dense in (("contiguous", torch.contiguous_format), ("channels-last", torch.channels_last)):
+        other = theirs(INCLUDED, layout).down_blocks[0].resnets[0].conv1.weight
+        assert other.is_contiguous(memory_format=dense) and torch.equal(own, other)
+
+
+def test_inputs_are_those_of_a_step_in_the_middle():
+    z_t, context, empty = inputs(INCLUDED)
+    assert (z_t.shape, context.shape, empty.shape) == ((2, 8, 16, 16), (2, 32, 160), (1, 32, 160))
+    assert not torch.equal(z_t[0], z_t[1])  # equal latents would let a shortcut of the first step in
+    assert torch.equal(z_t, inputs(INCLUDED).z_t)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the report
+
+
+def made_up(bfloat16: bool = True, graph: bool = True) -> dict:
+    """A report in round numbers: seconds 2 and 4 in two rounds, times each contestant's own."""
+    entry = lambda case, scale, above=1e9: {
+        "case": case,
+        "seconds": [2 * scale, 4 * scale],
+        "difference": 1e-7,
+        "above": above,
+    }
+    step = {name: entry(each.case, 1.0) for name, each in STEP.items()}
+    step |= {"diffusers": entry("outside", 1.25), "ours": entry("inside", 0.9, 2e8)}
+    step |= {"reference layout": entry("inside", 3.0, 4e9)}
+    rates = {
+        "seconds": {"convolutions": 1.0, "linear layers": 0.5, "attention": 0.25},
+        "operations": {"convolutions": 4 * 10**11, "linear layers": 10**11, "attention": 10**10},
+        "whole": 2.0,
+        "product": 4e11,
+        "convolution": 5e11,
+    }
+    precisions = ["float32", "bfloat16"][: 1 + bfloat16]
+    left_out = {} if bfloat16 else {"bfloat16": "this processor has none"}
+    return {
+        "commit": "abc",
+        "command": "python -m p2p.speed.run",
+        "processor": "A processor, 2 cores",
+        "threads": 2,
+        "versions": {"Python": "3.13", "torch": "2"},
+        "pixels": 512,
+        "steps": 30,
+        "left out": left_out | ({} if graph else {"onnxruntime": "it is not installed"}),
+        "step": {precision: step for precision in precisions},
+        "roofline": {precision: rates for precision in precisions},
+        "included step": ({"onnxruntime": entry("inside", 0.01)} if graph else {}) | {"ours": entry("inside", 0.012)},
+        "ten edits": {"separately": entry("ten", 1.0), "recorded": entry("ten", 0.55)},
+        "growth": {"targets, included model, float32": {"x": [1, 2], "seconds": [[1.0], [2.0]]}},
+    }
+
+
+def test_ratios_are_of_one_round():
+    assert ratio([1.0, 6.0, 3.0], [2.0, 4.0, 4.0]) == Ratio(0.75, 0.5, 1.5)  # that of the medians would be 3 / 4 too
+    assert ratio([1.0, 10.0, 3.0], [2.0, 10.0, 12.0]) == Ratio(0.5, 0.25, 1.0)  # of the medians: 0.3
+
+
+def test_verdicts():
+    found = made_up()
+    assert faster(found["step"]["float32"]) == "diffusers, channels-last"
+    measured = {(claim, bound): value.median for claim, bound, value in verdicts(found)}
+    plain = "float32: an edit's step over diffusers' faster plain one, where block forms pay"
+    assert measured[plain, 0.88] == pytest.approx(0.9)
+    assert measured["bfloat16: an edit's step over the reference layout's", 0.35] == pytest.approx(0.3)
+    memory = "bfloat16: its memory above the weights over the reference layout's"
+    assert measured[memory, 0.1] == pytest.approx(0.05)
+    assert measured["ten edits of a recorded source over ten separate ones", 0.58] == pytest.approx(0.55)
+    assert measured["the included model's step over onnxruntime's, for the same graph", 1.3] == pytest.approx(1.2)
+
+
+def test_the_report_tells_what_was_measured(tmp_path):
+    files = report.write(tmp_path, made_up())
+    assert [file.name for file in files] == ["speed.json", "speed.md", "speed.png"] and all(map(Path.exists, files))
+    assert json.loads(files[0].read_text()) == made_up()
+    page = files[1].read_text()
+    assert "A processor, 2 cores" in page and "Left out" not in page
+    assert "| float32: the same, anywhere | 0.97 | 0.90 (0.90 to 0.90) | yes |" in page
+    assert "where block forms pay | 0.88 | 0.90 (0.90 to 0.90) | no |" in page
+    assert "| ours | inside | 2.7 s (1.8 to 3.6) | 0.90 (0.90 to 0.90) | 0.20 GB | 1e-07 |" in page
+    assert "| convolutions | 50% | 400 | 400 | 80% |" in page and "| the rest | 12% |  |  |  |" in page
+
+
+def test_what_was_not_measured_is_told(tmp_path):
+    _, page, _ = report.write(tmp_path, made_up(bfloat16=False, graph=False))
+    text = page.read_text()
+    assert "Left out: bfloat16, since this processor has none." in text
+    assert "Left out: onnxruntime, since it is not installed." in text
+    assert text.count("| not measured |") == 5  # four of bfloat16, and the graph
+    assert "### bfloat16" not in text
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the program
+
+
+def program(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "p2p.speed.run", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=120)
+
+
+def test_help():
+    done = program("--help")
+    assert done.returncode == 0 and all(option in done.stdout for option in ("--quick", "--gpu", "--output"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_gpu_that_is_not_there(tmp_path):
+    done = program("--gpu", "--output", str(tmp_path))
+    assert (done.returncode, done.stderr) == (
+        1,
+        "run: error: --gpu needs a CUDA device and a build of PyTorch for it, and there is none here\n",
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_contestant_that_fails_ends_the_contest(capfd):
+    with pytest.raises(ValueError, match="ours ended with code 1, without a result"):
+        measured(Setting("ours", "sd15", side=16, weights="/nowhere/weights.safetensors"))
+    assert "/nowhere/weights.safetensors" in capfd.readouterr().err  # the reason
+
+
+def test_precisions_follow_the_processor(monkeypatch):
+    for flags, left_out in (("fpu avx512_bf16", False), ("fpu amx_bf16", False), ("fpu avx2", True)):
+        monkeypatch.setattr(Path, "read_text", lambda self, flags=flags, **_: f"flags\t: {flags}\n")
+        monkeypatch.setattr(Path, "exists", lambda self: True)
+        assert (run.bfloat16_left_out(gpu=False) is not None) == left_out
+
+
+def test_the_graph_is_left_out_where_it_cannot_run(monkeypatch):
+    """Its name is a contestant of the included model's step, and of that only."""
+    assert GRAPH.keys() == {"onnxruntime"} and not GRAPH.keys() & STEP.keys()
+    seen = []
+    monkeypatch.setattr(run, "find_spec", lambda name: None)
+    monkeypatch.setattr(run, "contest", lambda contestants, *_: seen.append(set(contestants)) or {})
+    monkeypatch.setattr(run, "measured", lambda setting: {})
+    monkeypatch.setattr(run, "draw_weights", lambda *_: None)
+    found = run.measure(run.QUICK, gpu=False)
+    assert found["left out"]["onnxruntime"] == "it is not installed"
+    assert not any("onnxruntime" in names for names in seen) and len(seen) >= 3
