@@ -28,7 +28,7 @@ import torch
 from tqdm import tqdm
 
 from ldm.helpers.files import check_writable
-from ldm.helpers.machine import processor
+from ldm.helpers.machine import multiplies_bfloat16, processor
 from p2p.benchmark.run import commit
 from p2p.speed import report
 from p2p.speed.contestants import GRAPH, SHIPPED_STEP, STEP, TEN
@@ -61,9 +61,7 @@ def bfloat16_left_out(gpu: bool) -> str | None:
     """Why bfloat16 is not measured, if it isn't: emulated, its times would say nothing."""
     if gpu:
         return None if torch.cuda.is_bf16_supported() else "this GPU has no bfloat16"
-    listed = Path("/proc/cpuinfo")
-    flags = set(listed.read_text().split()) if listed.exists() else set()
-    return None if flags & {"avx512_bf16", "amx_bf16"} else "this processor has neither AVX-512 BF16 nor AMX BF16"
+    return None if multiplies_bfloat16() else "this processor has neither AVX-512 BF16 nor AMX BF16"
 
 
 def versions() -> dict[str, str]:

@@ -12,17 +12,16 @@ if __name__ == "__main__":
 
 import argparse
 import json
-import re
 import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from pydantic import TypeAdapter
 
+from ldm.helpers.memory import Memory
 from p2p.speed import growth, roofline
 from p2p.speed.clock import seconds_of
 from p2p.speed.contestants import GRAPH, STEP, TEN, Run
@@ -43,25 +42,6 @@ class Request:
 
     calls: int = 1
     keep: str | None = None
-
-
-class Memory:
-    """The memory of this process, or on a GPU of its tensors, in bytes; None where it can't be read."""
-
-    def __init__(self, device: str):
-        self.device = device
-
-    def _read(self, ours: str, theirs: Callable[[], int]) -> int | None:
-        if self.device == "cuda":
-            return theirs()
-        status = Path("/proc/self/status")  # on Linux alone
-        return int(re.search(rf"{ours}:\s+(\d+) kB", status.read_text())[1]) * 1024 if status.exists() else None
-
-    def resident(self) -> int | None:
-        return self._read("VmRSS", torch.cuda.memory_allocated)
-
-    def peak(self) -> int | None:
-        return self._read("VmHWM", torch.cuda.max_memory_allocated)
 
 
 def answer(run: Run, request: Request, device: str) -> float:
