@@ -76,6 +76,22 @@ export async function after(page, act, state) {
   await settled(page, state);
 }
 
+/**
+ * Follow a link within the page, which has drawn all but the images then.
+ * @param {Page} page
+ * @param {Record<string, string | number>} [fields] of `link`
+ */
+export function follow(page, fields) {
+  return page.evaluate(
+    (hash) =>
+      new Promise((resolve) => {
+        window.addEventListener("hashchange", () => resolve(undefined), { once: true });
+        location.hash = hash;
+      }),
+    link(fields),
+  );
+}
+
 /** The bytes of an image (H, W, 3). @param {Page | Frame} page @param {string} name @returns {Promise<number[]>} */
 export function pixels(page, name) {
   return page.$eval(`figure[data-name=${name}] canvas`, (canvas) => {
