@@ -18,7 +18,7 @@ const AXE = fileURLToPath(new URL("../node_modules/axe-core/axe.min.js", import.
 let browser;
 /** @type {Awaited<ReturnType<typeof serve>>} */
 let server;
-/** @type {Awaited<ReturnType<typeof open>>} a page for the tests that need not load one */
+/** @type {ReturnType<typeof open> | undefined} */
 let opened;
 
 before(async () => {
@@ -28,6 +28,14 @@ afterAll(async () => {
   await browser.close();
   await server.stop();
 });
+
+const NONSENSE = "#seed=-1&steps=3&guidance=x&tau=2&until=0:1&alpha=dog&weight=cat=NaN&blend=%3Cscript%3E&source=a+cat";
+
+/** The page for the tests that need not load one, opened by the first of them. */
+function shared() {
+  const permissions = ["clipboard-read", "clipboard-write"];
+  return (opened ??= open(browser, server.address + NONSENSE, { permissions }));
+}
 
 test("the first images are there at once, then the model is, and the times are kept", async () => {
   const start = performance.now();
@@ -78,9 +86,7 @@ test("the first images are there at once, then the model is, and the times are k
 });
 
 test("a link that makes no sense leaves the page usable", async () => {
-  const hash = "#seed=-1&steps=3&guidance=x&tau=2&until=0:1&alpha=dog&weight=cat=NaN&blend=%3Cscript%3E&source=a+cat";
-  opened = await open(browser, server.address + hash, { permissions: ["clipboard-read", "clipboard-write"] });
-  const { page } = opened;
+  const { page } = await shared();
   await settled(page);
   assert.match(
     String(await page.textContent("[data-share=command]")),
@@ -89,7 +95,7 @@ test("a link that makes no sense leaves the page usable", async () => {
 });
 
 test("a change ends the run before it", async () => {
-  const { page } = opened;
+  const { page } = await shared();
   await follow(page, { steps: 50 });
   await page.waitForFunction(() =>
     /Sampling: step [3-9] of 50/.test(document.querySelector("#status")?.textContent ?? ""),
@@ -122,7 +128,7 @@ test("two tabs sample at once, and a link restores the call", async () => {
     weight: "grass=2",
     blend: "cat",
   };
-  const { page: one, context } = opened;
+  const { page: one, context } = await shared();
   const two = await context.newPage();
   await Promise.all([after(one, () => follow(one, call)), two.goto(server.address + link(call))]);
   await settled(two);
@@ -143,7 +149,7 @@ test("two tabs sample at once, and a link restores the call", async () => {
 });
 
 test("the copied command and the line of Python reproduce the image", async () => {
-  const { page } = opened;
+  const { page } = await shared();
   await page.bringToFront(); // the clipboard is that of the page in use
   await after(page, () => follow(page, { steps: 6, tau: 0.35, weight: "grass=1.5", alpha: "dog=0.1" }));
   const copied = async (/** @type {string} */ name) => {
@@ -197,7 +203,7 @@ test("on a host that sets no headers the page gets threads, and then works witho
 });
 
 test("axe finds nothing and nothing sticks out, light and dark, from 1280 to 400 pixels", async () => {
-  const { page } = opened;
+  const { page } = await shared();
   await after(page, () => follow(page, { target: "a photo of a big striped zebra on the grass" })); // one is unknown
   await page.click("#target [data-word=big]");
   await page.evaluate(readFileSync(AXE, "utf8"));
@@ -219,7 +225,7 @@ test("axe finds nothing and nothing sticks out, light and dark, from 1280 to 400
 });
 
 test("the whole page can be reached and used by the keyboard", async () => {
-  const { page } = opened;
+  const { page } = await shared();
   await follow(page);
   await page.focus("#presets button"); // where the order begins
   const reached = new Set();
@@ -250,6 +256,6 @@ test("the whole page can be reached and used by the keyboard", async () => {
   assert.match(String(await page.textContent("[data-share=command]")), /--tau 0.55 /);
 });
 
-test("nothing went wrong in the page that the tests shared, and no other host was asked", () => {
-  assert.deepEqual(opened.problems, []);
+test("nothing went wrong in the page that the tests shared, and no other host was asked", async () => {
+  assert.deepEqual((await shared()).problems, []);
 });

@@ -39,7 +39,7 @@ def test_edits_take_every_way_through_the_method(made):
         "several swaps": lambda edit: len(edit["swaps"]) > 1,
         "a phrase for a word": lambda edit: any(len(a.split()) != len(b.split()) for a, b in edit["swaps"]),
         "an object for another": lambda edit: edit["default"] == FOR_OBJECTS._asdict(),
-        "a swap within an object": lambda edit: edit["swaps"] and edit["default"] == FOR_OTHERS._asdict(),
+        "a swap within an object": lambda edit: bool(edit["swaps"]) and edit["default"] == FOR_OTHERS._asdict(),
         "no swap": lambda edit: not edit["swaps"],
         "a word's own window": lambda edit: any(start < 1 for start, _ in edit["alpha"].values()),
         "a weight": lambda edit: bool(edit["weights"]),
