@@ -93,12 +93,14 @@ export function follow(page, fields) {
 }
 
 /** The bytes of an image (H, W, 3). @param {Page | Frame} page @param {string} name @returns {Promise<number[]>} */
-export function pixels(page, name) {
-  return page.$eval(`figure[data-name=${name}] canvas`, (canvas) => {
+export async function pixels(page, name) {
+  const letters = await page.$eval(`figure[data-name=${name}] canvas`, (canvas) => {
     const { width, height } = /** @type {HTMLCanvasElement} */ (canvas);
     const context = /** @type {HTMLCanvasElement} */ (canvas).getContext("2d");
-    return [...(context?.getImageData(0, 0, width, height).data ?? [])].filter((_, i) => i % 4 < 3);
+    const bytes = context?.getImageData(0, 0, width, height).data ?? [];
+    return Array.from(bytes, (x, i) => (i % 4 < 3 ? String.fromCharCode(x) : "")).join("");
   });
+  return [...Buffer.from(letters, "latin1")]; // as text, which comes over fifteen times as fast as numbers
 }
 
 /** The mean difference of two images, in levels of 255. @param {ArrayLike<number>} a @param {ArrayLike<number>} b */
