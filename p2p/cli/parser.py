@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
+from functools import cache
 from typing import Any
 
 from p2p import __version__
@@ -58,6 +59,7 @@ def parsed(arguments: Sequence[str] | None = None) -> Any:
     return command(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
 
+@cache
 def parser() -> argparse.ArgumentParser:
     top = Parser("p2p", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     top.add_argument("--version", action="version", version=f"p2p {__version__}")

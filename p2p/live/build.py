@@ -39,12 +39,13 @@ COMPARED = 5  # steps of the images that the JavaScript has to reproduce
 
 def call_of(preset: Preset, tokenizer: PromptTokenizer, steps: int, sampler: str = "ddim") -> Call:
     """The call of a preset."""
-    edit = Edit.between(*map(tokenizer.encode, (preset.source, preset.target)), Alpha(preset.tau))
+    times = preset.times(tokenizer)
+    edit = Edit.between(*map(tokenizer.encode, (preset.source, preset.target)), Alpha(times.tau))
     for word, factor in preset.weights.items():
         edit = edit + Reweight(word, factor)
     target = Target.of(preset.target, edit, Region(preset.blend) if preset.blend else None)
     sampling = Sampling(preset.seed, steps, sampler=sampler)
-    return Call(preset.source, (target,), SelfInjection(preset.until), sampling=sampling)
+    return Call(preset.source, (target,), SelfInjection(times.until), sampling=sampling)
 
 
 def images_of(model: LatentDiffusion, preset: Preset, steps: int, sampler: str = "ddim") -> dict[str, np.ndarray]:

@@ -23,6 +23,7 @@ from p2p.alpha import Alpha, Window, window
 from p2p.edits import Edit, Reweight
 from p2p.local_blend import LocalBlend, Region
 from p2p.reading import swaps
+from p2p.switch_times import switch_times
 from p2p.words import columns, names, words
 from weights.training.world import Scene, Thing, caption, sample_scene
 
@@ -70,7 +71,8 @@ def of_prompt(tokens: Tokens) -> dict[str, Any]:
 
 
 def of_edit(model: LatentDiffusion, source: Tokens, target: Tokens, rng: random.Random) -> dict[str, Any]:
-    """The inferred edit with random times and weights: its swaps, and P_t and Q_t at timesteps where they change."""
+    """The inferred edit with random times and weights: its swaps, the times that it would have by default, and P_t and
+    Q_t at timesteps where they change."""
     T, known = model.schedule.T, names(target)
     tau, until = rng.choice(TIMES), _window(rng)
     alpha = {word: _window(rng) for word in rng.sample(known, min(len(known), rng.choice((0, 0, 1, 2))))}
@@ -94,6 +96,7 @@ def of_edit(model: LatentDiffusion, source: Tokens, target: Tokens, rng: random.
         "alpha": {word: _ends(own) for word, own in alpha.items()},
         "weights": weights,
         "swaps": swaps(source, target),
+        "default": switch_times(source, target)._asdict(),
         "steps": steps,
     }
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from ldm.pipeline import LatentDiffusion
+from ldm.tokenizer import PromptTokenizer
 from p2p import reading
-from p2p.call import Blend, Sampling
-from p2p.switch_times import FOR_OTHERS
+from p2p.call import Sampling
+from p2p.switch_times import FOR_OBJECTS, FOR_OTHERS, SwitchTimes, switch_times
 
 FOLDER = Path(__file__).parents[2] / "site" / "model"  # of everything that is built for the page
 STEPS = 20
@@ -21,10 +22,14 @@ class Preset:
     source: str
     target: str
     seed: int
-    tau: float = FOR_OTHERS.tau
-    until: float = FOR_OTHERS.until
+    tau: float | None = None  # None: by its prompts
     weights: dict[str, float] = field(default_factory=dict)
     blend: tuple[str, ...] = ()
+
+    def times(self, tokenizer: PromptTokenizer) -> SwitchTimes:
+        """The switch times of its prompts, with its own tau if it has one."""
+        times = switch_times(*map(tokenizer.encode, (self.source, self.target)))
+        return times if self.tau is None else times._replace(tau=self.tau)
 
 
 PRESETS = (
@@ -75,6 +80,7 @@ def world(model: LatentDiffusion) -> dict[str, Any]:
         "imageSize": config.image_size,
         "vocabulary": {"grammar": vocabulary.grammar, "kinds": vocabulary.kinds},
         "lists": {
+            "placeLinks": sorted(reading.PLACE_LINKS),
             "determiners": sorted(reading.DETERMINERS),
             "beginners": sorted(reading.BEGINNERS),
             "links": sorted(reading.LINKS),
@@ -82,12 +88,7 @@ def world(model: LatentDiffusion) -> dict[str, Any]:
             "objectVerbs": sorted(reading.OBJECT_VERBS),
             "verbs": sorted(reading.VERBS),
         },
-        "defaults": {
-            "tau": FOR_OTHERS.tau,
-            "until": FOR_OTHERS.until,
-            "steps": STEPS,
-            "guidance": Sampling().guidance,
-            "blendFrom": Blend().start,
-        },
-        "presets": [asdict(preset) for preset in PRESETS],
+        "defaults": {"steps": STEPS, "guidance": Sampling().guidance},
+        "switchTimes": {"objects": FOR_OBJECTS._asdict(), "others": FOR_OTHERS._asdict()},
+        "presets": [asdict(preset) | preset.times(model.tokenizer)._asdict() for preset in PRESETS],
     }

@@ -31,6 +31,22 @@ async function visit(page, script = "") {
   await page.goto(server.address);
 }
 
+/**
+ * Check each of several browsers, at the same time: most of a page's loading is done on one core.
+ * @template T
+ * @param {readonly T[]} each
+ * @param {(given: T, page: import("playwright-core").Page) => Promise<void>} check
+ */
+async function inEach(each, check) {
+  await Promise.all(
+    each.map(async (given) => {
+      const page = await browser.newPage();
+      await check(given, page);
+      await page.close();
+    }),
+  );
+}
+
 /** @param {import("playwright-core").Page} page */
 async function told(page) {
   await page.waitForSelector("#problem:not([hidden])", { timeout: PATIENCE });
@@ -46,16 +62,15 @@ test("a browser without WebAssembly SIMD is told so", async () => {
 });
 
 test("a model that does not load, and one that is damaged, are told", async () => {
-  for (const [status, body, message] of /** @type {const} */ ([
+  const damages = /** @type {const} */ ([
     [404, "", /model\/unet.bin did not load \(404\)/],
     [200, "too short", /^the model could not be loaded: /],
-  ])) {
-    const page = await browser.newPage();
+  ]);
+  await inEach(damages, async ([status, body, message], page) => {
     await page.route("**/unet.bin", (route) => route.fulfill({ status, body }));
     await visit(page);
     assert.match(await told(page), message);
-    await page.close();
-  }
+  });
 });
 
 test("memory that is not there at all, and memory that ends while the model loads, are told", async () => {
@@ -63,14 +78,12 @@ test("memory that is not there at all, and memory that ends while the model load
   const little =
     "const { Memory } = WebAssembly;" + // 16 MiB, of which onnxruntime says no more than std::bad_alloc
     "WebAssembly.Memory = class extends Memory { constructor(given) { super({ ...given, maximum: 256 }); } };";
-  for (const script of [none, little]) {
-    const page = await browser.newPage();
+  await inEach([none, little], async (script, page) => {
     await visit(page, script);
     assert.match(await told(page), /^There is not enough memory for the model: close other tabs and reload\. \(.+\)$/);
     await slide(page, "#tau", 0.5);
     assert.match(await told(page), /^There is not enough memory/, "a change can't help, and does not hide it");
-    await page.close();
-  }
+  });
 });
 
 /** A worker's script: the GPU that it finds. @param {string} adapter */
@@ -87,12 +100,10 @@ test("a GPU that is lost, and one on which no session starts, leave the page to 
   const lost = '(() => { throw new Error("lost"); })()';
   const refuses =
     '{ info: {}, features: new Set(), limits: {}, requestDevice: async () => { throw new Error("no device"); } }';
-  for (const adapter of [lost, refuses]) {
-    const page = await browser.newPage();
+  await inEach([lost, refuses], async (adapter, page) => {
     await visit(page, gpu(adapter));
     assert.deepEqual(await backend(page), ["wasm", ""], adapter);
-    await page.close();
-  }
+  });
 });
 
 /**
@@ -118,12 +129,12 @@ const onGpu = (error, time) => `
 `;
 
 test("a GPU is used if its numbers are right and soon there", async () => {
-  for (const [error, time, chosen] of /** @type {const} */ ([
+  const gpus = /** @type {const} */ ([
     [0.01, 10, "webgpu"],
     [0.1, 10, "wasm"],
     [0.01, 100, "wasm"],
-  ])) {
-    const page = await browser.newPage();
+  ]);
+  await inEach(gpus, async ([error, time, chosen], page) => {
     let asked = false;
     await page.route("**/ort.webgpu*.js", async (route) => {
       asked = true;
@@ -132,6 +143,5 @@ test("a GPU is used if its numbers are right and soon there", async () => {
     await visit(page, gpu("{ info: {} }"));
     assert.deepEqual(await backend(page), [chosen, ""], `${error}, ${time}`);
     assert.ok(asked);
-    await page.close();
-  }
+  });
 });

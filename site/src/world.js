@@ -2,6 +2,7 @@
 
 /** @import { Call } from "./method/run.js" */
 /** @import { Lists } from "./method/reading.js" */
+/** @import { Kinds } from "./method/switch_times.js" */
 /** @import { ScheduleConfig } from "./method/schedule.js" */
 /** @import { TextConfig } from "./method/tokens.js" */
 /** @import { TextShape } from "./model.js" */
@@ -19,7 +20,7 @@
  * @property {Record<string, number>} weights
  * @property {string[]} blend
  */
-/** @typedef {{tau: number, until: number, steps: number, guidance: number}} Defaults */
+/** @typedef {{steps: number, guidance: number}} Defaults */
 /** @typedef {{prompt: string, seed: number, t: number, v: number[]}} Check a call of the UNet, as Python computes it */
 
 /**
@@ -31,6 +32,7 @@
  * @property {Vocabulary} vocabulary
  * @property {Lists} lists
  * @property {Defaults} defaults
+ * @property {Kinds} switchTimes
  * @property {Preset[]} presets
  * @property {Record<string, number>} sizes bytes of each graph
  * @property {Check} check

@@ -9,6 +9,7 @@ import { compileEdit } from "../src/method/edit.js";
 import { randn } from "../src/method/noise.js";
 import { swaps } from "../src/method/reading.js";
 import { ddimStep, dpmStep, times } from "../src/method/samplers.js";
+import { switchTimes } from "../src/method/switch_times.js";
 import { guided } from "../src/method/schedule.js";
 import { columns, names, words } from "../src/method/words.js";
 import { cases, schedule, tokenizer, world } from "./support/cases.js";
@@ -65,6 +66,13 @@ test("the matrices of every edit", () => {
       );
       assert.equal(self(step.t), step.self, `self-attention at t = ${step.t}: ${what}`);
     }
+  }
+});
+
+test("the default times of every edit", () => {
+  for (const { source, target, default: expected } of cases.edits) {
+    const [ours, theirs] = [source, target].map((prompt) => tokenizer.encode(prompt));
+    assert.deepEqual(switchTimes(ours, theirs, world.lists, world.switchTimes), expected, `${source}, ${target}`);
   }
 });
 

@@ -6,6 +6,7 @@ import pytest
 
 from p2p.live.cases import BLENDS, EDITS, NOISE, PROMPTS, STEPS
 from p2p.live.world import FOLDER, PRESETS, world
+from p2p.switch_times import FOR_OBJECTS, FOR_OTHERS
 from weights.load import load
 
 
@@ -37,6 +38,8 @@ def test_edits_take_every_way_through_the_method(made):
     kinds = {
         "several swaps": lambda edit: len(edit["swaps"]) > 1,
         "a phrase for a word": lambda edit: any(len(a.split()) != len(b.split()) for a, b in edit["swaps"]),
+        "an object for another": lambda edit: edit["default"] == FOR_OBJECTS._asdict(),
+        "a swap within an object": lambda edit: bool(edit["swaps"]) and edit["default"] == FOR_OTHERS._asdict(),
         "no swap": lambda edit: not edit["swaps"],
         "a word's own window": lambda edit: any(start < 1 for start, _ in edit["alpha"].values()),
         "a weight": lambda edit: bool(edit["weights"]),
@@ -66,6 +69,13 @@ def test_the_page_knows_the_prompts_of_its_presets(model):
     known = {word for entries in told["vocabulary"]["kinds"].values() for entry in entries for word in entry.split()}
     assert len(PRESETS) == len(told["presets"]) == 6
     assert all({*preset.source.split(), *preset.target.split()} <= known for preset in PRESETS)
+
+
+def test_presets_have_the_times_of_their_prompts_but_for_a_tau_of_their_own(model):
+    times = {preset["title"]: (preset["tau"], preset["until"]) for preset in world(model)["presets"]}
+    assert times["One word for another"] == FOR_OBJECTS
+    assert times["Another colour"] == FOR_OTHERS
+    assert times["Another style"] == (0.4, FOR_OTHERS.until)
 
 
 def test_another_kind_of_model_is_refused(tiny):

@@ -10,6 +10,7 @@ import { nameOf } from "./words.js";
 /**
  * Function words.
  * @typedef {object} Lists
+ * @property {string[]} placeLinks
  * @property {string[]} determiners
  * @property {string[]} beginners
  * @property {string[]} links
@@ -22,20 +23,51 @@ import { nameOf } from "./words.js";
 /** @typedef {[Word[], Word[]]} Pair consecutive words of the source, and of the target */
 
 /**
+ * What an edit does.
+ * @typedef {object} Reading
+ * @property {[string, string][]} swaps words or phrases, and those that replace them, named as for `columns`
+ * @property {boolean} replacesObject whether an object becomes another: see `objects`
+ */
+
+/**
+ * Read two prompts.
+ * @param {Tokens} source
+ * @param {Tokens} target
+ * @param {Lists} lists
+ * @returns {Reading}
+ */
+export function read(source, target, lists) {
+  const [ours, theirs] = [units(source), units(target)];
+  const [left, right] = [ours, theirs].map((found) => parts(found, lists));
+  const pairs = common(ours, theirs).gaps.flatMap(([gap, other]) =>
+    facing(within(left, gap), within(right, other)).sort(([, a], [, b]) => a[0].start - b[0].start),
+  );
+  const heads = objects(left, lists);
+  return {
+    swaps: pairs.map(([before, after]) => [named(source, before), named(target, after)]),
+    replacesObject: pairs.some(([before]) => heads.has(before[before.length - 1])),
+  };
+}
+
+/**
  * The words or phrases of the source with those of the target that replace them, named as for `columns`.
  * @param {Tokens} source
  * @param {Tokens} target
  * @param {Lists} lists
- * @returns {[string, string][]}
  */
-export function swaps(source, target, lists) {
-  const [ours, theirs] = [units(source), units(target)];
-  const [left, right] = [ours, theirs].map((found) => parts(found, lists));
-  return common(ours, theirs).gaps.flatMap(([gap, other]) =>
-    facing(within(left, gap), within(right, other))
-      .sort(([, a], [, b]) => a[0].start - b[0].start)
-      .map(([before, after]) => /** @type {[string, string]} */ ([named(source, before), named(target, after)])),
-  );
+export const swaps = (source, target, lists) => read(source, target, lists).swaps;
+
+/**
+ * The heads of the phrases that are no place ("on the grass") and no medium ("a photo" of something).
+ * @param {Part[]} found
+ * @param {Lists} lists
+ */
+function objects(found, lists) {
+  const begins = new Map(found.toReversed().map((part) => [part.phrase, part.words[0].text.toLowerCase()]));
+  const named = (/** @type {number} */ phrase) =>
+    !lists.placeLinks.includes(begins.get(phrase) ?? "") && begins.get(phrase + 1) !== "of";
+  const heads = found.filter((part) => part.kind === "content" && part.isHead && named(part.phrase));
+  return new Set(heads.map((part) => part.words[part.words.length - 1]));
 }
 
 /** @type {(tokens: Tokens, phrase: Word[]) => string} */

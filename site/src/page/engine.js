@@ -126,8 +126,11 @@ export class Engine extends EventTarget {
       if (this.#next) this.#start(this.#next, false);
       return;
     }
-    if (answer.kind === "failed") return this.#emit("failed", answer);
     const shown = this.#now;
+    if (answer.kind === "failed") {
+      if (answer.id === shown?.id) this.#now = null; // the next change need not wait for it
+      return this.#emit("failed", answer);
+    }
     if (!shown || answer.id !== shown.id) return;
     if (answer.kind === "step") shown.steps.push({ t: answer.t, maps: answer.maps });
     if (answer.kind === "image") return this.#emit("image", { ...answer, shown });

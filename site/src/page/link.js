@@ -3,6 +3,8 @@
 /** @import { Call } from "../method/run.js" */
 /** @import { Time, Window } from "../method/alpha.js" */
 /** @import { Sampler } from "../method/samplers.js" */
+/** @typedef {Pick<Call, "source" | "target">} Prompts */
+/** @typedef {Pick<Call, "tau" | "until">} CallTimes */
 
 const LONGEST = 300; // characters of a prompt that a link may bring
 /** The largest number of steps, and the guidance and the weights that the page offers. */
@@ -29,9 +31,10 @@ export function toHash(call) {
  * The call of a link. A link may come from anywhere: what is missing or out of range is taken from the defaults.
  * @param {string} hash
  * @param {Call} defaults
+ * @param {(prompts: Prompts) => CallTimes} timesOf the default times of two prompts
  * @returns {Call}
  */
-export function fromHash(hash, defaults) {
+export function fromHash(hash, defaults, timesOf) {
   const fields = new URLSearchParams(hash.replace(/^#/, ""));
   const prompt = (/** @type {string} */ name) => fields.get(name)?.slice(0, LONGEST);
   const number = (/** @type {string} */ name, /** @type {number} */ least, /** @type {number} */ most) => {
@@ -45,15 +48,16 @@ export function fromHash(hash, defaults) {
       const cut = text.lastIndexOf("=");
       return cut > 0 ? [/** @type {[string, string]} */ ([text.slice(0, cut), text.slice(cut + 1)])] : [];
     });
+  const prompts = { source: prompt("source") ?? defaults.source, target: prompt("target") ?? defaults.target };
+  const times = timesOf(prompts);
   return {
-    source: prompt("source") ?? defaults.source,
-    target: prompt("target") ?? defaults.target,
+    ...prompts,
     seed: seed !== null && seed <= LIMITS.seed ? seed : defaults.seed,
     steps: steps !== null && Number.isInteger(steps) ? steps : defaults.steps,
     guidance: number("guidance", 0, LIMITS.guidance) ?? defaults.guidance,
     sampler: fields.get("sampler") === "dpm++" ? "dpm++" : "ddim",
-    tau: time(fields.get("tau") ?? "") ?? defaults.tau,
-    until: window(fields.get("until") ?? "") ?? defaults.until,
+    tau: time(fields.get("tau") ?? "") ?? times.tau,
+    until: window(fields.get("until") ?? "") ?? times.until,
     alpha: new Map(
       named("alpha").flatMap(([word, text]) => {
         const own = window(text);

@@ -3,6 +3,7 @@
 import { LocalBlend } from "../method/blend.js";
 import { compileEdit } from "../method/edit.js";
 import { swaps } from "../method/reading.js";
+import { switchTimes } from "../method/switch_times.js";
 import { times } from "../method/samplers.js";
 import { Schedule } from "../method/schedule.js";
 import { PromptTokenizer } from "../method/tokens.js";
@@ -26,6 +27,7 @@ import { linesOf, SELF, ALL, wordOf, Timeline } from "./timeline.js";
 /** @import { Tokens } from "../method/tokens.js" */
 /** @import { Matrices, Options } from "../method/edit.js" */
 /** @import { Decoded, Shown } from "./engine.js" */
+/** @import { CallTimes, Prompts } from "./link.js" */
 /** @import { World } from "../world.js" */
 
 const LINKED = 300; // milliseconds after a change at which the address follows: browsers limit how often it may
@@ -50,6 +52,8 @@ class Page {
   #ofSource = false;
   #step = 0; // shown; 0 is the last
   #linked = 0;
+  /** Times that were set, and stay when the prompts change; others are the prompts' default. */
+  #set = { tau: false, until: false };
 
   /** @param {World} world @param {PromptTokenizer} tokenizer */
   constructor(world, tokenizer) {
@@ -64,7 +68,7 @@ class Page {
     this.prompts = /** @type {const} */ (["source", "target"]).map((name) => {
       const label = name === "source" ? "Source prompt" : "Edited prompt";
       return new PromptField(byId(name), label, vocabulary, {
-        changed: (prompt) => this.change({ [name]: prompt }),
+        changed: (prompt) => this.#prompted({ [name]: prompt }),
         pointed: (word) => this.point(word, name === "source"),
       });
     });
@@ -79,25 +83,56 @@ class Page {
     });
     byId("presets").append(
       ...world.presets.map((preset) =>
-        el("button", { type: "button", onclick: () => this.replace(callOf(preset, world.defaults)) }, preset.title),
+        el("button", { type: "button", onclick: () => this.begin(callOf(preset, world.defaults)) }, preset.title),
       ),
     );
+    const { objects, others } = world.switchTimes;
+    byId("times").textContent =
+      `Until moved, the two τ are ${objects.tau} and ${objects.until} where an object becomes another, so that the new ` +
+      `shape can form, and ${others.tau} and ${others.until} for all other edits.`;
     const scrubber = /** @type {HTMLInputElement} */ (byId("scrubber"));
     scrubber.addEventListener("input", () => this.#scrub(Number(scrubber.value)));
     this.#listen();
+    const linked = () => fromHash(location.hash, this.first, (prompts) => this.#timesOf(prompts));
     window.addEventListener("hashchange", () => {
-      if (location.hash.slice(1) !== toHash(this.call)) this.replace(fromHash(location.hash, this.first));
+      if (location.hash.slice(1) !== toHash(this.call)) this.begin(linked());
     });
     this.#compiled = this.#compile(this.first);
     this.draw();
-    const linked = fromHash(location.hash, this.first);
-    if (toHash(linked) !== toHash(this.first)) this.images.clear();
-    this.replace(linked, true);
+    const call = linked();
+    if (toHash(call) !== toHash(this.first)) this.images.clear();
+    this.begin(call, true);
+  }
+
+  /** Go on from a preset's or a link's call. @param {Call} call @param {boolean} [atOnce] without a preview */
+  begin(call, atOnce) {
+    const { tau, until } = this.#timesOf(call);
+    this.#set = { tau: call.tau !== tau, until: call.until.start !== until.start || call.until.end !== until.end };
+    this.replace(call, atOnce);
   }
 
   /** @param {Partial<Call>} changes */
   change(changes) {
+    this.#set = { tau: this.#set.tau || "tau" in changes, until: this.#set.until || "until" in changes };
     this.replace({ ...this.call, ...changes });
+  }
+
+  /** @param {Partial<Prompts>} changes */
+  #prompted(changes) {
+    const call = { ...this.call, ...changes };
+    const { tau, until } = this.#timesOf(call);
+    this.replace({ ...call, tau: this.#set.tau ? call.tau : tau, until: this.#set.until ? call.until : until });
+  }
+
+  /** The default times of two prompts. @param {Prompts} prompts @returns {CallTimes} */
+  #timesOf(prompts) {
+    try {
+      const [source, target] = [prompts.source, prompts.target].map((prompt) => this.tokenizer.encode(prompt));
+      const { tau, until } = switchTimes(source, target, this.world.lists, this.world.switchTimes);
+      return { tau, until: { start: 1, end: until } };
+    } catch {
+      return this.call; // too long, which the compilation tells
+    }
   }
 
   /** @param {Call} given @param {boolean} [atOnce] without a preview */
@@ -192,7 +227,7 @@ class Page {
       const own = word ? columns(side ? target : source, word) : [];
       const map = word && this.#shown ? mapOf(this.#shown, share, side, own, source.ids.length) : null;
       const percent = map ? short((100 * map.reduce((a, b) => a + b, 0)) / map.length) : "";
-      this.images.overlay(side ? "edit" : "source", map, map ? `${word}: ${percent}% of the attention` : "");
+      this.images.overlay(side ? "edit" : "source", map, map ? `${word}: ${percent}% of attention` : "");
     }
     const shown = pair[1] ?? this.#edited();
     byId("formula").replaceChildren(...(shown ? [formula(source, shown, columns(target, shown), at(t), t)] : []));
@@ -224,8 +259,8 @@ class Page {
 
   /** @param {string} key @param {Window | null} window */
   #moved(key, window) {
-    if (key === SELF) return this.change({ until: window ?? this.first.until });
-    if (key === ALL) return this.change({ tau: window?.end ?? this.first.tau });
+    if (window && key === SELF) return this.change({ until: window });
+    if (window && key === ALL) return this.change({ tau: window.end });
     const alpha = new Map(this.call.alpha);
     const word = wordOf(key);
     if (window) alpha.set(word, window);
