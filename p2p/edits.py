@@ -288,9 +288,9 @@ def used(
 
 
 def stack(
-    matrices: list[Matrices], like: Tensor
-) -> tuple[Float[Tensor, "k m m2"], Float[Tensor, "k m2"], Bool[Tensor, " k"]]:
-    """Batch P_t, Q_t and `renormalise` of several targets, on the device and in the dtype of `like`."""
+    matrices: list[Matrices], dtype: torch.dtype, device: torch.device
+) -> tuple[Float[Tensor, "k 1 m m2"], Float[Tensor, "k 1 m2"], Bool[Tensor, "k 1"]]:
+    """Batch P_t, Q_t and `renormalise` of several targets, with an axis for the heads."""
     P, Q, renormalise = zip(*matrices)
-    cast = lambda parts: torch.stack(parts).to(like.dtype).to(like.device)  # first: not every device has float64
-    return cast(P), cast(Q), torch.tensor(renormalise, device=like.device)
+    cast = lambda parts: torch.stack(parts)[:, None].to(dtype).to(device)  # first: not every device has float64
+    return cast(P), cast(Q), torch.tensor(renormalise, device=device)[:, None]

@@ -10,6 +10,7 @@ recording. The unconditional half of a guided batch is never edited.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +91,7 @@ def explicit(
     injection: Injection, watch: Watch = lambda site, A: None, recorded: Recorded | None = None
 ) -> AttentionFn:
     """[P3-P5] Line 9 of Algorithm 1, inside attention: A <- A_used, with V from the target's own prompt."""
+    stacked = cache(partial(stack, injection.matrices))  # the same in every layer
 
     def attn_fn(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
         if site.kind == "self":
@@ -100,7 +102,7 @@ def explicit(
         else:
             source, own = A[:1], A[1:]
         if site in injection.cross_layers:
-            own = used(source, own, *(part[:, None] for part in stack(injection.matrices, like=A)))
+            own = used(source, own, *stacked(A.dtype, A.device))
         watch(site, torch.cat([source, own]))
         return (own if recorded else torch.cat([source, own])) @ V
 
@@ -109,6 +111,10 @@ def explicit(
 
 def folded(injection: Injection, recorded: Recorded | None = None) -> AttentionFn:
     """[P3-P5] The result of `explicit` without materialising maps: fast, and small in memory at many positions."""
+    matrices = injection.matrices
+    stacked = cache(partial(stack, matrices))
+    takes, keeps = any(m.P.any() for m in matrices), any(m.Q.any() for m in matrices)  # once, not in every layer
+    divides = any(m.renormalise for m in matrices)
 
     def attn_fn(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
         if site.kind == "self":
@@ -117,18 +123,18 @@ def folded(injection: Injection, recorded: Recorded | None = None) -> AttentionF
             return attend(Q, K, V)
         first = source_row(Q, K, V, recorded)
         own, values = slice(len(first), None), V[len(first) :]
-        P, Q_t, renormalise = stack(injection.matrices, like=V)
-        if renormalise.any():  # an appended column of ones yields the row sums of A_used
+        P, Q_t, renormalise = stacked(V.dtype, V.device)
+        if divides:  # an appended column of ones yields the row sums of A_used
             values = F.pad(values, (0, 1), value=1.0)
         Y = torch.zeros_like(values[..., :1, :]).expand(-1, -1, Q.shape[2], -1)
-        if P.any():
+        if takes:
             Q_source, K_source = source_of(site, Q, K, len(values), recorded)
-            Y = Y + attend(Q_source, K_source, P[:, None] @ values)
-        if Q_t.any():
-            Y = Y + attend(Q[own], K[own], Q_t[:, None, :, None] * values)
-        if renormalise.any():
+            Y = Y + attend(Q_source, K_source, P @ values)
+        if keeps:
+            Y = Y + attend(Q[own], K[own], Q_t[..., None] * values)
+        if divides:
             Y, sums = Y[..., :-1], Y[..., -1:]
-            Y = torch.where(renormalise[:, None, None, None], Y / sums, Y)
+            Y = torch.where(renormalise[..., None, None], Y / sums, Y)
         return torch.cat([first, Y])
 
     return attn_fn
