@@ -21,6 +21,8 @@ from p2p.experiments.reference import Reference
 from p2p.local_blend import Region
 from weights.training.world import VOCABULARY
 
+pytestmark = pytest.mark.usefixtures("two_draws")
+
 CAT, BICYCLE, RED = (f"a photo of a {word} on the grass" for word in ("cat", "bicycle", "red cat"))
 ALPHA = Alpha(0.2, {"grass": 0.5})
 SWAP = Swap("cat", "bicycle", ALPHA) + Preserve("photo") + Reweight("grass", 2.0)
