@@ -87,7 +87,7 @@ def test_latents_are_cached_for_their_pictures_and_their_encoder(tiny, tmp_path,
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_the_contact_sheet_has_a_hundred_untrained_captions(monkeypatch):
+def test_the_contact_sheet_has_a_hundred_untrained_captions(monkeypatch, unchecked):
     drawn = cache(training_scenes)  # twenty thousand, which is seconds
     monkeypatch.setattr("p2p.experiments.contact_sheet.training_scenes", drawn)
     captions = held_out_captions(100)
