@@ -13,6 +13,7 @@ import dataclasses
 from pathlib import Path
 
 import hypothesis
+import jaxtyping
 import pytest
 import torch
 
@@ -27,6 +28,14 @@ torch.use_deterministic_algorithms(True)
 # a busy machine is slow, not wrong; and a test that fails should fail again
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("steady")
+
+
+@pytest.fixture
+def unchecked():
+    """No checks of shapes and types, which take longer than small arithmetic; for loops of thousands of the same."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

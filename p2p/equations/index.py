@@ -137,29 +137,35 @@ def _definitions() -> Iterator[Definition]:
             source = path.read_text(encoding="utf-8")
             relative = path.relative_to(ROOT)
             module = ".".join(relative.with_suffix("").parts)
-            yield from _inside(ast.parse(source), module, relative, source)
+            yield from _inside(ast.parse(source), module, relative, source.split("\n"))
 
 
-def _inside(node: ast.AST, name: str, path: Path, source: str) -> Iterator[Definition]:
+def _inside(node: ast.AST, name: str, path: Path, lines: list[str]) -> Iterator[Definition]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.ClassDef):
             inner = f"{name}.{child.name}"
             if docstring := ast.get_docstring(child):
-                yield Definition(inner, path, docstring, ast.get_source_segment(source, child, padded=True))
+                yield Definition(inner, path, docstring, _source(child, lines))
             if isinstance(child, ast.ClassDef):
-                yield from _inside(child, inner, path, source)
+                yield from _inside(child, inner, path, lines)
+
+
+def _source(node: ast.FunctionDef | ast.ClassDef, lines: list[str]) -> str:
+    """The node's own lines; ast.get_source_segment splits the whole file for each node."""
+    *whole, last = lines[node.lineno - 1 : node.end_lineno]
+    return "\n".join([*whole, last.encode()[: node.end_col_offset].decode()])  # offsets count bytes
 
 
 def tests() -> Iterator[tuple[str, Test]]:
     """(id, test) for every mark."""
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         text = path.read_text(encoding="utf-8")
+        lines = text.split("\n")
         for node in ast.parse(text).body:
             for mark in getattr(node, "decorator_list", []):
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.equation":
                     for argument in mark.args:
-                        source = ast.get_source_segment(text, node)
-                        yield ast.literal_eval(argument), Test(node.name, path.relative_to(ROOT), source)
+                        yield ast.literal_eval(argument), Test(node.name, path.relative_to(ROOT), _source(node, lines))
 
 
 def proof(id: str, marked: Iterable[tuple[str, Test]]) -> str:

@@ -1,5 +1,6 @@
 """The benchmark: its answers, its methods on two steps, its choice of settings, and runs that are shared or go on."""
 
+import dataclasses
 import json
 import math
 from fractions import Fraction
@@ -10,7 +11,7 @@ from PIL import Image, ImageOps
 
 import p2p
 from ldm.helpers.likeness import psnr
-from p2p.benchmark import methods, report, run
+from p2p.benchmark import measures, methods, report, run
 from p2p.benchmark.answers import answer
 from p2p.benchmark.attention import overlaps
 from p2p.benchmark.measures import ByClip
@@ -19,6 +20,7 @@ from p2p.benchmark.run import Processes, Store, dev_tasks, work_through
 from p2p.benchmark.scenes import KINDS, load_scenes, stickers
 from p2p.benchmark.tables import MEASURES, choose, group_key
 from p2p.switch_times import FOR_OBJECTS, FOR_OTHERS, switch_times
+from tests.support.random_models import random_model
 from tests.support.scenes import SyntheticArt
 from weights.load import load
 from weights.training.sticker_fit import fit
@@ -91,9 +93,11 @@ def test_a_sticker_fits_where_it_is(mirrored):
 
 
 @pytest.mark.parametrize("track", TRACKS)
-def test_every_method_edits_at_every_setting(track, model, monkeypatch):
-    """By two steps."""
+def test_every_method_edits_at_every_setting(track, tiny, monkeypatch):
+    """By two steps, on a random model of the scenes' size."""
     monkeypatch.setattr(methods, "STEPS", dict.fromkeys(TRACKS, 2))
+    eighth = dataclasses.replace(tiny.config.autoencoder, channels=(16,) * 4)
+    model = random_model(dataclasses.replace(tiny.config, image_size=128, autoencoder=eighth), tiny.tokenizer)
     scene = load_scenes("dev", ["noun"])[0]
     work = Work(model, scene, track)
     for row in ROWS:
@@ -206,7 +210,8 @@ def test_settings_are_chosen_on_dev_by_the_whole_image(model, tmp_path):
     assert choose([*store.found.values(), *more]) == best
 
 
-def test_the_report_has_every_method_and_its_means(model, tmp_path):
+def test_the_report_has_every_method_and_its_means(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(measures, "DRAWS", 100)  # of each of some thousand intervals
     store = Store(tmp_path / "store")
     work_through(dev_tasks(load_scenes("dev"), model.tokenizer), Recorder(), store, Alone(), "dev")
     best, test = choose(store.found.values()), load_scenes("test")

@@ -26,6 +26,8 @@ from p2p.switch_times import FOR_OBJECTS, FOR_OTHERS
 from tests.support.model_files import save_model
 from weights.load import DTYPES, SHIPPED
 
+pytestmark = pytest.mark.usefixtures("two_draws")
+
 CAT, DOG = "a photo of a cat on the grass", "a photo of a dog on the grass"
 ROOT = Path(__file__).parents[2]
 

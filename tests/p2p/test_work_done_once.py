@@ -21,13 +21,15 @@ from p2p.experiments.reference import Reference
 from p2p.local_blend import Region
 from weights.training.world import VOCABULARY
 
+pytestmark = pytest.mark.usefixtures("two_draws")
+
 CAT, BICYCLE, RED = (f"a photo of a {word} on the grass" for word in ("cat", "bicycle", "red cat"))
 ALPHA = Alpha(0.2, {"grass": 0.5})
 SWAP = Swap("cat", "bicycle", ALPHA) + Preserve("photo") + Reweight("grass", 2.0)
 CALL = Call(
     CAT,
     (Target.of(BICYCLE, SWAP, Region(("grass",))), Target.of(RED, Refine(ALPHA))),
-    sampling=Sampling(steps=30),
+    sampling=Sampling(steps=6),
 )
 
 
@@ -113,14 +115,14 @@ def test_inferring_an_edit_splits_each_prompt_into_words_once(tokenizer, count):
 def test_prompts_are_not_tokenized_again_at_each_step(tiny, count):
     """Nor for the text encoder or for the region. The empty prompt is that of guidance."""
     calls = count(tiny.tokenizer, "encode", lambda prompt: prompt)
-    assert len([*CALL.start(tiny)]) == 30
+    assert len([*CALL.start(tiny)]) == 6
     assert calls == {CAT: 1, BICYCLE: 1, RED: 1, "": 1}
 
 
 def test_prompts_are_not_tokenized_again_for_a_recorded_source(tiny, count):
     recording = record(tiny, CAT, CALL.sampling)
     calls = count(tiny.tokenizer, "encode", lambda prompt: prompt)
-    assert len([*rerun(CALL.p2p(tiny), recording)]) == 30
+    assert len([*rerun(CALL.p2p(tiny), recording)]) == 6
     assert calls == {CAT: 1, BICYCLE: 1, RED: 1, "": 1}
 
 
@@ -132,7 +134,7 @@ def test_prompts_are_not_aligned_again_at_each_step(tiny, count):
     times = count(p2p.alpha, "switch_time", lambda time, T: "any")
     run = CALL.start(tiny)
     before = times.copy()
-    assert len([*run]) == 30
+    assert len([*run]) == 6
     assert aligned == {(BICYCLE, (("cat", "bicycle"),)): 1, (BICYCLE, ()): 1} and copied == {RED: 1}
     assert found == [{"photo": 1, "grass": 1}, {"grass": 2}]  # those that are preserved and weighed; in two alphas
     assert times == before

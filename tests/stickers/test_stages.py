@@ -1,6 +1,7 @@
 """The stages of the shipped model's training: what they refuse, and what they go on from."""
 
 from copy import deepcopy
+from functools import cache
 
 import numpy as np
 import pytest
@@ -86,8 +87,10 @@ def test_latents_are_cached_for_their_pictures_and_their_encoder(tiny, tmp_path,
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_the_contact_sheet_has_a_hundred_untrained_captions():
+def test_the_contact_sheet_has_a_hundred_untrained_captions(monkeypatch, unchecked):
+    drawn = cache(training_scenes)  # twenty thousand, which is seconds
+    monkeypatch.setattr("p2p.experiments.contact_sheet.training_scenes", drawn)
     captions = held_out_captions(100)
-    trained = {caption(scene) for scene in training_scenes(train.LATENTS)}
+    trained = {caption(scene) for scene in drawn(train.LATENTS)}
     assert len(set(captions)) == 100 and trained.isdisjoint(captions)
     assert sum(caption(scene) in captions for scene in held_out_scenes(200)) >= 100

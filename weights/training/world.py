@@ -155,26 +155,29 @@ def is_held_out(scene: Scene) -> bool:
 def sample_scene(seed: int) -> Scene:
     """Draw a random scene, determined by the seed. It may have a held-out pair."""
     rng = np.random.default_rng([seed, 0])
-    pick = lambda options: options[rng.integers(len(options))]
     two = rng.random() < 0.35
     style = rng.choice(STYLES, p=[0.76, 0.12, 0.12]).item()
-
-    def thing() -> Thing:
-        noun = pick(tuple(NOUNS))
-        colour = pick(tuple(COLOURS)) if rng.random() < 0.45 else None
-        if style == "pencil drawing":  # has no colour
-            colour = None
-        size = rng.choice([None, "small", "big"], p=[0.7, 0.12, 0.18])
-        pattern = rng.choice([None, *PATTERNS], p=[0.86, 0.07, 0.07])
-        return Thing(noun, colour, size, pattern)
-
     return Scene(
-        things=(thing(), thing()) if two else (thing(),),
+        things=tuple(_sample_thing(rng, style) for _ in range(1 + two)),
         relation=rng.choice(RELATIONS, p=[0.65, 0.35]).item() if two else None,
-        place=pick(PLACES),
+        place=_pick(rng, PLACES),
         weather=rng.choice([None, "fog", "snow"], p=[0.78, 0.11, 0.11]),
         strength=float(rng.random()),
         style=style,
         says_place=bool(rng.random() < 0.8),
         seed=seed,
     )
+
+
+def _sample_thing(rng: np.random.Generator, style: str) -> Thing:
+    noun = _pick(rng, tuple(NOUNS))
+    colour = _pick(rng, tuple(COLOURS)) if rng.random() < 0.45 else None
+    if style == "pencil drawing":  # has no colour
+        colour = None
+    size = rng.choice([None, "small", "big"], p=[0.7, 0.12, 0.18])
+    pattern = rng.choice([None, *PATTERNS], p=[0.86, 0.07, 0.07])
+    return Thing(noun, colour, size, pattern)
+
+
+def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+    return options[rng.integers(len(options))]

@@ -13,6 +13,8 @@ from p2p.cli.parser import parsed
 from p2p.figures import edit_matrices
 from tests.support.command_line import CAT, DOG, image
 
+pytestmark = pytest.mark.usefixtures("two_draws")
+
 
 def test_attention_draws_a_map_per_word(p2p):
     p2p("attention", CAT, "--steps", "1", "-o", "m.png")

@@ -12,6 +12,8 @@ from tests.support.model_files import save_model
 from weights.load import load_vocabulary
 from weights.training.world import COLOURS, NOUNS, PLACES, VOCABULARY
 
+pytestmark = pytest.mark.usefixtures("two_draws")
+
 ZEBRA = "a photo of a zebra on the moon"
 COMMANDS = {
     "generate": ("generate", ZEBRA),
