@@ -54,7 +54,7 @@ class Plan:
 FULL = Plan(
     64, rounds=3, included_rounds=7, steps=30, sizes=(32, 48, 64, 96, 128), included_sizes=(32, 48, 64, 96, 128)
 )
-QUICK = Plan(32, rounds=1, included_rounds=3, steps=5, sizes=(16, 32), included_sizes=(32, 64))
+QUICK = Plan(32, rounds=3, included_rounds=3, steps=5, sizes=(16, 32), included_sizes=(32, 64))
 
 
 def bfloat16_left_out(gpu: bool) -> str | None:
