@@ -86,7 +86,7 @@ def page(found: dict) -> str:
     parts += [
         VERDICT.format(**found),
         verdict_table(found),
-        "![Bars of the time by contestant, of the rates of layers beside the machine's, and lines of growth](speed.png)",
+        "![Bars of the time by contestant, of the rates of layers beside the machine's, and of growth](speed.png)",
         STEP.format(**found),
     ]
     for precision, contestants in found["step"].items():
