@@ -228,12 +228,11 @@ class LatentDiffusion:
         timestep = (times - 1).to(self.device)  # counted from 0, as in training
         empty = self.encode_prompts([""]) if empty is None and guidance != 1 and context.shape[1] else empty
         r = 0 if known is None else len(known)
+        # first, since it refuses a `known` that does not fit before anything is computed
+        of_known = Prediction(self.schedule.eps_from_z_0(z_t[:r], known, t), known) if r else None
         output = self._output(x, timestep, context, guidance, attn_fn, empty, r, z_t.dtype)
         prediction = self.schedule.predict(z_t[r:], output, t)
-        if known is None:
-            return prediction
-        of_known = Prediction(self.schedule.eps_from_z_0(z_t[:r], known, t), known)
-        return Prediction(*map(torch.cat, zip(of_known, prediction)))
+        return Prediction(*map(torch.cat, zip(of_known, prediction))) if of_known else prediction
 
     def _output(
         self,

@@ -66,7 +66,7 @@ class Loading:
     dtype: str = option(
         "float32",
         "float16 halves memory and time on a GPU; auto is bfloat16 on a processor that computes in it (AVX-512 BF16 or "
-        "AMX), where that halves the time of large models, and float32 elsewhere (default %(default)s)",
+        "AMX), and float32 elsewhere (default %(default)s)",
         choices=DTYPES,
     )
     no_ema: bool = option(False, "where a file has both, load the weights without averaging")
