@@ -139,8 +139,6 @@ def without_weights(setting: Setting) -> LatentDiffusion:
 
 def theirs(setting: Setting, layout: Layout) -> "UNet2DConditionModel":
     """The same UNet in diffusers."""
-    from diffusers import UNet2DConditionModel
-
     c = setting.config.unet
     if setting.model in SHIPPED:
         tensors = load(setting.model, setting.device, setting.dtype).unet.state_dict()  # channels-last, as ours are
@@ -148,6 +146,13 @@ def theirs(setting: Setting, layout: Layout) -> "UNet2DConditionModel":
         tensors = weights_of(setting)
     if layout == "contiguous":
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return diffusers_unet(c, tensors, tuple(map(c.heads_at, range(len(c.channels)))))
+
+
+def diffusers_unet(c: UNetConfig, tensors: dict[str, Tensor], heads: tuple[int, ...]) -> "UNet2DConditionModel":
+    """A UNet of diffusers with these weights, and this number of heads at each level."""
+    from diffusers import UNet2DConditionModel
+
     return filled(
         UNet2DConditionModel,
         tensors,
@@ -157,7 +162,7 @@ def theirs(setting: Setting, layout: Layout) -> "UNet2DConditionModel":
         layers_per_block=c.layers,
         down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in c.attention),
         up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(c.attention)),
-        attention_head_dim=tuple(map(c.heads_at, range(len(c.channels)))),  # diffusers' name for the number of heads
+        attention_head_dim=heads,  # diffusers' name for the number of heads; see its issue 2011
         cross_attention_dim=c.context_width,
         use_linear_projection=c.linear_projection,
         norm_num_groups=c.groups,

@@ -20,6 +20,7 @@ from ldm.pipeline import LatentDiffusion
 from ldm.text_encoder import TextEncoder
 from ldm.tokenizer import CLIPTokenizer
 from ldm.unet import UNet
+from p2p.speed import models
 from tests.support.random_models import randomise
 
 
@@ -80,22 +81,7 @@ def diffusers_vq(ours: Autoencoder) -> VQModel:
 
 def diffusers_unet(ours: UNet, heads: tuple[int, ...]) -> UNet2DConditionModel:
     """`heads`, per level, is for the caller to say: what our config makes of it is under test."""
-    c = ours.config
-    with torch.device("meta"):
-        theirs = UNet2DConditionModel(
-            in_channels=c.latent_channels,
-            out_channels=c.latent_channels,
-            block_out_channels=c.channels,
-            layers_per_block=c.layers,
-            down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in c.attention),
-            up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(c.attention)),
-            attention_head_dim=heads,  # diffusers' name for the number of heads; see its issue 2011
-            cross_attention_dim=c.context_width,
-            use_linear_projection=c.linear_projection,
-            norm_num_groups=c.groups,
-        )
-    theirs.load_state_dict(ours.state_dict(), strict=True, assign=True)
-    return theirs.eval()
+    return models.diffusers_unet(ours.config, ours.state_dict(), heads)
 
 
 def transformers_text_encoder(ours: TextEncoder) -> CLIPTextModel:
