@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ldm.helpers.checks import check_heads
+from ldm.helpers.products import Linear, blocks_pay, in_blocks, linear
 
 Place = Literal["down", "mid", "up"]  # a part of the UNet
 
@@ -79,6 +80,8 @@ def attend(
     """
     if K.shape[-2] != V.shape[-2]:  # not checked by the line below
         raise ValueError(f"there are {K.shape[-2]} keys and {V.shape[-2]} values: give one value for each key")
+    if blocks_pay(Q, K.shape[2]) and not causal:
+        return in_blocks(Q, K, V)
     return F.scaled_dot_product_attention(Q, K, V, is_causal=causal)
 
 
@@ -108,10 +111,10 @@ class Attention(nn.Module):
         super().__init__()
         check_heads(width, heads)
         self.heads = heads
-        self.to_q = nn.Linear(width, width, bias=False)
-        self.to_k = nn.Linear(context_width, width, bias=False)
-        self.to_v = nn.Linear(context_width, width, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(width, width))
+        self.to_q = Linear(width, width, bias=False)
+        self.to_k = Linear(context_width, width, bias=False)
+        self.to_v = Linear(context_width, width, bias=False)
+        self.to_out = nn.Sequential(Linear(width, width))
 
     def forward(
         self,
@@ -129,12 +132,12 @@ class GEGLU(nn.Module):
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
-        self.proj = nn.Linear(width, 2 * hidden)
+        self.proj = Linear(width, 2 * hidden)
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n f"]:
         # split the weight, not the result: training then needs no copy that joins the activation's halves
         halves = zip(self.proj.weight.chunk(2), self.proj.bias.chunk(2))
-        value, gate = (F.linear(x, weight, bias) for weight, bias in halves)
+        value, gate = (linear(x, weight, bias) for weight, bias in halves)
         return value * F.gelu(gate)
 
 
@@ -144,7 +147,7 @@ class FeedForward(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         # the public files' numbering counts a dropout in the middle
-        self.net = nn.Sequential(GEGLU(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width))
+        self.net = nn.Sequential(GEGLU(width, 4 * width), nn.Identity(), Linear(4 * width, width))
 
     def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
         return self.net(x)
@@ -185,7 +188,7 @@ class SpatialTransformer(nn.Module):
     ):
         super().__init__()
         self.place, self.layer, self.linear = place, layer, linear
-        project = (lambda: nn.Linear(channels, channels)) if linear else (lambda: nn.Conv2d(channels, channels, 1))
+        project = (lambda: Linear(channels, channels)) if linear else (lambda: nn.Conv2d(channels, channels, 1))
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = project()
         self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, context_width, heads)])
@@ -217,8 +220,8 @@ class SelfAttentionBlock(nn.Module):
         check_heads(channels, heads)
         self.heads, self.place, self.layer = heads, place, layer
         self.group_norm = nn.GroupNorm(groups, channels, eps=eps)
-        self.to_q, self.to_k, self.to_v = (nn.Linear(channels, channels) for _ in range(3))
-        self.to_out = nn.Sequential(nn.Linear(channels, channels))
+        self.to_q, self.to_k, self.to_v = (Linear(channels, channels) for _ in range(3))
+        self.to_out = nn.Sequential(Linear(channels, channels))
 
     def forward(
         self,

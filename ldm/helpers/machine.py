@@ -14,6 +14,12 @@ def processor() -> str:
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
+def manufacturer() -> str:
+    """The processor's maker as it names itself, "AuthenticAMD" or "GenuineIntel"; "" where that is not known."""
+    names = re.findall(r"vendor_id\s*: (.*)", _listed())
+    return names[0] if names else ""
+
+
 def multiplies_bfloat16() -> bool:
     """Whether the processor multiplies matrices of bfloat16 itself (AVX-512 BF16 or AMX): elsewhere that is emulated,
     slower than float32. Known on Linux alone."""

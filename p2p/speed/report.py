@@ -69,6 +69,21 @@ def roofline_table(found: dict) -> str:
     return table(["layers", "share of the step", "GFLOP", "GFLOP/s", "of the machine's rate"], rows)
 
 
+def forms_table(found: dict) -> str:
+    """Of one precision."""
+    rows = [
+        [
+            name,
+            duration(each["usual"]),
+            duration(each["other"]),
+            str(ratio(each["other"], each["usual"])),
+            "yes" if each["used"] else "",
+        ]
+        for name, each in found.items()
+    ]
+    return table(["product", "PyTorch's form", "the other", "ratio", "used here"], rows)
+
+
 def growth_table(found: dict[str, dict]) -> str:
     rows = []
     for name, each in found.items():
@@ -97,6 +112,9 @@ def page(found: dict) -> str:
     for precision, rates in found["roofline"].items():
         machine = f"{precision}: {rates['product'] / 1e9:.0f} GFLOP/s in the product, {rates['convolution'] / 1e9:.0f}"
         parts += [f"{machine} in the convolution.", roofline_table(rates)]
+    parts.append(FORMS)
+    for precision, products in found["forms"].items():
+        parts += [f"{precision}:", forms_table(products)]
     parts += [GROWTH, growth_table(found["growth"])]
     return "\n\n".join(parts) + "\n"
 
@@ -137,6 +155,12 @@ ROOFLINE = """## Rates
 What each group of layers computes in a plain step of four rows, over its time, beside the rate of a large product or
 convolution on the same threads. Linear layers include the gates of the feed-forward. The rest are norms, activations,
 additions and copies."""
+FORMS = """\
+## Forms of products
+
+Attention by PyTorch's fused kernel, and a block of queries at a time; linear layers by `F.linear`, and as convolutions.
+The shapes are those of the step above and of its decoder. [products.py](../ldm/helpers/products.py) says where the
+other form is used; on one kind of processor, since the ratios are those of the machine named above."""
 GROWTH = """## Growth
 
 The time of an edit's step (of whole edits, for the steps), fitted by c x^p: p by least squares of the logarithms over

@@ -20,9 +20,10 @@ from p2p.speed.contestants import Contestant
 from p2p.speed.models import Setting
 
 # Largest relative difference of two results of one case: the norm of the difference over the norm of the first. In
-# float32 sums of up to ten thousand terms in another order, through a hundred layers; in bfloat16 each rounds by 2^-9.
-# Over the steps of a whole run differences grow. An edit that is left out differs by more, which is checked too.
-BOUNDS = {"float32": 1e-4, "bfloat16": 5e-2}
+# float32 sums of up to ten thousand terms in another order, through a hundred layers; in bfloat16 each rounds by 2^-9:
+# there every contestant was 4e-2 from its float32 result, and two were up to 5.3e-2 from each other. Over the steps of
+# a whole run differences grow. An edit that is left out differs by more (0.3), which is checked too.
+BOUNDS = {"float32": 1e-4, "bfloat16": 0.1}
 RUN_BOUND = 1e-2
 
 

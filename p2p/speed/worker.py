@@ -22,7 +22,7 @@ import torch
 from pydantic import TypeAdapter
 
 from ldm.helpers.memory import Memory
-from p2p.speed import growth, roofline
+from p2p.speed import forms, growth, roofline
 from p2p.speed.clock import seconds_of
 from p2p.speed.contestants import GRAPH, STEP, TEN, Run
 from p2p.speed.models import Setting
@@ -30,6 +30,7 @@ from p2p.speed.models import Setting
 CONTESTANTS = STEP | GRAPH | TEN
 MEASUREMENTS: dict[str, Callable[[Setting], dict]] = {
     "roofline": roofline.measure,
+    "forms of products": forms.measure,
     "image size": growth.over_sizes,
     "targets": growth.over_targets,
     "steps": growth.over_steps,

@@ -9,6 +9,7 @@ from einops import rearrange
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
+from ldm import attention
 from ldm.attention import (
     Attention,
     SelfAttentionBlock,
@@ -21,6 +22,8 @@ from ldm.attention import (
 )
 from ldm.autoencoder import Autoencoder, Gaussian
 from ldm.config import AutoencoderConfig
+from ldm.helpers import products
+from ldm.helpers.products import in_blocks
 from ldm.text_encoder import SelfAttention
 from tests.support.normal import normal
 
@@ -82,6 +85,47 @@ def test_c3_matrix_form():
     assert_close(A @ V, F.scaled_dot_product_attention(Q, K, V), **EXACT)
     assert_close(attend(Q, K, V), A @ V, **EXACT)
     assert_close((A @ V)[1, 2], element_wise(Q[1, 2], K[1, 2], V[1, 2]), **EXACT)
+
+
+@pytest.mark.equation("C3")
+@pytest.mark.filterwarnings("error")  # as of memory that is not of the size it should have
+@pytest.mark.parametrize("block, rows", [(1, {1}), (28, {4, 1}), (45, {7, 2}), (10**6, {9})])
+def test_c3_a_block_of_queries_at_a_time(monkeypatch, block, rows):
+    """[C3] So many of the 9 rows of A at a time, and values with a width of their own."""
+    monkeypatch.setattr(products, "BLOCK", block)
+    made, softmax = set(), torch.softmax
+    monkeypatch.setattr(torch, "softmax", lambda S, *args, **more: made.add(len(S)) or softmax(S, *args, **more))
+    Q, K, V = normal(2, 3, 9, 4), normal(2, 3, 7, 4, seed=1), normal(2, 3, 7, 5, seed=2)
+    assert_close(in_blocks(Q, K, V), F.scaled_dot_product_attention(Q, K, V), **EXACT)
+    assert made == rows
+    source = Q[:1].expand(2, -1, -1, -1), K[:1].expand(2, -1, -1, -1)  # as injected: one map for several rows
+    assert_close(in_blocks(*source, V), F.scaled_dot_product_attention(*source, V), **EXACT)
+
+
+@pytest.mark.equation("C3")
+def test_c3_where_blocks_pay(monkeypatch):
+    """[C3] Their number of keys decides, and causal attention has none."""
+    monkeypatch.setattr(attention, "blocks_pay", lambda Q, keys: keys == 7)
+    seen = []
+    monkeypatch.setattr(attention, "in_blocks", lambda *QKV: seen.append(QKV) or in_blocks(*QKV))
+    Q, K, V = normal(2, 3, 9, 4), normal(2, 3, 7, 4, seed=1), normal(2, 3, 7, 5, seed=2)
+    assert_close(attend(Q, K, V), F.scaled_dot_product_attention(Q, K, V), **EXACT)
+    assert len(seen) == 1
+    attend(Q, K, V, causal=True)
+    attend(K, Q, normal(2, 3, 9, 4))
+    assert len(seen) == 1
+
+
+@pytest.mark.equation("C3")
+def test_c3_what_all_keys_share_makes_no_score_large():
+    """[C3] Scores of 78,750 and a few eighths: bfloat16 would round them by 256, were keys not relative to their mean.
+
+    A and V are rounded by 2^-9, the mean is rounded, and sums are of 7 products of order 1."""
+    Q, K = torch.full((1, 2, 5, 64), 100.0).double(), torch.full((1, 2, 7, 64), 100.0).double()
+    Q[..., 0], K[..., 0] = 1, torch.tensor([-8.0, 3, 0, 5, 8, -2, 1])
+    V = normal(1, 2, 7, 3)
+    expected = F.scaled_dot_product_attention(Q, K, V)
+    assert_close(in_blocks(*(a.bfloat16() for a in (Q, K, V))).double(), expected, rtol=0, atol=0.03)
 
 
 @pytest.mark.equation("C1", "C2", "C3")

@@ -17,6 +17,7 @@ from ldm.presets import PRESETS
 from ldm.unet import UNet
 from p2p.speed import report, run
 from p2p.speed.contestants import GRAPH, STEP
+from p2p.speed.forms import products_of
 from p2p.speed.growth import exponent, fitted
 from p2p.speed.models import Setting, inputs, ours, theirs
 from p2p.speed.roofline import Groups, needed, needed_by_attention
@@ -125,6 +126,17 @@ def test_the_last_two_points_tell_what_grows_fastest():
     assert found["last two"] == pytest.approx(np.log2((4 + 4**4) / (2 + 2**4)))
 
 
+@torch.no_grad()
+def test_both_forms_of_a_product_are_equal():
+    found = products_of(Setting("", "stickers", side=16))
+    names = [name for name in found if name.startswith("attention")]
+    sides = ("16x16", "8x8", "4x4", "decoder, 16x16")
+    assert names == [f"attention, {side} positions" for side in sides] and len(found) == 4 + 3 * 3
+    for product in found.values():
+        # float32 sums of at most 768 products of order 1, in another order
+        torch.testing.assert_close(product.other(), product.usual(), rtol=1e-4, atol=1e-4)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # models
 
@@ -166,6 +178,7 @@ def made_up(bfloat16: bool = True, graph: bool = True) -> dict:
         "product": 4e11,
         "convolution": 5e11,
     }
+    form = {"usual": [0.2, 0.4], "other": [0.1, 0.3], "used": True}
     precisions = ["float32", "bfloat16"][: 1 + bfloat16]
     left_out = {} if bfloat16 else {"bfloat16": "this processor has none"}
     return {
@@ -179,6 +192,7 @@ def made_up(bfloat16: bool = True, graph: bool = True) -> dict:
         "left out": left_out | ({} if graph else {"onnxruntime": "it is not installed"}),
         "step": {precision: step for precision in precisions},
         "roofline": {precision: rates for precision in precisions},
+        "forms": {precision: {"attention, 64x64 positions": form} for precision in precisions},
         "included step": ({"onnxruntime": entry("inside", 0.01)} if graph else {}) | {"ours": entry("inside", 0.012)},
         "ten edits": {"separately": entry("ten", 1.0), "recorded": entry("ten", 0.55)},
         "growth": {"targets, included model, float32": {"x": [1, 2], "seconds": [[1.0], [2.0]]}},
@@ -212,6 +226,9 @@ def test_the_report_tells_what_was_measured(tmp_path):
     assert "| float32: the same, anywhere | 0.97 | 0.90 (0.90 to 0.90) | yes |" in page
     assert "where block forms pay | 0.88 | 0.90 (0.90 to 0.90) | no |" in page
     assert "| ours | inside | 2.7 s (1.8 to 3.6) | 0.90 (0.90 to 0.90) | 0.20 GB | 1e-07 |" in page
+    assert (
+        "| attention, 64x64 positions | 300 ms (200 to 400) | 200 ms (100 to 300) | 0.62 (0.50 to 0.75) | yes |" in page
+    )
     assert "| convolutions | 50% | 400 | 400 | 80% |" in page and "| the rest | 12% |  |  |  |" in page
 
 
