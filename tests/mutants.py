@@ -40,7 +40,6 @@ ALSO = {
     "D15": ["weights.training.train_diffusion.DiffusionLoss.__call__"],  # draws lines 2 to 4
     "C6": ["ldm.equations.table_layer.table_lines"],
     "C5": ["ldm.attention.SpatialTransformer"],
-    "C8": ["ldm.attention.attend"],
     "P2": ["p2p.experiments.baselines.blended", "p2p.experiments.baselines.inpaint"],
     "P1": ["p2p.algorithm.PromptToPrompt.denoise"],  # with tau above every step
     "P3": ["p2p.inject.explicit"],

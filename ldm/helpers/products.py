@@ -54,8 +54,8 @@ def _not_by_pytorch(x: Tensor, dtype: torch.dtype) -> bool:
 def in_blocks(
     Q: Float[Tensor, "b h n d"], K: Float[Tensor, "b h m d"], V: Float[Tensor, "b h m e"]
 ) -> Float[Tensor, "b h n e"]:
-    """[C3] Y = softmax(Q K^T / sqrt(d)) V, one head and a block of queries at a time: of A there are about
-    `BLOCK` numbers at a time, in whole rows.
+    """[C3] Y without the whole of A, one head and a block of queries at a time: there are about `BLOCK` numbers of A
+    at a time, in whole rows.
 
     The scores s are rounded to Q's dtype, as Q and K were before, where the fused kernel keeps them in float32. In
     bfloat16, whose numbers are rounded by up to 2^-9 of their size, each number of A may differ by a factor of
@@ -79,7 +79,7 @@ def in_blocks(
 def as_convolution(
     x: Float[Tensor, "b n c"], weight: Float[Tensor, "f c"], bias: Float[Tensor, " f"] | None
 ) -> Float[Tensor, "b n f"]:
-    """x W^T + bias as a 1x1 convolution over the n positions, arranged in as square an image as there is."""
+    """A linear layer as a 1x1 convolution over the n positions, arranged in as square an image as there is."""
     height = next(h for h in range(int(x.shape[1] ** 0.5), 0, -1) if x.shape[1] % h == 0)
     y = F.conv2d(x.mT.unflatten(2, (height, -1)), weight[..., None, None], bias)  # channels-last, as x is
     return y.flatten(2).mT
@@ -88,7 +88,7 @@ def as_convolution(
 def linear(
     x: Float[Tensor, "... c"], weight: Float[Tensor, "f c"], bias: Float[Tensor, " f"] | None
 ) -> Float[Tensor, "... f"]:
-    """x W^T + bias."""
+    """A linear layer of x, in the form that is faster."""
     return (as_convolution if convolution_pays(x, len(weight)) else F.linear)(x, weight, bias)
 
 
