@@ -87,8 +87,8 @@ test: $(READY) ## run the tests, a file on each core at a time
 test-full: $(READY) ## run the tests at the full sizes of public models, which `test` skips (minutes, 12 GB of memory)
 	$(RUN) -m pytest -m full
 
-test-notebooks: $(LESSONS) ## execute every lesson in a fresh kernel, in a folder of its own
-	$(RUN) -m pytest -m notebooks
+test-notebooks: $(LESSONS) ## execute every lesson in a fresh kernel, in a folder of its own, one on each core at a time
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m notebooks --numprocesses auto
 
 test-machines: $(READY) ## run the bit-for-bit tests on emulated processors, and measure how much an edit differs there
 	$(RUN) tests/machines.py

@@ -146,14 +146,13 @@ def self_injected(
     """Self-attention with the source's map instead of the targets' own: P = I, Q = 0 inside the window."""
     if site not in injection.self_layers or not any(injection.self_shares):
         return attend(Q, K, V)
-    first = source_row(Q, K, V, recorded)
-    own = slice(len(first), None)
-    Q_source, K_source = source_of(site, Q, K, len(V[own]), recorded)
-    Y = attend(Q_source, K_source, V[own])
+    own = slice(len(V) - len(injection.self_shares), None)  # all rows, or all but the source's
+    Y = attend(*source_of(site, Q, K, len(V), recorded), V)
     if min(injection.self_shares) < 1:
         share = Y.new_tensor(injection.self_shares)[:, None, None, None]
-        Y = share * Y + (1 - share) * attend(Q[own], K[own], V[own])
-    return torch.cat([first, Y])
+        mixed = share * Y[own] + (1 - share) * attend(Q[own], K[own], V[own])
+        Y = torch.cat([Y[: own.start], mixed])
+    return Y
 
 
 def source_row(Q: Tensor, K: Tensor, V: Tensor, recorded: Recorded | None) -> Float[Tensor, "s h n e"]:
