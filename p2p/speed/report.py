@@ -152,9 +152,9 @@ in ten calls, in one, and from a recorded source (recording it is part of the ti
 would be 22 of 40 in both."""
 ROOFLINE = """## Rates
 
-What each group of layers computes in a plain step of four rows, over its time, beside the rate of a large product or
-convolution on the same threads. Linear layers include the gates of the feed-forward. The rest are norms, activations,
-additions and copies."""
+What each group of layers computes in a plain step of four rows, over its time, beside what the processor does in a
+large product or convolution on the same threads: the step as it is cannot be much faster than at those rates. Linear
+layers include the gates of the feed-forward. The rest are norms, activations, additions and copies."""
 FORMS = """\
 ## Forms of products
 

@@ -101,7 +101,7 @@ def measure(plan: Plan, gpu: bool) -> dict:
     large = Setting("", LARGE, plan.side, device=device, steps=plan.steps)
     included = replace(large, model=INCLUDED, side=16)
     turns = len(STEP) * (1 + plan.rounds) * len(precisions)
-    turns += len(shipped_step) * (1 + plan.included_rounds) + len(TEN) * (1 + plan.rounds) + 3 * len(precisions) + 3
+    turns += len(shipped_step) * (1 + plan.included_rounds) + len(TEN) * (1 + plan.rounds) + 3 * len(precisions) + 4
     found: dict = {"left out": left_out, "step": {}, "roofline": {}, "forms": {}, "growth": {}}
     with tqdm(total=turns, unit="turn", file=sys.stderr) as bar:
 
@@ -121,6 +121,7 @@ def measure(plan: Plan, gpu: bool) -> dict:
                 found["growth"][f"image size, {LARGE}, {precision}"] = sizes
         bound = BOUNDS["float32"]
         found["included step"] = contest(shipped_step, included, plan.included_rounds, plan.steps, bound, bar)
+        found["roofline"]["included model, float32"] = alone(included, "roofline")
         found["ten edits"] = contest(TEN, included, plan.rounds, 1, RUN_BOUND, bar)
         for name, setting in (
             ("image size", replace(included, sizes=plan.included_sizes)),
