@@ -4,8 +4,8 @@ PyTorch's own forms, its fused attention and `F.linear`, are used wherever no ot
 on Intel's processors, and wherever gradients are taken. On AMD's with AVX-512 BF16 there are two (docs/speed.md has
 the times of all four):
 
-- Attention in bfloat16 over many positions. PyTorch's fused kernel computes it on CPUs in float32; plain products of a
-  block of queries with all keys are computed in bfloat16, which these processors multiply twice as fast.
+- Attention in bfloat16 over many positions. PyTorch's fused kernel takes as long there as in float32; these processors
+  multiply matrices of bfloat16 twice as fast, and a block of queries by all keys is a product of two matrices.
 - Large linear layers in float32. PyTorch leaves them to MKL, which runs its code for AVX2 on AMD's processors, and
   convolutions to oneDNN, which runs its code for AVX-512: a linear layer is a convolution with a kernel of 1x1.
 

@@ -62,9 +62,9 @@ def roofline_table(found: dict) -> str:
         rate = found["operations"][group] / seconds
         large = found["convolution" if group == "convolutions" else "product"]
         share = f"{seconds / found['whole']:.0%}"
-        rows.append(
-            [group, share, f"{found['operations'][group] / 1e9:.0f}", f"{rate / 1e9:.0f}", f"{rate / large:.0%}"]
-        )
+        needed = found["operations"][group] / 1e9
+        count = f"{needed:.0f}" if needed >= 10 else f"{needed:.1f}"
+        rows.append([group, share, count, f"{rate / 1e9:.0f}", f"{rate / large:.0%}"])
     rows.append(["the rest", f"{rest / found['whole']:.0%}", "", "", ""])
     return table(["layers", "share of the step", "GFLOP", "GFLOP/s", "of the machine's rate"], rows)
 
