@@ -49,10 +49,10 @@ def contest_table(found: dict[str, dict], over: str) -> str:
 
 def verdict_table(found: dict) -> str:
     rows = []
-    for claim, bound, measured in verdicts(found):
+    for claim, bound, measured, least in verdicts(found):
         holds = "not measured" if measured is None else "yes" if measured.median <= bound else "no"
-        rows.append([claim, f"{bound:g}", str(measured or ""), holds])
-    return table(["ratio", "at most", "measured", "holds"], rows)
+        rows.append([claim, f"{bound:g}", str(measured or ""), holds, f"{least:.2f}" if least else ""])
+    return table(["ratio", "at most", "measured", "holds", "at the machine's rates"], rows)
 
 
 def roofline_table(found: dict) -> str:
@@ -129,7 +129,8 @@ first call is also the warm-up. Times are medians over the rounds, with the leas
 two times of one round, likewise. They hold for this machine alone."""
 VERDICT = """## Verdict
 
-A bound of a step is for Stable Diffusion's 512 pixels; here it was measured at {pixels}."""
+A bound of a step is for Stable Diffusion's 512 pixels; here it was measured at {pixels}. The last column is the ratio
+of a step that does nothing but its products and convolutions, each at [the machine's rate](#rates)."""
 STEP = """## One step of an edit
 
 Stable Diffusion 1.5's UNet with random weights, at {pixels} pixels: source and target, each with and without its

@@ -143,7 +143,6 @@ OPTIONS = (  # of the command line, and the same as keywords
 )
 
 
-@pytest.mark.machine
 @pytest.mark.parametrize(("options", "keywords"), OPTIONS, ids=lambda x: "".join(x[:1]) if isinstance(x, list) else "")
 def test_the_image_is_the_command_lines_to_the_bit(model, command, options, keywords):
     command("edit", CAT, DOG, "--model", model, "--steps", "3", *options, "-o", "line.png", "--save", "line.json")
@@ -153,7 +152,6 @@ def test_the_image_is_the_command_lines_to_the_bit(model, command, options, keyw
     assert shown.tobytes() == Image.open("line.png").tobytes() == result.image.tobytes()
 
 
-@pytest.mark.machine
 def test_the_shipped_model_edits_in_one_line_as_the_command_line(command):
     result = p2p.edit(CAT, DOG, seed=7, steps=2)
     command("edit", CAT, DOG, "--seed", "7", "--steps", "2", "-o", "line.png")
@@ -197,7 +195,6 @@ def test_maps_that_were_recorded_are_not_made_again(tiny, monkeypatch, tmp_path)
     assert all((saved[f"maps_{i}"] == maps.A).all() for i, maps in enumerate(result.maps))
 
 
-@pytest.mark.machine
 def test_a_call_is_replayed_from_memory_file_and_image(tiny, tmp_path):
     image, file = tmp_path / "e.png", str(tmp_path / "c.json")
     result = p2p.edit(CAT, DOG, model=tiny, steps=2, mask=np.eye(16) > 0, output=image, save=file)
@@ -210,7 +207,6 @@ def test_a_call_is_replayed_from_memory_file_and_image(tiny, tmp_path):
         p2p.replay(result.call)
 
 
-@pytest.mark.machine
 def test_generate_is_the_command_lines(model, command):
     command("generate", CAT, "--model", model, "--steps", "2", "--seed", "3", "-o", "line.png")
     image = p2p.generate(CAT, model=model, steps=2, seed=3, output="one.png")
@@ -232,7 +228,6 @@ DRAWN = (  # by the command line, and by a function
 )
 
 
-@pytest.mark.machine
 @pytest.mark.parametrize(("line", "draw"), DRAWN, ids=lambda x: " ".join(x[:2]) if isinstance(x, tuple) else "")
 def test_a_drawing_is_the_command_lines(model, command, line, draw):
     command(*line, "--model", model, "--steps", "2", "-o", "line.png")

@@ -57,7 +57,6 @@ def test_an_edit_replays_to_the_bit_from_its_file_and_image(p2p, kept):
     assert Image.open("e.png").text == Image.open("again.png").text
 
 
-@pytest.mark.machine
 def test_an_edit_by_plms_with_a_local_blend_replays_to_the_bit(p2p, capsys):
     """PLMS reaches its second time step twice."""
     p2p("edit", CAT, DOG, "--sampler", "plms", "--blend", "dog", "--steps", "4", "--save", "s.json", "-o", "e.png")
