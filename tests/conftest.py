@@ -1,4 +1,4 @@
-"""A tiny random model and the shipped tokenizer. Shapes are checked in the test run: see pyproject.toml."""
+"""A tiny random model and the shipped tokenizer. Shapes are checked in the test run, and only there."""
 
 import os
 
@@ -9,6 +9,9 @@ import ldm  # noqa: F401 sets how threads wait, before torch is loaded
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 os.environ.pop("MPLBACKEND", None)  # which may name a backend that is not here, and then matplotlib is not imported
 
+import tests.support.check_shapes  # noqa: F401 before what it checks is imported
+
+# isort: split
 import dataclasses
 from pathlib import Path
 
