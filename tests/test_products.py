@@ -80,33 +80,31 @@ def test_a_linear_layer_as_a_convolution(two_threads, n, with_bias):
 
 
 @torch.no_grad()
+def in_both_forms(monkeypatch, p2p: PromptToPrompt, form: str) -> tuple[torch.Tensor, torch.Tensor, list]:
+    """The prediction of a step of an edit by PyTorch's forms and by the others, and what this one is called with."""
+    model, z_t = p2p.model, normal(2, *p2p.model.latent_shape).float()
+    run = lambda: model.predict(z_t, 500, p2p.context, 2.0, p2p.attn_fn(500), model.encode_prompts([""])).eps
+    with monkeypatch.context() as usual:
+        usual.setattr(products, "amd_with_bfloat16", lambda: False)
+        expected = run()
+    seen = calls(monkeypatch, form)
+    return expected, run(), seen
+
+
 @pytest.mark.parametrize("until", [0.0, Window(end=0.0, level=0.5)], ids=["source's", "half of each"])
 def test_an_edit_by_blocks(tiny, everywhere, monkeypatch, until):
     """Folded cross-attention, with an appended column of sums, and injected self-attention."""
     model, edit = in_dtype(tiny, torch.bfloat16), Swap("cat", "dog", Alpha(until)) + Renormalise()
     p2p = PromptToPrompt(model, CAT, (DOG,), (edit,), SelfInjection(until))
-    z_t = normal(2, *model.latent_shape).float()
-    run = lambda: model.predict(z_t, 500, p2p.context, 2.0, p2p.attn_fn(500), model.encode_prompts([""])).eps
-    with monkeypatch.context() as usual:
-        usual.setattr(products, "amd_with_bfloat16", lambda: False)
-        expected = run()
-    seen = calls(monkeypatch, "in_blocks")
-    found = run()
+    expected, found, seen = in_both_forms(monkeypatch, p2p, "in_blocks")
     assert len(seen) > 10 and {Q.dtype for Q, *_ in seen} == {torch.bfloat16}
     error = (found - expected).square().mean().sqrt() / expected.square().mean().sqrt()
     assert 0 < error < 4 * torch.finfo(torch.bfloat16).eps  # as of a whole model in bfloat16: see test_precision.py
 
 
-@torch.no_grad()
 def test_an_edit_by_convolutions(tiny, everywhere, monkeypatch):
     p2p = PromptToPrompt(tiny, CAT, (DOG,), (Swap("cat", "dog", Alpha(0.0)),), SelfInjection(0.0))
-    z_t = normal(2, *tiny.latent_shape).float()
-    run = lambda: tiny.predict(z_t, 500, p2p.context, 2.0, p2p.attn_fn(500), tiny.encode_prompts([""])).eps
-    with monkeypatch.context() as usual:
-        usual.setattr(products, "amd_with_bfloat16", lambda: False)
-        expected = run()
-    seen = calls(monkeypatch, "as_convolution")
-    found = run()
+    expected, found, seen = in_both_forms(monkeypatch, p2p, "as_convolution")
     assert len(seen) > 10
     assert_close(found, expected, rtol=1e-4, atol=1e-5)  # float32 sums in another order, in some dozens of layers
 

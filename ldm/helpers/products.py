@@ -59,8 +59,8 @@ def in_blocks(
 
     The scores s are rounded to Q's dtype, as Q and K were before, where the fused kernel keeps them in float32. In
     bfloat16, whose numbers are rounded by up to 2^-9 of their size, each number of A may differ by a factor of
-    exp(2^-8 max |s|), to first order. Keys are taken relative to their mean, which adds the same number to all scores
-    of a row and so leaves A as it is: what all keys share makes no score large.
+    about exp(2^-8 max |s|). Keys are taken relative to their mean, which adds the same number to all scores of a row
+    and so leaves A as it is, but for their being rounded once more: what all keys share makes no score large.
     """
     n, m, width = Q.shape[2], K.shape[2], V.shape[3]
     K, V = K - K.mean(dim=2, keepdim=True), F.pad(V, (0, -width % WIDTH))

@@ -222,10 +222,8 @@ def test_the_least_time_is_that_of_the_layers_at_the_machines_rates():
     9 and 0.03 s; ten edits and memory have none."""
     found = made_up()
     assert at_the_machines_rates(found["roofline"]["float32"]) == pytest.approx(1.075)
-    assert [least and round(least, 3) for *_, least in verdicts(found)] == [0.358, 0.358, 0.119, None] * 2 + [
-        None,
-        35.833,
-    ]
+    found_least = [least and round(least, 3) for *_, least in verdicts(found)]
+    assert found_least == [0.358, 0.358, 0.119, None] * 2 + [None, 35.833]
 
 
 def test_the_report_tells_what_was_measured(tmp_path):
