@@ -13,6 +13,7 @@ import tests.support.check_shapes  # noqa: F401 before what it checks is importe
 
 # isort: split
 import dataclasses
+import gc
 from pathlib import Path
 
 import hypothesis
@@ -69,3 +70,9 @@ def tiny(tokenizer) -> LatentDiffusion:
         text=dataclasses.replace(PRESETS["stickers"].text, width=32, layers=1, heads=2, hidden=64),
     )
     return random_model(config, tokenizer)
+
+
+def pytest_collection_finish():
+    """What lives from here on, torch's modules above all, is no longer searched for garbage."""
+    gc.freeze()
+    gc.set_threshold(50_000)

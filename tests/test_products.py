@@ -9,9 +9,10 @@ from torch.testing import assert_close
 
 import ldm.attention
 from ldm.attention import GEGLU, SelfAttentionBlock, attend
-from ldm.helpers import products
+from ldm.helpers import fastest, products
+from ldm.helpers.fastest import blocks_pay, convolution_pays, pieces_that_pay
 from ldm.helpers.machine import manufacturer, multiplies_bfloat16
-from ldm.helpers.products import as_convolution, blocks_pay, convolution_pays, in_blocks, linear
+from ldm.helpers.products import as_convolution, in_blocks, in_pieces, linear
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Window
 from p2p.edits import Renormalise, Swap
@@ -33,9 +34,9 @@ def two_threads():
 @pytest.fixture
 def everywhere(monkeypatch, two_threads):
     """The forms are used on this processor, whatever it is, and for small sizes."""
-    monkeypatch.setattr(products, "amd_with_bfloat16", lambda: True)
-    for name, value in (("MANY", 1), ("BLOCK", 64), ("LARGE", 1)):
-        monkeypatch.setattr(products, name, value)
+    monkeypatch.setattr(fastest, "amd_with_bfloat16", lambda: True)
+    for module, name, value in ((fastest, "MANY", 1), (fastest, "LARGE", 1), (products, "BLOCK", 64)):
+        monkeypatch.setattr(module, name, value)
 
 
 def calls(monkeypatch, name: str) -> list:
@@ -75,6 +76,17 @@ def test_a_linear_layer_as_a_convolution(two_threads, n, with_bias):
     assert found.is_contiguous()
 
 
+@pytest.mark.parametrize("n", [8, 13])  # cut into 4, 4 and into 5, 5, 3
+@torch.no_grad()
+def test_layers_a_piece_of_a_row_at_a_time(n):
+    layers, x = GEGLU(6, 8), normal(3, n, 6).float()
+    shapes = []
+    layers.register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape))
+    found, whole = in_pieces(layers, x, 2 if n == 8 else 3), in_pieces(layers, x, 1)
+    assert shapes == ([(1, 4, 6)] * 6 if n == 8 else [(1, 5, 6), (1, 5, 6), (1, 3, 6)] * 3) + [(3, n, 6)]
+    assert_close(found, whole, rtol=1e-5, atol=1e-6)  # sums of 6 products in another order
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # wherever attention and linear layers are
 
@@ -85,7 +97,7 @@ def in_both_forms(monkeypatch, p2p: PromptToPrompt, form: str) -> tuple[torch.Te
     model, z_t = p2p.model, normal(2, *p2p.model.latent_shape).float()
     run = lambda: model.predict(z_t, 500, p2p.context, 2.0, p2p.attn_fn(500), model.encode_prompts([""])).eps
     with monkeypatch.context() as usual:
-        usual.setattr(products, "amd_with_bfloat16", lambda: False)
+        usual.setattr(fastest, "amd_with_bfloat16", lambda: False)
         expected = run()
     seen = calls(monkeypatch, form)
     return expected, run(), seen
@@ -145,17 +157,17 @@ def test_processors(monkeypatch, maker, flags, used):
     monkeypatch.setattr(Path, "read_text", lambda self, **_: listed)
     monkeypatch.setattr(Path, "exists", lambda self: True)
     assert manufacturer() == maker
-    assert products.amd_with_bfloat16.__wrapped__() == used
+    assert fastest.amd_with_bfloat16.__wrapped__() == used
     assert multiplies_bfloat16() == ("bf16" in flags)
 
 
 def test_a_processor_that_is_not_known(monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda self: False)
-    assert manufacturer() == "" and not products.amd_with_bfloat16.__wrapped__()
+    assert manufacturer() == "" and not fastest.amd_with_bfloat16.__wrapped__()
 
 
 def test_sizes(monkeypatch, two_threads):
-    monkeypatch.setattr(products, "amd_with_bfloat16", lambda: True)
+    monkeypatch.setattr(fastest, "amd_with_bfloat16", lambda: True)
     wide = lambda *shape: torch.empty(shape, device="meta")
     cpu = lambda *shape, dtype: torch.empty(1, dtype=dtype).expand(shape)
     half = lambda n: cpu(4, 8, n, 40, dtype=torch.bfloat16)
@@ -170,8 +182,33 @@ def test_sizes(monkeypatch, two_threads):
         torch.set_num_threads(1)
         assert not convolution_pays(layer(4), 320)
         torch.set_num_threads(2)
-        monkeypatch.setattr(products, "amd_with_bfloat16", lambda: False)
+        monkeypatch.setattr(fastest, "amd_with_bfloat16", lambda: False)
         assert not blocks_pay(half(4096), 4096) and not convolution_pays(layer(4), 320)
+
+
+def test_sizes_of_pieces():
+    row = lambda *shape: torch.empty(1).expand(shape)
+    assert pieces_that_pay(row(4, 4096, 320), 2560) == pieces_that_pay(row(1, 4096, 320), 2560) == 5
+    assert pieces_that_pay(row(4, 1024, 640), 5120) == 1
+    assert pieces_that_pay(row(4, 16384, 320), 2560) == 20  # at 1024 pixels
+    assert pieces_that_pay(torch.empty(4, 4096, 320, device="meta"), 2560) == 1
+
+
+@torch.no_grad()
+def test_the_feed_forward_layers_of_an_edit_in_pieces(tiny, monkeypatch):
+    """The same edit, and equal rows stay equal."""
+    z_t, context = normal(2, *tiny.latent_shape).float(), tiny.encode_prompts([CAT, DOG])
+    run = lambda rows: tiny.unet(z_t[rows], torch.tensor([499]), context[rows])
+    expected, seen = run([0, 1]), []
+    monkeypatch.setattr(fastest, "HUGE", 1)
+    monkeypatch.setattr(fastest, "PIECE", 2**12)
+    count = fastest.pieces_that_pay
+    monkeypatch.setattr(ldm.attention, "pieces_that_pay", lambda *args: seen.append(count(*args)) or seen[-1])
+    found = run([0, 1])
+    assert max(seen) > 4
+    assert_close(found, expected, rtol=1e-4, atol=1e-5)  # float32 sums in another order, in some dozens of layers
+    both = run([0, 0])
+    assert torch.equal(both[0], both[1])
 
 
 def test_gradients_are_taken_through_the_usual_forms(everywhere, monkeypatch):

@@ -1,54 +1,21 @@
-"""Products in the form that is fastest on this processor; their results are equal up to rounding.
+"""Products in other forms than PyTorch's; their results are equal up to rounding.
 
-PyTorch's own forms, its fused attention and `F.linear`, are used wherever no other was measured to be faster: on GPUs,
-on Intel's processors, and wherever gradients are taken. On AMD's with AVX-512 BF16 there are two (docs/speed.md has
-the times of all four):
-
-- Attention in bfloat16 over many positions. PyTorch's fused kernel takes as long there as in float32; these processors
-  multiply matrices of bfloat16 twice as fast, and a block of queries by all keys is a product of two matrices.
-- Large linear layers in float32. PyTorch leaves them to MKL, which runs its code for AVX2 on AMD's processors, and
-  convolutions to oneDNN, which runs its code for AVX-512: a linear layer is a convolution with a kernel of 1x1.
-
-What decides is one row of the batch, never how many there are: equal rows stay equal in a larger batch.
+Each is used where `ldm.helpers.fastest` says that it is faster.
 """
 
 import math
-from functools import cache
+from collections.abc import Callable
+from typing import no_type_check
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ldm.helpers.machine import manufacturer, multiplies_bfloat16
+from ldm.helpers.fastest import convolution_pays
 
-MANY = 1024  # keys from which blocks of queries are faster than the fused kernel
 BLOCK = 2**21  # scores computed at a time: 4 MB in bfloat16, about what the cores' caches hold
-LARGE = 2**28  # multiplications of a row from which a convolution is faster than a linear layer
 WIDTH = 16  # oneDNN multiplies matrices faster whose width is a multiple of it
-
-
-@cache
-def amd_with_bfloat16() -> bool:
-    """Whether this is a processor for which the other forms were measured to be faster."""
-    return manufacturer() == "AuthenticAMD" and multiplies_bfloat16()
-
-
-def blocks_pay(Q: Tensor, keys: int) -> bool:
-    """Whether attention over so many keys is faster by `in_blocks`."""
-    return _not_by_pytorch(Q, torch.bfloat16) and keys >= MANY
-
-
-def convolution_pays(x: Tensor, outputs: int) -> bool:
-    """Whether a linear layer of x, (b, n, c), is faster by `as_convolution`. On one thread PyTorch computes 1x1
-    convolutions in another, slow way."""
-    large = x.ndim == 3 and x.shape[1:].numel() * outputs >= LARGE
-    return large and _not_by_pytorch(x, torch.float32) and torch.get_num_threads() > 1
-
-
-def _not_by_pytorch(x: Tensor, dtype: torch.dtype) -> bool:
-    """Whether x is of the dtype, and where, the other forms may pay."""
-    return x.dtype == dtype and x.device.type == "cpu" and not torch.is_grad_enabled() and amd_with_bfloat16()
 
 
 def in_blocks(
@@ -85,6 +52,15 @@ def as_convolution(
     return y.flatten(2).mT
 
 
+def in_pieces(layers: Callable[[Tensor], Tensor], x: Float[Tensor, "b n c"], count: int) -> Float[Tensor, "b n f"]:
+    """Layers that treat each position by itself, for so many pieces of each row, one after the other. Of one piece:
+    for all rows at once."""
+    if count == 1:
+        return layers(x)
+    pieces = [layers(piece) for row in x.split(1) for piece in row.chunk(count, dim=1)]
+    return torch.cat(pieces, dim=1).unflatten(1, x.shape[:2]).squeeze(0)
+
+
 def linear(
     x: Float[Tensor, "... c"], weight: Float[Tensor, "f c"], bias: Float[Tensor, " f"] | None
 ) -> Float[Tensor, "... f"]:
@@ -95,5 +71,6 @@ def linear(
 class Linear(nn.Linear):
     """A linear layer by `linear`."""
 
+    @no_type_check  # here: `linear` checks the same shapes
     def forward(self, x: Float[Tensor, "... c"]) -> Float[Tensor, "... f"]:
         return linear(x, self.weight, self.bias)

@@ -10,7 +10,9 @@ A program's file begins like this, so that heavy imports happen inside `run`:
 Exit codes: 0, done; 1, an error, reported in one line; 2, a wrong command line; 130, interrupted, as in shells.
 """
 
+import atexit
 import contextlib
+import gc
 import os
 import sys
 from importlib import import_module
@@ -28,6 +30,10 @@ def run(module: str, name: str = "") -> None:
             program and are not caught.
     """
     name = name or module.rpartition(".")[2]
+    # PyTorch's modules are some hundred thousand objects that last until the end: looking among them for garbage takes
+    # a tenth of a second as they are imported, and a third at exit.
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
     open_streams()
     # Figures are drawn in memory, without a backend. A notebook's environment may name one that is not installed here,
     # and matplotlib then fails to import.

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldm.helpers.products import as_convolution, blocks_pay, convolution_pays, in_blocks
+from ldm.attention import FeedForward
+from ldm.helpers.fastest import blocks_pay, convolution_pays, pieces_that_pay
+from ldm.helpers.products import as_convolution, in_blocks, in_pieces
 from p2p.speed.clock import seconds_of
 from p2p.speed.models import Setting
 
@@ -24,7 +26,7 @@ class Product(NamedTuple):
 
 
 def products_of(setting: Setting) -> dict[str, Product]:
-    """Self-attention and linear layers of each level of the UNet, and attention in the decoder."""
+    """Self-attention, linear and feed-forward layers of each level of the UNet, and attention in the decoder."""
     unet, decoder = setting.config.unet, setting.config.autoencoder
     draw = lambda *shape: torch.randn(shape).to(setting.device, setting.precision)
     found = {}
@@ -39,6 +41,12 @@ def products_of(setting: Setting) -> dict[str, Product]:
         usual, other = (lambda form=form: form(x, weight, bias) for form in (F.linear, as_convolution))
         found[f"linear, {name}, {c} to {f}"] = Product(usual, other, convolution_pays(x, f))
 
+    def feed_forward(name: str, n: int, c: int) -> None:
+        layers, x = FeedForward(c).to(setting.device, setting.precision), draw(ROWS, n, c)
+        count = pieces_that_pay(x, 8 * c)
+        usual, other = (lambda k=k: in_pieces(layers, x, k) for k in (1, max(count, 2)))
+        found[f"feed-forward, {name}"] = Product(usual, other, count > 1)
+
     for level, (c, attends) in enumerate(zip(unet.channels, unet.attention)):
         side, heads = setting.side >> level, unet.heads_at(level)
         name = f"{side}x{side} positions"
@@ -46,6 +54,7 @@ def products_of(setting: Setting) -> dict[str, Product]:
             attention(name, ROWS, heads, side**2, c // heads)
         for inputs, outputs in ((c, c), (c, 4 * c), (4 * c, c)):
             layer(name, side**2, inputs, outputs)
+        feed_forward(name, side**2, c)
     attention(f"decoder, {setting.side}x{setting.side} positions", 1, 1, setting.side**2, decoder.channels[-1])
     return found
 

@@ -124,9 +124,9 @@ HEAD = """\
 
 Made by `make bench`: `{command}`, commit `{commit}`, on {processor}, {threads} threads; {libraries}.
 
-Every contestant has a process of its own. All are loaded, their results are compared, and then they take turns; this
-first call is also the warm-up. Times are medians over the rounds, with the least and the largest; ratios are those of
-two times of one round, likewise. They hold for this machine alone."""
+Every contestant has a process of its own. All are loaded, their results are compared (this first call is also the
+warm-up), and then they take turns, in another order in each round. Times are medians over the rounds, with the least
+and the largest; ratios are those of two times of one round, likewise. They hold for this machine alone."""
 VERDICT = """## Verdict
 
 A bound of a step is for Stable Diffusion's 512 pixels; here it was measured at {pixels}. The last column is the ratio
@@ -159,8 +159,9 @@ layers include the gates of the feed-forward. The rest are norms, activations, a
 FORMS = """\
 ## Forms of products
 
-Attention by PyTorch's fused kernel, and a block of queries at a time; linear layers by `F.linear`, and as convolutions.
-The shapes are those of the step above and of its decoder. [products.py](../ldm/helpers/products.py) says where the
+Attention by PyTorch's fused kernel, and a block of queries at a time; linear layers by `F.linear`, and as convolutions;
+feed-forward layers for all rows at once, and a piece of a row at a time.
+The shapes are those of the step above and of its decoder. [fastest.py](../ldm/helpers/fastest.py) says where the
 other form is used; on one kind of processor, since the ratios are those of the machine named above."""
 GROWTH = """## Growth
 

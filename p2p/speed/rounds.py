@@ -1,10 +1,12 @@
 """A contest: contestants in processes of their own, whose results are compared before any is timed.
 
-All are loaded at once and take turns, so that a drift of the machine meets all alike; a ratio is that of two times of
-one round.
+All are loaded at once and take turns, so that a drift of the machine meets all alike, in another order in each round,
+so that none always follows the same one, which may leave memory and caches in disorder; a ratio is that of two times
+of one round.
 """
 
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -133,10 +135,11 @@ def contest(
             bar.update()
         differences = check(results, {name: each.case for name, each in contestants.items()}, bound)
         answers: dict[str, list[dict]] = {name: [] for name in contestants}
+        draw = random.Random(0)
         for _ in range(rounds):
-            for name, process in processes.items():
+            for name in draw.sample(list(processes), len(processes)):
                 bar.set_postfix_str(name)
-                answers[name].append(process.ask(calls=calls))
+                answers[name].append(processes[name].ask(calls=calls))
                 bar.update()
         return {
             name: {

@@ -131,7 +131,7 @@ def test_both_forms_of_a_product_are_equal():
     found = products_of(Setting("", "stickers", side=16))
     names = [name for name in found if name.startswith("attention")]
     sides = ("16x16", "8x8", "4x4", "decoder, 16x16")
-    assert names == [f"attention, {side} positions" for side in sides] and len(found) == 4 + 3 * 3
+    assert names == [f"attention, {side} positions" for side in sides] and len(found) == 4 + 3 * (3 + 1)
     for product in found.values():
         # float32 sums of at most 768 products of order 1, in another order
         torch.testing.assert_close(product.other(), product.usual(), rtol=1e-4, atol=1e-4)
