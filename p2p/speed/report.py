@@ -130,7 +130,7 @@ and the largest; ratios are those of two times of one round, likewise. They hold
 VERDICT = """## Verdict
 
 A bound of a step is for Stable Diffusion's 512 pixels; here it was measured at {pixels}. The last column is the ratio
-of a step that does nothing but its products and convolutions, each at [the machine's rate](#rates)."""
+of a step that does nothing but its products and convolutions, at the larger of [the machine's rates](#rates)."""
 STEP = """## One step of an edit
 
 Stable Diffusion 1.5's UNet with random weights, at {pixels} pixels: source and target, each with and without its
@@ -154,8 +154,8 @@ would be 22 of 40 in both."""
 ROOFLINE = """## Rates
 
 What each group of layers computes in a plain step of four rows, over its time, beside what the processor does in a
-large product or convolution on the same threads: the step as it is cannot be much faster than at those rates. Linear
-layers include the gates of the feed-forward. The rest are norms, activations, additions and copies."""
+large product or convolution on the same threads. A linear layer that is computed as a convolution can exceed the rate
+of products. Linear layers include the gates of the feed-forward. The rest are norms, activations, additions, copies."""
 FORMS = """\
 ## Forms of products
 

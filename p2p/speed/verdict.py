@@ -42,9 +42,9 @@ class Verdict(NamedTuple):
 
 
 def at_the_machines_rates(rates: dict) -> float:
-    """Seconds of a step whose layers all compute at the machine's rates, and whose rest takes no time."""
-    rate = lambda group: rates["convolution" if group == "convolutions" else "product"]
-    return sum(operations / rate(group) for group, operations in rates["operations"].items())
+    """Seconds of a step whose layers all compute at the larger of the machine's rates, since a product can be made by a
+    convolution and the other way round, and whose rest takes no time."""
+    return sum(rates["operations"].values()) / max(rates["product"], rates["convolution"])
 
 
 def verdicts(found: dict) -> list[Verdict]:
