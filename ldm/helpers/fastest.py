@@ -1,4 +1,4 @@
-"""Which form of a product is fastest on this processor.
+"""Which form of a product is fastest on this processor, and which layers are computed in pieces.
 
 PyTorch's own forms, its fused attention and `F.linear`, are used wherever no other was measured to be faster: on GPUs,
 on Intel's processors, and wherever gradients are taken. On AMD's with AVX-512 BF16 there are two others, in
@@ -9,8 +9,8 @@ on Intel's processors, and wherever gradients are taken. On AMD's with AVX-512 B
 - Large linear layers in float32. PyTorch leaves them to MKL, which runs its code for AVX2 on AMD's processors, and
   convolutions to oneDNN, which runs its code for AVX-512: a linear layer is a convolution with a kernel of 1x1.
 
-On every CPU the feed-forward layers of a large image are computed a piece of a row at a time: what they make of it is
-eight times as large as what they get, and then need not leave the caches, nor be in memory at once.
+On every CPU the feed-forward layers of a large image are computed a piece of a row at a time, for the sake of memory:
+what they make of it is eight times as large as what they get. By themselves they take as long as for all rows at once.
 
 What decides is one row of the batch, never how many there are: equal rows stay equal in a larger batch.
 """
@@ -24,8 +24,8 @@ from ldm.helpers.machine import manufacturer, multiplies_bfloat16
 
 MANY = 1024  # keys from which blocks of queries are faster than the fused kernel
 LARGE = 2**28  # multiplications of a row from which a convolution is faster than a linear layer
-HUGE = 2**23  # numbers made of a row from which layers are faster, and take less memory, on a piece of it at a time
-PIECE = 2**21  # numbers made at a time: 8 MB in float32, which the caches hold
+HUGE = 2**23  # numbers made of a row from which layers are computed on a piece of it at a time
+PIECE = 2**21  # numbers made at a time: 8 MB in float32
 
 
 @cache
@@ -52,6 +52,7 @@ def _not_by_pytorch(x: Tensor, dtype: torch.dtype) -> bool:
 
 
 def pieces_that_pay(x: Tensor, width: int) -> int:
-    """Into how many pieces to cut each row of x, (b, n, c), for layers that make `width` numbers of a position."""
+    """Into how many pieces to cut each row of x, (b, n, c), for layers that make `width` numbers of a position; one is
+    not to cut."""
     numbers = x.shape[1] * width
     return numbers // PIECE if numbers >= HUGE and x.device.type == "cpu" else 1

@@ -1,6 +1,6 @@
 """Products in other forms than PyTorch's; their results are equal up to rounding.
 
-Each is used where `ldm.helpers.fastest` says that it is faster.
+Each is used where `ldm.helpers.fastest` says that it pays.
 """
 
 import math
@@ -58,7 +58,7 @@ def in_pieces(layers: Callable[[Tensor], Tensor], x: Float[Tensor, "b n c"], cou
     if count == 1:
         return layers(x)
     pieces = [layers(piece) for row in x.split(1) for piece in row.chunk(count, dim=1)]
-    return torch.cat(pieces, dim=1).unflatten(1, x.shape[:2]).squeeze(0)
+    return torch.cat(pieces, dim=1).view(*x.shape[:2], -1)
 
 
 def linear(

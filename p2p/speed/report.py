@@ -162,7 +162,8 @@ FORMS = """\
 Attention by PyTorch's fused kernel, and a block of queries at a time; linear layers by `F.linear`, and as convolutions;
 feed-forward layers for all rows at once, and a piece of a row at a time.
 The shapes are those of the step above and of its decoder. [fastest.py](../ldm/helpers/fastest.py) says where the
-other form is used; on one kind of processor, since the ratios are those of the machine named above."""
+other form is used: pieces on every CPU, the other two on one kind of processor. The ratios are those of the machine
+named above."""
 GROWTH = """## Growth
 
 The time of an edit's step (of whole edits, for the steps), fitted by c x^p: p by least squares of the logarithms over
