@@ -88,7 +88,7 @@ test-full: $(READY) ## run the tests at the full sizes of public models, which `
 	$(RUN) -m pytest -m full
 
 test-notebooks: $(LESSONS) ## execute every lesson in a fresh kernel, in a folder of its own, one on each core at a time
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -m notebooks --numprocesses auto
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m notebooks --numprocesses auto --dist loadgroup
 
 test-machines: $(READY) ## run the bit-for-bit tests on emulated processors, and measure how much an edit differs there
 	$(RUN) tests/machines.py

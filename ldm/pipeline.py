@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,54 +13,19 @@ from ldm.attention import AttentionFn, Site, attend
 from ldm.autoencoder import Autoencoder
 from ldm.class_embedder import ClassEmbedder, ClassTokenizer
 from ldm.config import ModelConfig
-from ldm.helpers.checks import check_context, check_latents, check_prompts, check_rows, checked
+from ldm.helpers.checks import check_context, check_latents, check_prompts, check_rows
 from ldm.helpers.images import to_bytes, to_tensor
 from ldm.helpers.vocabulary import Vocabulary
 from ldm.samplers import DDIM, REMEMBERED, Sampler, StepFn, Visit
 from ldm.schedule import Prediction, Schedule, guided
 from ldm.shapes import Latent, Times
+from ldm.states import Noise, State, States
 from ldm.text_encoder import TextEncoder
 from ldm.tokenizer import PromptTokenizer, Tokens
 from ldm.unet import UNet
 from ldm.zoo.bert import BertEncoder
 
 ENLARGE = "let `p2p restore --task super` enlarge an image by it"
-
-
-class State(NamedTuple):
-    """Sampler state: after a step, or at the start."""
-
-    t: int  # the timestep reached; at the end 0, or the sampler's last
-    z_t: Latent
-    prediction: Prediction | None = None  # the guided prediction of the step; None at the start
-
-
-class States(Iterator[State]):
-    """Iterator over the states of a run, one per network call, computed on demand."""
-
-    def __init__(self, states: Iterator[State]):
-        self._states = states
-
-    def __next__(self) -> State:
-        return next(self._states)
-
-    def __getattr__(self, name: str):
-        raise AttributeError(
-            f"these are the states of a run, one per step, without {name!r}: write `*_, last = run`, then `last.z_t`"
-        )
-
-
-class Noise:
-    """Standard normal latents, one random stream per image: rows with the same seed get the same noise, whatever the
-    rest of the batch. Drawn on the CPU, so that every device gets the same noise."""
-
-    def __init__(self, seeds: list[int], shape: tuple[int, ...]):
-        self.shape = shape
-        seeds = [checked("a seed", seed, int) for seed in seeds]
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def __call__(self) -> Latent:
-        return torch.stack([torch.randn(self.shape, generator=g) for g in self.generators])
 
 
 class LatentDiffusion:

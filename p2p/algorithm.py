@@ -10,7 +10,8 @@ from torch import Tensor
 from ldm.attention import AttentionFn
 from ldm.config import STRICT
 from ldm.helpers.checks import check_fields, check_prompts, checked
-from ldm.pipeline import LatentDiffusion, State, States
+from ldm.pipeline import LatentDiffusion
+from ldm.states import State, States
 from ldm.tokenizer import Tokens
 from p2p.alpha import Time, Window, window
 from p2p.edits import Edit, Reweight

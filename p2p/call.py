@@ -19,9 +19,10 @@ from torch import Tensor
 
 from ldm.config import STRICT
 from ldm.helpers.checks import check_fields
-from ldm.pipeline import LatentDiffusion, State
+from ldm.pipeline import LatentDiffusion
 from ldm.samplers import SAMPLERS, Name, Sampler, ddim_step
 from ldm.schedule import Schedule
+from ldm.states import State
 from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Time

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ldm.config import STRICT
 from ldm.helpers.checks import check_fields
-from ldm.pipeline import State
 from ldm.shapes import Latent
+from ldm.states import State
 from ldm.tokenizer import Tokens
 from p2p.alpha import Time, switch_time
 from p2p.maps import WordMaps

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ldm.attention import Place, Site
 from ldm.helpers.checks import check_prompts
-from ldm.pipeline import State
+from ldm.states import State
 from ldm.tokenizer import Tokens
 from p2p.words import columns, names, words
 

@@ -12,7 +12,8 @@ from PIL import Image
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ldm.pipeline import LatentDiffusion, State
+from ldm.pipeline import LatentDiffusion
+from ldm.states import State
 from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt
 from p2p.call import Call, Sampling

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -46,15 +47,21 @@ np.savez(sys.argv[1], z_0=last.z_t.numpy(), pictures=model.decode(last.z_t))
 """
 
 
-def on(machine: str, *command: str) -> None:
-    """Run Python there. Raises CalledProcessError where it fails, as pytest does when it finds no test."""
-    subprocess.run([sys.executable, *command], cwd=ROOT, env=os.environ | MACHINES[machine], check=True)
+def on(machine: str, *command: str) -> str:
+    """Run Python there, and return what it prints. Raises CalledProcessError where it fails, as pytest does when it
+    finds no test, and prints it."""
+    command = [sys.executable, *command]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | MACHINES[machine], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        print(f"{machine}:\n{done.stdout}", flush=True)
+    done.check_returncode()
+    return done.stdout
 
 
-def sampled(machine: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The edit's latents and its pictures' bytes."""
-    on(machine, "-c", EDIT, str(folder / "edit.npz"))
-    with np.load(folder / "edit.npz") as edit:
+def sampled(machine: str, file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The edit's latents and its pictures' bytes, by way of a file."""
+    on(machine, "-c", EDIT, str(file))
+    with np.load(file) as edit:
         return edit["z_0"], edit["pictures"].astype(int)
 
 
@@ -62,10 +69,14 @@ def main() -> None:
     # only their files: to collect all tests takes longer than to run these
     marked = [str(path) for path in ROOT.glob("tests/**/test_*.py") if "pytest.mark.machine" in path.read_text("utf-8")]
     far = []
-    with tempfile.TemporaryDirectory() as folder:
-        z_0, pictures = sampled("this one", Path(folder))
-        for machine in MACHINES:
-            other, others = sampled(machine, Path(folder))
+    # two at a time: much of each, imports above all, keeps one core busy
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(sampled, "this one", Path(folder, "first.npz"))
+        edits = {machine: pool.submit(sampled, machine, Path(folder, f"{machine}.npz")) for machine in MACHINES}
+        tests = {machine: pool.submit(on, machine, "-m", "pytest", "-m", "machine", *marked) for machine in MACHINES}
+        z_0, pictures = first.result()
+        for machine, edit in edits.items():
+            other, others = edit.result()
             latent, grey = abs(other - z_0).max(), abs(others - pictures)
             print(
                 f"{machine}: latents within {latent:.1e} of {abs(z_0).max():.1f}; "
@@ -74,7 +85,8 @@ def main() -> None:
             )
             if latent > (LATENT if machine != "this one" else 0) or grey.max() > GREY:
                 far.append(machine)
-            on(machine, "-m", "pytest", "-m", "machine", *marked)
+        for machine, output in tests.items():
+            print(f"{machine}: {output.result().strip()}", flush=True)
     if far:
         sys.exit(f"farther than docs/reproducibility.md promises: {', '.join(far)}")
 

@@ -6,8 +6,8 @@ import torch
 from torch.testing import assert_close
 
 from ldm.attention import attend
-from ldm.pipeline import Noise
 from ldm.schedule import guided
+from ldm.states import Noise
 
 CAT = "a photo of a cat on the grass"
 

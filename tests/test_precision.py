@@ -7,8 +7,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ldm.attention import attend, attention_map
 from ldm.helpers.likeness import psnr
-from ldm.pipeline import LatentDiffusion, Noise, State
+from ldm.pipeline import LatentDiffusion
 from ldm.samplers import DDIM, SAMPLERS
+from ldm.states import Noise, State
 from p2p.algorithm import PromptToPrompt
 from p2p.alpha import Alpha
 from p2p.edits import Renormalise, Reweight, Swap

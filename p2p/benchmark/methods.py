@@ -15,7 +15,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from ldm.helpers.likeness import psnr
-from ldm.pipeline import LatentDiffusion, State
+from ldm.pipeline import LatentDiffusion
+from ldm.states import State
 from ldm.tokenizer import PromptTokenizer
 from p2p.algorithm import SelfInjection
 from p2p.alpha import Alpha, Time

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from ldm.attention import AttentionFn
-from ldm.pipeline import LatentDiffusion, State
+from ldm.pipeline import LatentDiffusion
+from ldm.states import State
 from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha

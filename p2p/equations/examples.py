@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ldm.attention import Site
-from ldm.pipeline import Noise
+from ldm.states import Noise
 from ldm.tokenizer import Tokens
 from p2p.alpha import Alpha, Step, Time, Window
 from p2p.edits import Edit, Matrices, Preserve, Refine, Reweight, Swap, used

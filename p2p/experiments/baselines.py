@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ldm.helpers.checks import check_latents
 from ldm.helpers.images import check_image
-from ldm.pipeline import LatentDiffusion, Noise, State
+from ldm.pipeline import LatentDiffusion
 from ldm.samplers import DDIM, Sampler
+from ldm.states import Noise, State
 from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Step

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ldm.helpers.likeness import psnr, structure
-from ldm.pipeline import State
+from ldm.states import State
 from p2p.alpha import Step, Window
 from p2p.experiments.sweeps import Sweep
 from p2p.figures.sweep_plots import name

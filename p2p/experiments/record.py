@@ -19,9 +19,10 @@ from torch import Tensor
 from ldm.attention import AttentionFn, Site, attend
 from ldm.config import STRICT
 from ldm.helpers.files import save_atomically
-from ldm.pipeline import LatentDiffusion, State
+from ldm.pipeline import LatentDiffusion
 from ldm.schedule import Prediction
 from ldm.shapes import Latent
+from ldm.states import State
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Time, switch_time, window
 from p2p.call import Sampling

@@ -19,8 +19,9 @@ from tqdm import tqdm
 from ldm.config import ModelConfig
 from ldm.helpers.checks import checked
 from ldm.helpers.images import to_bytes, to_tensor
-from ldm.pipeline import LatentDiffusion, State
+from ldm.pipeline import LatentDiffusion
 from ldm.restoration import Degradation, cropped, grey, masked, pooled, project, restoring
+from ldm.states import State
 from p2p.call import Sampling
 from p2p.masks import Box, box_pixels, drawn_mask, read_mask
 from p2p.result import png

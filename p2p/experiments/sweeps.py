@@ -15,7 +15,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ldm.helpers.likeness import psnr, structure
-from ldm.pipeline import LatentDiffusion, State
+from ldm.pipeline import LatentDiffusion
+from ldm.states import State
 from ldm.tokenizer import Tokens
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Time, Window

@@ -8,7 +8,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from ldm.helpers.files import save_atomically
-from ldm.pipeline import LatentDiffusion, State
+from ldm.pipeline import LatentDiffusion
+from ldm.states import State
 from p2p.figures.fonts import own_font, wrap
 from p2p.figures.sheets import INK, broken
 

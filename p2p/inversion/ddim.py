@@ -21,9 +21,10 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from ldm.pipeline import LatentDiffusion, State
+from ldm.pipeline import LatentDiffusion
 from ldm.schedule import Schedule
 from ldm.shapes import Latent
+from ldm.states import State
 from p2p.call import Sampling
 from p2p.inversion.inverted import Inverted
 

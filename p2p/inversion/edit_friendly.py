@@ -18,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from ldm.pipeline import LatentDiffusion, Noise, State
+from ldm.pipeline import LatentDiffusion
+from ldm.states import Noise, State
 from p2p.call import Sampling
 from p2p.inversion.inverted import Inverted
 

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ldm.pipeline import State
 from ldm.samplers import DDIM, Past, Sampler, ddpm_step
 from ldm.schedule import Prediction, Schedule
 from ldm.shapes import Latent
+from ldm.states import State
 
 Method = Literal["direct", "ddim", "fixed-point", "null-text", "negative-prompt", "edit-friendly"]
 

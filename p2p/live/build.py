@@ -20,7 +20,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from ldm.helpers.files import check_writable, save_atomically
-from ldm.pipeline import LatentDiffusion, Noise
+from ldm.pipeline import LatentDiffusion
+from ldm.states import Noise
 from ldm.tokenizer import PromptTokenizer
 from p2p.algorithm import SelfInjection
 from p2p.alpha import Alpha

@@ -15,9 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm.attention import Site
-from ldm.pipeline import LatentDiffusion, Noise
+from ldm.pipeline import LatentDiffusion
 from ldm.samplers import SAMPLERS, Visit
 from ldm.schedule import guided
+from ldm.states import Noise
 from ldm.tokenizer import PromptTokenizer, Tokens
 from p2p.alpha import Alpha, Window, window
 from p2p.edits import Edit, Reweight

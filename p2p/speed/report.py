@@ -52,7 +52,7 @@ def verdict_table(found: dict) -> str:
     for claim, bound, measured, least in verdicts(found):
         holds = "not measured" if measured is None else "yes" if measured.median <= bound else "no"
         rows.append([claim, f"{bound:g}", str(measured or ""), holds, f"{least:.2f}" if least else ""])
-    return table(["ratio", "at most", "measured", "holds", "at the machine's rates"], rows)
+    return table(["claim", "at most", "measured", "holds", "at the machine's rates"], rows)
 
 
 def roofline_table(found: dict) -> str:
@@ -66,6 +66,7 @@ def roofline_table(found: dict) -> str:
         count = f"{needed:.0f}" if needed >= 10 else f"{needed:.1f}"
         rows.append([group, share, count, f"{rate / 1e9:.0f}", f"{rate / large:.0%}"])
     rows.append(["the rest", f"{rest / found['whole']:.0%}", "", "", ""])
+    rows.append(["*latents of one position*", f"{found['smallest'] / found['whole']:.0%}", "", "", ""])
     return table(["layers", "share of the step", "GFLOP", "GFLOP/s", "of the machine's rate"], rows)
 
 
@@ -82,6 +83,10 @@ def forms_table(found: dict) -> str:
         for name, each in found.items()
     ]
     return table(["product", "PyTorch's form", "the other", "ratio", "used here"], rows)
+
+
+def programs_table(found: dict[str, list[float]]) -> str:
+    return table(["program", "time"], [[f"`{name}`", duration(seconds)] for name, seconds in found.items()])
 
 
 def growth_table(found: dict[str, dict]) -> str:
@@ -108,7 +113,8 @@ def page(found: dict) -> str:
         parts += [f"### {precision}", contest_table(contestants, faster(contestants, DIFFUSERS))]
     step = found["included step"]
     parts += [INCLUDED.format(**found), contest_table(step, "onnxruntime" if "onnxruntime" in step else "ours")]
-    parts += [TEN.format(**found), contest_table(found["ten edits"], "separately"), ROOFLINE]
+    parts += [TEN.format(**found), contest_table(found["ten edits"], "separately")]
+    parts += [PROGRAMS.format(**found), programs_table(found["programs"]), ROOFLINE]
     for precision, rates in found["roofline"].items():
         machine = f"{precision}: {rates['product'] / 1e9:.0f} GFLOP/s in the product, {rates['convolution'] / 1e9:.0f}"
         parts += [f"{machine} in the convolution.", roofline_table(rates)]
@@ -129,8 +135,9 @@ warm-up), and then they take turns, in another order in each round. Times are me
 and the largest; ratios are those of two times of one round, likewise. They hold for this machine alone."""
 VERDICT = """## Verdict
 
-A bound of a step is for Stable Diffusion's 512 pixels; here it was measured at {pixels}. The last column is the ratio
-of a step that does nothing but its products and convolutions, at the larger of [the machine's rates](#rates)."""
+A bound of a step is for Stable Diffusion's 512 pixels; here it was measured at {pixels}. The last column is for steps
+that do nothing but their products and convolutions, at the larger of [the machine's rates](#rates); `p2p edit` also
+imports PyTorch."""
 STEP = """## One step of an edit
 
 Stable Diffusion 1.5's UNet with random weights, at {pixels} pixels: source and target, each with and without its
@@ -151,11 +158,18 @@ TEN = """## Ten edits
 The ten edits of one source in [targets.png](targets.png), {steps} steps each, without decoding, by the included model:
 in ten calls, in one, and from a recorded source (recording it is part of the time). By rows of the batch the ratios
 would be 22 of 40 in both."""
+PROGRAMS = """## From the shell
+
+From the start of the interpreter to its end: the import of PyTorch by itself, the help, and an edit of {steps} steps by
+the included model, written to a file."""
 ROOFLINE = """## Rates
 
 What each group of layers computes in a plain step of four rows, over its time, beside what the processor does in a
 large product or convolution on the same threads. A linear layer that is computed as a convolution can exceed the rate
-of products. Linear layers include the gates of the feed-forward. The rest are norms, activations, additions, copies."""
+of products. Linear layers include the gates of the feed-forward. The rest are norms, activations, additions, copies.
+
+The last row is a step on latents of one position, which needs next to no operations: what is left of a step is to read
+the weights and to call its layers from Python."""
 FORMS = """\
 ## Forms of products
 

@@ -90,15 +90,17 @@ def rate(run: Callable[[], object], operations: int, device: str) -> float:
 
 @torch.no_grad()
 def measure(setting: Setting) -> dict:
-    """Seconds and operations of each group in a plain step of four rows, and the machine's two rates."""
+    """Seconds and operations of each group in a plain step of four rows, the seconds of one of a single position, and
+    the machine's two rates."""
     unet, (x, context) = ours(setting).unet, doubled(inputs(setting))
     timestep = torch.tensor([T - 1], device=setting.device)
-    call = lambda attn_fn=None: seconds_of(lambda: unet(x, timestep, context, attn_fn), setting.device)
+    call = lambda attn_fn=None, x=x: seconds_of(lambda: unet(x, timestep, context, attn_fn), setting.device)
     call()  # not counted
     repeats = max(REPEATS, round(LEAST / call()))
     groups = Groups(setting.device)
     with groups.watching(unet) as attn_fn:
         whole = [call(attn_fn) for _ in range(repeats)]
+    smallest = [call(x=x[..., :1, :1]) for _ in range(repeats + 1)][1:]
     draw = lambda *shape: torch.randn(shape).to(setting.device, setting.precision)
     n = LARGE[setting.device]
     a, b = draw(n, n), draw(n, n)
@@ -108,6 +110,7 @@ def measure(setting: Setting) -> dict:
         "seconds": {name: seconds / repeats for name, seconds in groups.seconds.items()},
         "operations": {name: count // repeats for name, count in groups.operations.items()},
         "whole": sum(whole) / repeats,
+        "smallest": median(smallest),
         "product": rate(lambda: a @ b, 2 * n**3, setting.device),
         "convolution": rate(
             lambda: F.conv2d(features, kernel, padding=1), 18 * features.numel() * CHANNELS, setting.device

@@ -1,9 +1,9 @@
 """The speed of an edit beside that of others: `make bench`, or `python -m p2p.speed.run`.
 
 One step of an edit at Stable Diffusion 1.5's shapes with random weights, by ours, by diffusers and by the layout of
-google/prompt-to-prompt; the included model's step beside onnxruntime; ten edits; the rate of each group of layers; two
-forms of each product; and how the time grows. Results are compared before anything is timed. Writes docs/speed.md,
-.json and .png.
+google/prompt-to-prompt; the included model's step beside onnxruntime; ten edits; programs from the shell; the rate of
+each group of layers; two forms of each product; and how the time grows. Results are compared before anything is timed.
+Writes docs/speed.md, .json and .png.
 
 Other programs on the same cores change the ratios: run it on a quiet machine. It needs diffusers, and takes 16 GB of
 memory and 4 GB in the folder for temporary files.
@@ -101,7 +101,7 @@ def measure(plan: Plan, gpu: bool) -> dict:
     large = Setting("", LARGE, plan.side, device=device, steps=plan.steps)
     included = replace(large, model=INCLUDED, side=16)
     turns = len(STEP) * (1 + plan.rounds) * len(precisions)
-    turns += len(shipped_step) * (1 + plan.included_rounds) + len(TEN) * (1 + plan.rounds) + 3 * len(precisions) + 4
+    turns += len(shipped_step) * (1 + plan.included_rounds) + len(TEN) * (1 + plan.rounds) + 3 * len(precisions) + 5
     found: dict = {"left out": left_out, "step": {}, "roofline": {}, "forms": {}, "growth": {}}
     with tqdm(total=turns, unit="turn", file=sys.stderr) as bar:
 
@@ -123,6 +123,7 @@ def measure(plan: Plan, gpu: bool) -> dict:
         found["included step"] = contest(shipped_step, included, plan.included_rounds, plan.steps, bound, bar)
         found["roofline"]["included model, float32"] = alone(included, "roofline")
         found["ten edits"] = contest(TEN, included, plan.rounds, 1, RUN_BOUND, bar)
+        found["programs"] = alone(included, "programs")
         for name, setting in (
             ("image size", replace(included, sizes=plan.included_sizes)),
             ("targets", included),

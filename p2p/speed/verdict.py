@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
+from p2p.speed.programs import EDIT, HELP, IMPORT
+
 DIFFUSERS = ("diffusers", "diffusers, channels-last")
 
 
 class Ratio(NamedTuple):
-    """The median over rounds, the least and the largest."""
+    """Or seconds: the median over rounds, the least and the largest."""
 
     median: float
     least: float
@@ -20,7 +22,10 @@ class Ratio(NamedTuple):
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     """Of two contestants' seconds, round by round."""
-    each = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return over_rounds([a / b for a, b in zip(ours, theirs, strict=True)])
+
+
+def over_rounds(each: Sequence[float]) -> Ratio:
     return Ratio(median(each), min(each), max(each))
 
 
@@ -32,7 +37,7 @@ def faster(found: dict[str, dict], names: Sequence[str] = DIFFUSERS) -> str:
 class Verdict(NamedTuple):
     """A claim, its bound, and what was measured; None where it was not.
 
-    `least` is the ratio of a step that takes `at_the_machines_rates`, where the claim is about a step's time.
+    `least` is that of a step that takes `at_the_machines_rates`, where the claim is about time.
     """
 
     claim: str
@@ -78,12 +83,20 @@ def verdicts(found: dict) -> list[Verdict]:
     ten, step = found["ten edits"], found["included step"]
     separate = ratio(ten["recorded"]["seconds"], ten["separately"]["seconds"])
     graph = least_graph = None
+    floor = at_the_machines_rates(found["roofline"]["included model, float32"])
     if "onnxruntime" in step:
         theirs = step["onnxruntime"]["seconds"]
-        graph = ratio(step["ours"]["seconds"], theirs)
-        least_graph = at_the_machines_rates(found["roofline"]["included model, float32"]) / median(theirs)
+        graph, least_graph = ratio(step["ours"]["seconds"], theirs), floor / median(theirs)
+    programs = found["programs"]
     return [
         *made,
         Verdict("ten edits of a recorded source over ten separate ones", 0.58, separate),
         Verdict("the included model's step over onnxruntime's, for the same graph", 1.3, graph, least_graph),
+        Verdict("`p2p --help`, in seconds", 0.4, over_rounds(programs[HELP])),
+        Verdict(
+            "`p2p edit`, in seconds",
+            1.5,
+            over_rounds(programs[EDIT]),
+            median(programs[IMPORT]) + found["steps"] * floor,
+        ),
     ]

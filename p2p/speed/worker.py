@@ -22,7 +22,7 @@ import torch
 from pydantic import TypeAdapter
 
 from ldm.helpers.memory import Memory
-from p2p.speed import forms, growth, roofline
+from p2p.speed import forms, growth, programs, roofline
 from p2p.speed.clock import seconds_of
 from p2p.speed.contestants import GRAPH, STEP, TEN, Run
 from p2p.speed.models import Setting
@@ -34,6 +34,7 @@ MEASUREMENTS: dict[str, Callable[[Setting], dict]] = {
     "image size": growth.over_sizes,
     "targets": growth.over_targets,
     "steps": growth.over_steps,
+    "programs": programs.measure,
 }
 
 

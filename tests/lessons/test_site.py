@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LOADED = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src"}
 
-pytestmark = pytest.mark.notebooks
+pytestmark = [pytest.mark.notebooks, pytest.mark.xdist_group("site")]  # on one core: the site is built once
 
 
 class Links(HTMLParser):

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ldm.pipeline import LatentDiffusion, Noise, State
+from ldm.pipeline import LatentDiffusion
 from ldm.samplers import DDIM, SAMPLERS, times
+from ldm.states import Noise, State
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Step
 from p2p.edits import Swap

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ldm.attention import Site
-from ldm.pipeline import State
 from ldm.schedule import Prediction
+from ldm.states import State
 from p2p.alpha import Alpha
 from p2p.cli import gallery
 from p2p.edits import Refine

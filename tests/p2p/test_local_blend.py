@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ldm.attention import Site
-from ldm.pipeline import State
+from ldm.states import State
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha, Step
 from p2p.edits import Swap

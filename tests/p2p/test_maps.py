@@ -9,9 +9,9 @@ from torch.testing import assert_close
 
 from ldm.attention import Site
 from ldm.config import ScheduleConfig
-from ldm.pipeline import State
 from ldm.samplers import SAMPLERS
 from ldm.schedule import Prediction, Schedule
+from ldm.states import State
 from p2p.algorithm import PromptToPrompt
 from p2p.edits import Swap
 from p2p.figures import sheets

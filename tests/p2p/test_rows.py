@@ -5,8 +5,9 @@ import torch
 from torch.testing import assert_close
 
 from ldm.attention import attend
-from ldm.pipeline import LatentDiffusion, Noise
+from ldm.pipeline import LatentDiffusion
 from ldm.schedule import guided
+from ldm.states import Noise
 from p2p.algorithm import PromptToPrompt, SelfInjection
 from p2p.alpha import Alpha
 from p2p.call import Sampling

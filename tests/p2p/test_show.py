@@ -8,8 +8,8 @@ import torch
 from torch.testing import assert_close
 
 from ldm.attention import Site
-from ldm.pipeline import State
 from ldm.schedule import Prediction
+from ldm.states import State
 from p2p.alpha import Alpha, Step, Window
 from p2p.edits import Preserve, Refine, Renormalise, Reweight, Swap
 from p2p.experiments.self_attention_pca import Components

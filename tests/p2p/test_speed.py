@@ -15,7 +15,7 @@ from ldm.attention import GEGLU
 from ldm.equations.cost import flops
 from ldm.presets import PRESETS
 from ldm.unet import UNet
-from p2p.speed import report, run
+from p2p.speed import programs, report, run
 from p2p.speed.contestants import GRAPH, STEP
 from p2p.speed.forms import products_of
 from p2p.speed.growth import exponent, fitted
@@ -175,6 +175,7 @@ def made_up(bfloat16: bool = True, graph: bool = True) -> dict:
         "seconds": {"convolutions": 1.0, "linear layers": 0.5, "attention": 0.25},
         "operations": {"convolutions": 4 * 10**11, "linear layers": 10**11, "attention": 10**10},
         "whole": 2.0,
+        "smallest": 0.5,
         "product": 4e11,
         "convolution": 5e11,
     }
@@ -195,6 +196,7 @@ def made_up(bfloat16: bool = True, graph: bool = True) -> dict:
         "forms": {precision: {"attention, 64x64 positions": form} for precision in precisions},
         "included step": ({"onnxruntime": entry("inside", 0.01)} if graph else {}) | {"ours": entry("inside", 0.012)},
         "ten edits": {"separately": entry("ten", 1.0), "recorded": entry("ten", 0.55)},
+        "programs": {"import torch": [0.8, 1.0], "p2p --help": [0.1, 0.2], "p2p edit": [2.0, 3.0]},
         "growth": {"targets, included model, float32": {"x": [1, 2], "seconds": [[1.0], [2.0]]}},
     }
 
@@ -215,6 +217,8 @@ def test_verdicts():
     assert measured[memory, 0.1] == pytest.approx(0.05)
     assert measured["ten edits of a recorded source over ten separate ones", 0.58] == pytest.approx(0.55)
     assert measured["the included model's step over onnxruntime's, for the same graph", 1.3] == pytest.approx(1.2)
+    assert measured["`p2p --help`, in seconds", 0.4] == pytest.approx(0.15)
+    assert measured["`p2p edit`, in seconds", 1.5] == pytest.approx(2.5)
 
 
 def test_the_least_time_is_that_of_the_layers_at_the_machines_rates():
@@ -223,7 +227,8 @@ def test_the_least_time_is_that_of_the_layers_at_the_machines_rates():
     found = made_up()
     assert at_the_machines_rates(found["roofline"]["float32"]) == pytest.approx(1.02)
     found_least = [least and round(least, 3) for *_, least in verdicts(found)]
-    assert found_least == [0.34, 0.34, 0.113, None] * 2 + [None, 34.0]
+    # an edit: 30 steps of 1.02 s, and 0.9 s of importing
+    assert found_least == [0.34, 0.34, 0.113, None] * 2 + [None, 34.0, None, 31.5]
 
 
 def test_the_report_tells_what_was_measured(tmp_path):
@@ -239,6 +244,8 @@ def test_the_report_tells_what_was_measured(tmp_path):
         "| attention, 64x64 positions | 300 ms (200 to 400) | 200 ms (100 to 300) | 0.62 (0.50 to 0.75) | yes |" in page
     )
     assert "| convolutions | 50% | 400 | 400 | 80% |" in page and "| the rest | 12% |  |  |  |" in page
+    assert "| *latents of one position* | 25% |  |  |  |" in page
+    assert "| `p2p edit` | 2.5 s (2.0 to 3.0) |" in page and "| `p2p --help`, in seconds | 0.4 | 0.15" in page
 
 
 def test_what_was_not_measured_is_told(tmp_path):
@@ -278,6 +285,24 @@ def test_a_contestant_that_fails_ends_the_contest(capfd):
     with pytest.raises(ValueError, match="ours ended with code 1, without a result"):
         measured(Setting("ours", "sd15", side=16, weights="/nowhere/weights.safetensors"))
     assert "/nowhere/weights.safetensors" in capfd.readouterr().err  # the reason
+
+
+def test_programs_are_run_from_start_to_end(monkeypatch):
+    """Those of the page, in turns, and the first of each is not counted."""
+    run_so_far, original = [], programs.seconds_of
+
+    def seconds_of(command):
+        run_so_far.append(command)
+        return float(len(run_so_far))
+
+    monkeypatch.setattr(programs, "seconds_of", seconds_of)
+    found = programs.measure(INCLUDED)
+    assert found == {name: [4.0 + i + 3 * k for k in range(5)] for i, name in enumerate(found)}
+    assert list(found) == ["import torch", "p2p --help", "p2p edit"]
+    assert run_so_far[2][:3] == ("-m", "p2p", "edit") and run_so_far[2][-4:-1] == ("--steps", "30", "-o")
+    assert original(("-c", "import time; time.sleep(0.01)")) > 0.01
+    with pytest.raises(ValueError, match=r"(?s)-c 1 / 0 ended with code 1: .*ZeroDivisionError"):
+        original(("-c", "1 / 0"))
 
 
 def test_precisions_follow_the_processor(monkeypatch):

@@ -15,9 +15,9 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from torch.testing import assert_close
 
 from ldm.config import ScheduleConfig
-from ldm.pipeline import Noise, State
 from ldm.samplers import DDIM, SAMPLERS, Sampler, ddim_step, ddpm_step
 from ldm.schedule import Schedule
+from ldm.states import Noise, State
 
 # theirs, in numpy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

@@ -8,7 +8,8 @@ from torch.testing import assert_close
 
 import p2p
 from ldm.helpers.images import to_tensor
-from ldm.pipeline import LatentDiffusion, State
+from ldm.pipeline import LatentDiffusion
+from ldm.states import State
 from p2p.call import Sampling
 from tests.support.model_files import assert_equal
 from tests.support.oracles import enlarged_by_diffusers, exactly

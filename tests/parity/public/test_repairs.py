@@ -8,8 +8,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch.testing import assert_close
 
-from ldm.pipeline import State
 from ldm.samplers import SAMPLERS
+from ldm.states import State
 from tests.support.public_json import MODEL, SCHEDULER, UNET
 from tests.support.public_models import public
 from weights.load import load
