@@ -84,7 +84,10 @@ class Mid(nn.Module):
 
 class UpLevel(nn.Module):
     """One resolution of the decoder half: residual blocks, each with a skip connection (latest first) and followed by
-    attention if the level has it, then upsampling to the next level (except at the last)."""
+    attention if the level has it, then upsampling to the next level (except at the last).
+
+    Its input and, below that, the skip connections are taken off a stack, so that no caller keeps them in memory.
+    """
 
     def __init__(self, blocks: list[ResidualBlock], attentions: list[nn.Module], up: list[Upsample]):
         super().__init__()
@@ -93,18 +96,19 @@ class UpLevel(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "b i h w"],
-        kept: list[Tensor],
+        features: list[Tensor],
         time: Float[Tensor, "#b d"],
         context: Float[Tensor, "b m e"],
         attn_fn: AttentionFn | None,
     ) -> Float[Tensor, "b o h2 w2"]:
+        x = features.pop()
         for block, attention in zip_longest(self.resnets, self.attentions):
-            x = block(torch.cat([x, kept.pop()], dim=1), time)
+            x = torch.cat([x, features.pop()], dim=1)
+            x = block(x, time)
             if attention:
                 x = attention(x, context, attn_fn)
         for up in self.upsamplers:  # to the skip connection's size, not twice its own: downsampling rounded odd sizes
-            x = up(x, tuple(kept[-1].shape[-2:]))
+            x = up(x, tuple(features[-1].shape[-2:]))
         return x
 
 
@@ -208,13 +212,10 @@ class UNet(nn.Module):
         # A shared timestep is embedded once and broadcast: some BLAS libraries round equal rows of a small matrix
         # differently, and equal rows of a batch would then give unequal results.
         time = self.time_embedding(timestep_embedding(timestep, self.config.channels[0]).to(z_t.dtype))
-        x = self.conv_in(z_t)
-        kept = [x]
+        features = [self.conv_in(z_t)]  # a stack
         for level in self.down_blocks:
-            kept += level(kept[-1], time, context, attn_fn)
-        x = kept[-1]
-        if self.config.mid:
-            x = self.mid_block(x, time, context, attn_fn)
+            features += level(features[-1], time, context, attn_fn)
+        features.append(self.mid_block(features[-1], time, context, attn_fn) if self.config.mid else features[-1])
         for level in self.up_blocks:
-            x = level(x, kept, time, context, attn_fn)
-        return self.conv_out(F.silu(self.conv_norm_out(x), inplace=True))
+            features.append(level(features, time, context, attn_fn))
+        return self.conv_out(F.silu(self.conv_norm_out(features.pop()), inplace=True))

@@ -52,15 +52,15 @@ def calls(monkeypatch, name: str) -> list:
 # equal results
 
 
-@pytest.mark.parametrize("m", [5, 64, 200])  # of 64 numbers: blocks of 12, 1 and 1 of 30 queries
+@pytest.mark.parametrize("m", [5, 64, 200])  # of 64 numbers: blocks of 13, 1 and 1 of 30 queries
 def test_blocks_of_queries_in_bfloat16(everywhere, m):
-    """Within the bound that `in_blocks` states, and the rounding of A, of V and of Y, 2^-9 each of the sizes."""
+    """Within the bound that `in_blocks` states, and the rounding of A, of V and of Y, each by 2^-8 of the sizes."""
     Q, K, V = (normal(2, 3, *shape, seed=i).bfloat16() for i, shape in enumerate([(30, 8), (m, 8), (m, 5)]))
     s = Q.double() @ (K.double() - K.double().mean(dim=2, keepdim=True)).mT / 8**0.5
     exact = s.softmax(dim=-1) @ V.double()
     # keys less their mean and the mean itself are rounded too, each by as much as the scores
-    factor = (3 * 2**-8 * s.abs().amax(dim=-1, keepdim=True)).expm1() + 3 * 2**-9
-    bound = factor * (s.softmax(dim=-1) @ V.double().abs()) + 2**-8 * exact.abs()
+    factor = (3 * 2**-7 * s.abs().amax(dim=-1, keepdim=True)).expm1() + 3 * 2**-8
+    bound = factor * (s.softmax(dim=-1) @ V.double().abs()) + 2**-7 * exact.abs()
     error = (in_blocks(Q, K, V).double() - exact).abs()
     assert (error <= bound).all() and bound.mean() < 0.1 and error.mean() > 0  # values are of order 1
 
@@ -188,10 +188,12 @@ def test_sizes(monkeypatch, two_threads):
 
 def test_sizes_of_pieces():
     row = lambda *shape: torch.empty(1).expand(shape)
-    assert pieces_that_pay(row(4, 4096, 320), 2560) == pieces_that_pay(row(1, 4096, 320), 2560) == 5
-    assert pieces_that_pay(row(4, 1024, 640), 5120) == 1
-    assert pieces_that_pay(row(4, 16384, 320), 2560) == 20  # at 1024 pixels
-    assert pieces_that_pay(torch.empty(4, 4096, 320, device="meta"), 2560) == 1
+    with torch.no_grad():
+        assert pieces_that_pay(row(4, 4096, 320), 2560) == pieces_that_pay(row(1, 4096, 320), 2560) == 5
+        assert pieces_that_pay(row(4, 1024, 640), 5120) == 1
+        assert pieces_that_pay(row(4, 16384, 320), 2560) == 20  # at 1024 pixels
+        assert pieces_that_pay(torch.empty(4, 4096, 320, device="meta"), 2560) == 1
+    assert pieces_that_pay(row(4, 4096, 320), 2560) == 1  # gradients keep in memory what pieces would free
 
 
 @torch.no_grad()

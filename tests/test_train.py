@@ -71,7 +71,7 @@ def test_the_loss_of_half_precision_is_a_float32_mean(dtype):
     z_0, eps, context = (part.to(dtype) for part in noisy_batch(3))
     output = noisy_batch(3, seed=1)[1].to(dtype)
     found = ldm_loss(lambda *_: output, schedule, z_0, context, torch.tensor([1, 500, 1000]), eps)
-    # float32 sums of 3072 squares; half precision would round the mean by 2^-12 or 2^-9
+    # float32 sums of 3072 squares; half precision would round the mean by 2^-11 or 2^-8
     by_hand = (output.double() - eps.double()).square().mean().float()
     assert_close(found, by_hand, rtol=1e-5, atol=0)
 

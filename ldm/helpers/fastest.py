@@ -9,8 +9,9 @@ on Intel's processors, and wherever gradients are taken. On AMD's with AVX-512 B
 - Large linear layers in float32. PyTorch leaves them to MKL, which runs its code for AVX2 on AMD's processors, and
   convolutions to oneDNN, which runs its code for AVX-512: a linear layer is a convolution with a kernel of 1x1.
 
-On every CPU the feed-forward layers of a large image are computed a piece of a row at a time, for the sake of memory:
-what they make of it is eight times as large as what they get. By themselves they take as long as for all rows at once.
+On every CPU, again without gradients, the feed-forward layers of a large image are computed a piece of a row at a time,
+for the sake of memory: what they make of it is eight times as large as what they get. By themselves they take as long
+as for all rows at once.
 
 What decides is one row of the batch, never how many there are: equal rows stay equal in a larger batch.
 """
@@ -22,8 +23,9 @@ from torch import Tensor
 
 from ldm.helpers.machine import manufacturer, multiplies_bfloat16
 
-MANY = 1024  # keys from which blocks of queries are faster than the fused kernel
-LARGE = 2**28  # multiplications of a row from which a convolution is faster than a linear layer
+# The first two are for all of these processors: smaller products gain on some, and lose or gain little on others.
+MANY = 1024  # keys from which blocks of queries are used
+LARGE = 2**28  # multiplications of a row from which a linear layer is computed as a convolution
 HUGE = 2**23  # numbers made of a row from which layers are computed on a piece of it at a time
 PIECE = 2**21  # numbers made at a time: 8 MB in float32
 
@@ -47,12 +49,16 @@ def convolution_pays(x: Tensor, outputs: int) -> bool:
 
 
 def _not_by_pytorch(x: Tensor, dtype: torch.dtype) -> bool:
-    """Whether x is of the dtype, and where, the other forms may pay."""
-    return x.dtype == dtype and x.device.type == "cpu" and not torch.is_grad_enabled() and amd_with_bfloat16()
+    """Whether x has this dtype, and is where a form other than PyTorch's may be faster."""
+    return x.dtype == dtype and _without_gradients_on_cpu(x) and amd_with_bfloat16()
 
 
 def pieces_that_pay(x: Tensor, width: int) -> int:
     """Into how many pieces to cut each row of x, (b, n, c), for layers that make `width` numbers of a position; one is
     not to cut."""
     numbers = x.shape[1] * width
-    return numbers // PIECE if numbers >= HUGE and x.device.type == "cpu" else 1
+    return numbers // PIECE if numbers >= HUGE and _without_gradients_on_cpu(x) else 1
+
+
+def _without_gradients_on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.is_grad_enabled()

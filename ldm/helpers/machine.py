@@ -9,11 +9,11 @@ CPUINFO = Path("/proc/cpuinfo")  # on Linux alone
 
 
 def processor() -> str:
-    """The processor's name and its number of cores. On Linux with its family and model, for a name may be that of
-    several generations."""
+    """The processor's name and its number of cores. On Linux with its family and model, since several generations
+    can share a name."""
     names, families, models = (_values(field) for field in ("model name", "cpu family", "model"))
     generation = f" (family {families[0]}, model {models[0]})" if families and models else ""
-    return f"{names[0] if names else platform.processor()}{generation}, {os.cpu_count()} cores"
+    return f"{names[0] if names else platform.processor() or platform.machine()}{generation}, {os.cpu_count()} cores"
 
 
 def manufacturer() -> str:
@@ -23,8 +23,8 @@ def manufacturer() -> str:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether the processor multiplies matrices of bfloat16 itself (AVX-512 BF16 or AMX): elsewhere that is emulated,
-    slower than float32. Known on Linux alone."""
+    """Whether the processor is known to multiply matrices of bfloat16 itself, by AVX-512 BF16 or AMX: without them an
+    x86 processor emulates that, slower than float32. Linux alone lists them."""
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_listed().split())
 
 

@@ -25,8 +25,8 @@ def in_blocks(
     at a time, in whole rows.
 
     The scores s are rounded to Q's dtype, as Q and K were before, where the fused kernel keeps them in float32. In
-    bfloat16, whose numbers are rounded by up to 2^-9 of their size, each number of A may differ by a factor of
-    about exp(2^-8 max |s|). Keys are taken relative to their mean, which adds the same number to all scores of a row
+    bfloat16, whose numbers are rounded by up to 2^-8 of their size, each number of A may differ by a factor of
+    about exp(2^-7 max |s|). Keys are taken relative to their mean, which adds the same number to all scores of a row
     and so leaves A as it is, but for their being rounded once more: what all keys share makes no score large.
     """
     n, m, width = Q.shape[2], K.shape[2], V.shape[3]
@@ -53,8 +53,8 @@ def as_convolution(
 
 
 def in_pieces(layers: Callable[[Tensor], Tensor], x: Float[Tensor, "b n c"], count: int) -> Float[Tensor, "b n f"]:
-    """Layers that treat each position by itself, for so many pieces of each row, one after the other. Of one piece:
-    for all rows at once."""
+    """Layers that treat each position by itself, on this many pieces of each row, one after the other; with one piece,
+    on the whole batch at once."""
     if count == 1:
         return layers(x)
     pieces = [layers(piece) for row in x.split(1) for piece in row.chunk(count, dim=1)]

@@ -1,4 +1,4 @@
-"""PyTorch's form of a product beside the other one that `ldm.helpers.products` has, for the products of a step."""
+"""The usual form of a product beside the other one that `ldm.helpers.products` has, for the products of a step."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -26,7 +26,8 @@ class Product(NamedTuple):
 
 
 def products_of(setting: Setting) -> dict[str, Product]:
-    """Self-attention, linear and feed-forward layers of each level of the UNet, and attention in the decoder."""
+    """Self-attention and linear layers of each level of the UNet, its feed-forward layers that are cut into pieces, and
+    attention in the decoder."""
     unet, decoder = setting.config.unet, setting.config.autoencoder
     draw = lambda *shape: torch.randn(shape).to(setting.device, setting.precision)
     found = {}
@@ -43,9 +44,9 @@ def products_of(setting: Setting) -> dict[str, Product]:
 
     def feed_forward(name: str, n: int, c: int) -> None:
         layers, x = FeedForward(c).to(setting.device, setting.precision), draw(ROWS, n, c)
-        count = pieces_that_pay(x, 8 * c)
-        usual, other = (lambda k=k: in_pieces(layers, x, k) for k in (1, max(count, 2)))
-        found[f"feed-forward, {name}"] = Product(usual, other, count > 1)
+        if (count := pieces_that_pay(x, 8 * c)) > 1:
+            usual, other = (lambda k=k: in_pieces(layers, x, k) for k in (1, count))
+            found[f"feed-forward, {name}"] = Product(usual, other, used=True)
 
     for level, (c, attends) in enumerate(zip(unet.channels, unet.attention)):
         side, heads = setting.side >> level, unet.heads_at(level)

@@ -6,7 +6,7 @@ each group of layers; two forms of each product; and how the time grows. Results
 Writes docs/speed.md, .json and .png.
 
 Other programs on the same cores change the ratios: run it on a quiet machine. It needs diffusers, and takes 16 GB of
-memory and 4 GB in the folder for temporary files.
+memory and 4 GB in the folder for temporary files; on a GPU every contestant has a copy of the weights there.
 """
 
 if __name__ == "__main__":
@@ -62,7 +62,7 @@ def bfloat16_left_out(gpu: bool) -> str | None:
     """Why bfloat16 is not measured, if it isn't: emulated, its times would say nothing."""
     if gpu:
         return None if torch.cuda.is_bf16_supported() else "this GPU has no bfloat16"
-    return None if multiplies_bfloat16() else "this processor has neither AVX-512 BF16 nor AMX BF16"
+    return None if multiplies_bfloat16() else "this processor is not known to have AVX-512 BF16 or AMX BF16"
 
 
 def versions() -> dict[str, str]:
@@ -101,7 +101,8 @@ def measure(plan: Plan, gpu: bool) -> dict:
     large = Setting("", LARGE, plan.side, device=device, steps=plan.steps)
     included = replace(large, model=INCLUDED, side=16)
     turns = len(STEP) * (1 + plan.rounds) * len(precisions)
-    turns += len(shipped_step) * (1 + plan.included_rounds) + len(TEN) * (1 + plan.rounds) + 3 * len(precisions) + 5
+    turns += len(shipped_step) * (1 + plan.included_rounds) + len(TEN) * (1 + plan.rounds)
+    turns += 3 * len(precisions) + (4 if gpu else 5)  # measurements that are no contests
     found: dict = {"left out": left_out, "step": {}, "roofline": {}, "forms": {}, "growth": {}}
     with tqdm(total=turns, unit="turn", file=sys.stderr) as bar:
 
@@ -123,7 +124,8 @@ def measure(plan: Plan, gpu: bool) -> dict:
         found["included step"] = contest(shipped_step, included, plan.included_rounds, plan.steps, bound, bar)
         found["roofline"]["included model, float32"] = alone(included, "roofline")
         found["ten edits"] = contest(TEN, included, plan.rounds, 1, RUN_BOUND, bar)
-        found["programs"] = alone(included, "programs")
+        if not gpu:
+            found["programs"] = alone(included, "programs")
         for name, setting in (
             ("image size", replace(included, sizes=plan.included_sizes)),
             ("targets", included),
@@ -137,15 +139,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller images and fewer rounds: minutes")
     parser.add_argument("--gpu", action="store_true", help="on a CUDA device")
-    parser.add_argument("--output", type=Path, default=Path("docs"), help="folder of the report (default: %(default)s)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("docs/speed.md"),
+        metavar="FILE.md",
+        help="the report's page; its numbers and its figure go beside it (default: %(default)s)",
+    )
     given = parser.parse_args()
     if given.gpu and not torch.cuda.is_available():
         raise ValueError("--gpu needs a CUDA device and a build of PyTorch for it, and there is none here")
     if not find_spec("diffusers"):
         raise ValueError("diffusers is not installed: pip install diffusers")
-    given.output.mkdir(exist_ok=True)
-    for name in report.FILES:
-        check_writable(given.output / name)
+    if given.output.suffix != ".md":
+        raise ValueError(f"--output is the report's page, a file that ends in .md, got {given.output}")
+    given.output.parent.mkdir(exist_ok=True)
+    for file in report.files(given.output):
+        check_writable(file)
     plan = QUICK if given.quick else FULL
     about = {
         "commit": commit(),

@@ -59,6 +59,7 @@ def serve(run: Run, device: str) -> None:
     """Answer requests until there are no more."""
     memory, tell = Memory(device), lambda **found: print(json.dumps(found), flush=True)
     loaded, request = memory.resident(), TypeAdapter(Request)
+    memory.forget_peak()  # of loading
     tell(loaded=loaded)
     for line in sys.stdin:
         seconds, peak = answer(run, request.validate_json(line), device), memory.peak()

@@ -120,7 +120,7 @@ def test_c3_where_blocks_pay(monkeypatch):
 def test_c3_what_all_keys_share_makes_no_score_large():
     """[C3] Scores of 78,750 and a few eighths: bfloat16 would round them by 256, were keys not relative to their mean.
 
-    A and V are rounded by 2^-9, the mean is rounded, and sums are of 7 products of order 1."""
+    A and V are rounded by 2^-8, the mean is rounded, and sums are of 7 products of order 1."""
     Q, K = torch.full((1, 2, 5, 64), 100.0).double(), torch.full((1, 2, 7, 64), 100.0).double()
     Q[..., 0], K[..., 0] = 1, torch.tensor([-8.0, 3, 0, 5, 8, -2, 1])
     V = normal(1, 2, 7, 3)

@@ -57,7 +57,7 @@ def test_half_precision_is_averaged_in_float32():
     Q, K, V = torch.randn(3, 2, 3, 4, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
     maps = SelfMaps(side=2)
     maps(Site("self", "up", 0, 2, 2), Q, K, V)
-    # float32 sums of three; bfloat16 would be off by 2^-9
+    # float32 sums of three; bfloat16 would be off by up to 2^-8
     assert_close(maps.mean(), attention_map(Q, K).double().mean(dim=1).float(), rtol=1e-6, atol=0)
 
 

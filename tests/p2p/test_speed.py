@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 
 from ldm.attention import GEGLU
 from ldm.equations.cost import flops
+from ldm.helpers.memory import FORGET, Memory
 from ldm.presets import PRESETS
 from ldm.unet import UNet
 from p2p.speed import programs, report, run
@@ -21,8 +23,8 @@ from p2p.speed.forms import products_of
 from p2p.speed.growth import exponent, fitted
 from p2p.speed.models import Setting, inputs, ours, theirs
 from p2p.speed.roofline import Groups, needed, needed_by_attention
-from p2p.speed.rounds import BOUNDS, check, difference, measured
-from p2p.speed.verdict import Ratio, at_the_machines_rates, faster, ratio, verdicts
+from p2p.speed.rounds import BOUNDS, check, difference, measured, started
+from p2p.speed.verdict import Spread, at_the_machines_rates, faster, ratio, verdicts
 
 ROOT = Path(__file__).parents[2]
 INCLUDED = Setting("", "stickers", side=16)
@@ -43,7 +45,8 @@ CASES = {name: each.case for name, each in STEP.items()}
 
 def test_all_contestants_compute_the_same(results):
     found = check(results, CASES, BOUNDS["float32"])
-    assert found.keys() == STEP.keys() and found["diffusers"] == found["reference layout"] == 0  # each is compared with
+    assert found.keys() == STEP.keys()
+    assert found["diffusers"] == found["reference layout"] == 0  # the others are compared with these
 
 
 @pytest.mark.parametrize("name", ["ours", "diffusers, channels-last", "ours, explicit, soft alpha"])
@@ -60,7 +63,7 @@ def test_a_result_that_is_not_finite_is_no_contest(results):
 
 
 def test_an_edit_left_out_is_no_contest(results):
-    """By everyone: then no result differs from that it is compared with."""
+    """By everyone: then no result differs from the one that it is compared with."""
     plain = {name: results["diffusers"] for name in results}
     with pytest.raises(ValueError, match="compute the same, though one edits in another way"):
         check(plain, CASES, BOUNDS["float32"])
@@ -131,7 +134,7 @@ def test_both_forms_of_a_product_are_equal():
     found = products_of(Setting("", "stickers", side=16))
     names = [name for name in found if name.startswith("attention")]
     sides = ("16x16", "8x8", "4x4", "decoder, 16x16")
-    assert names == [f"attention, {side} positions" for side in sides] and len(found) == 4 + 3 * (3 + 1)
+    assert names == [f"attention, {side} positions" for side in sides] and len(found) == 4 + 3 * 3
     for product in found.values():
         # float32 sums of at most 768 products of order 1, in another order
         torch.testing.assert_close(product.other(), product.usual(), rtol=1e-4, atol=1e-4)
@@ -175,7 +178,7 @@ def made_up(bfloat16: bool = True, graph: bool = True) -> dict:
         "seconds": {"convolutions": 1.0, "linear layers": 0.5, "attention": 0.25},
         "operations": {"convolutions": 4 * 10**11, "linear layers": 10**11, "attention": 10**10},
         "whole": 2.0,
-        "smallest": 0.5,
+        "of one position": 0.25,
         "product": 4e11,
         "convolution": 5e11,
     }
@@ -202,15 +205,15 @@ def made_up(bfloat16: bool = True, graph: bool = True) -> dict:
 
 
 def test_ratios_are_of_one_round():
-    assert ratio([1.0, 6.0, 3.0], [2.0, 4.0, 4.0]) == Ratio(0.75, 0.5, 1.5)  # that of the medians would be 3 / 4 too
-    assert ratio([1.0, 10.0, 3.0], [2.0, 10.0, 12.0]) == Ratio(0.5, 0.25, 1.0)  # of the medians: 0.3
+    assert ratio([1.0, 6.0, 3.0], [2.0, 4.0, 4.0]) == Spread(0.75, 0.5, 1.5)  # that of the medians would be 3 / 4 too
+    assert ratio([1.0, 10.0, 3.0], [2.0, 10.0, 12.0]) == Spread(0.5, 0.25, 1.0)  # of the medians: 0.3
 
 
 def test_verdicts():
     found = made_up()
     assert faster(found["step"]["float32"]) == "diffusers, channels-last"
     measured = {(claim, bound): value.median for claim, bound, value, _ in verdicts(found)}
-    plain = "float32: an edit's step over diffusers' faster plain one, where block forms pay"
+    plain = "float32: an edit's step over diffusers' faster plain one, where other forms of products are used"
     assert measured[plain, 0.88] == pytest.approx(0.9)
     assert measured["bfloat16: an edit's step over the reference layout's", 0.35] == pytest.approx(0.3)
     memory = "bfloat16: its memory above the weights over the reference layout's"
@@ -219,6 +222,15 @@ def test_verdicts():
     assert measured["the included model's step over onnxruntime's, for the same graph", 1.3] == pytest.approx(1.2)
     assert measured["`p2p --help`, in seconds", 0.4] == pytest.approx(0.15)
     assert measured["`p2p edit`, in seconds", 1.5] == pytest.approx(2.5)
+
+
+def test_a_claim_about_other_forms_needs_some():
+    """Pieces of feed-forward layers, which every CPU has, are none."""
+    found = made_up()
+    form = {"usual": [1.0], "other": [2.0]}
+    found["forms"]["float32"] = {"linear": form | {"used": False}, "feed-forward": form | {"used": True}}
+    claims = [claim for claim, *_ in verdicts(found) if "where other forms" in claim]
+    assert len(claims) == 1 and claims[0].startswith("bfloat16: ")
 
 
 def test_the_least_time_is_that_of_the_layers_at_the_machines_rates():
@@ -232,13 +244,13 @@ def test_the_least_time_is_that_of_the_layers_at_the_machines_rates():
 
 
 def test_the_report_tells_what_was_measured(tmp_path):
-    files = report.write(tmp_path, made_up())
+    files = report.write(tmp_path / "speed.md", made_up())
     assert [file.name for file in files] == ["speed.json", "speed.md", "speed.png"] and all(map(Path.exists, files))
     assert json.loads(files[0].read_text()) == made_up()
     page = files[1].read_text()
     assert "A processor, 2 cores" in page and "Left out" not in page
-    assert "| float32: the same, anywhere | 0.97 | 0.90 (0.90 to 0.90) | yes | 0.34 |" in page
-    assert "where block forms pay | 0.88 | 0.90 (0.90 to 0.90) | no | 0.34 |" in page
+    assert "faster plain one, anywhere | 0.97 | 0.90 (0.90 to 0.90) | yes | 0.34 |" in page
+    assert "where other forms of products are used | 0.88 | 0.90 (0.90 to 0.90) | no | 0.34 |" in page
     assert "| ours | inside | 2.7 s (1.8 to 3.6) | 0.90 (0.90 to 0.90) | 0.20 GB | 1e-07 |" in page
     assert (
         "| attention, 64x64 positions | 300 ms (200 to 400) | 200 ms (100 to 300) | 0.62 (0.50 to 0.75) | yes |" in page
@@ -249,7 +261,7 @@ def test_the_report_tells_what_was_measured(tmp_path):
 
 
 def test_what_was_not_measured_is_told(tmp_path):
-    _, page, _ = report.write(tmp_path, made_up(bfloat16=False, graph=False))
+    _, page, _ = report.write(tmp_path / "speed.md", made_up(bfloat16=False, graph=False))
     text = page.read_text()
     assert "Left out: bfloat16, since this processor has none." in text
     assert "Left out: onnxruntime, since it is not installed." in text
@@ -271,9 +283,18 @@ def test_help():
     assert done.returncode == 0 and all(option in done.stdout for option in ("--quick", "--gpu", "--output"))
 
 
+def test_a_contestant_that_ends_between_its_turns_ends_the_contest():
+    with started(replace(INCLUDED, name="ours")) as process:
+        process.answer()
+        process.process.kill()
+        process.process.wait()
+        with pytest.raises(ValueError, match="ours ended with code -9, without a result"):
+            process.ask(calls=1)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_gpu_that_is_not_there(tmp_path):
-    done = program("--gpu", "--output", str(tmp_path))
+    done = program("--gpu", "--output", str(tmp_path / "speed.md"))
     assert (done.returncode, done.stderr) == (
         1,
         "run: error: --gpu needs a CUDA device and a build of PyTorch for it, and there is none here\n",
@@ -303,6 +324,17 @@ def test_programs_are_run_from_start_to_end(monkeypatch):
     assert original(("-c", "import time; time.sleep(0.01)")) > 0.01
     with pytest.raises(ValueError, match=r"(?s)-c 1 / 0 ended with code 1: .*ZeroDivisionError"):
         original(("-c", "1 / 0"))
+
+
+@pytest.mark.skipif(not FORGET.exists(), reason="only Linux tells the peak of memory")
+def test_the_peak_of_memory_is_that_of_what_follows():
+    memory = Memory("cpu")
+    torch.ones(2**26)  # 256 MB, loaded and dropped
+    memory.forget_peak()
+    before = memory.peak()
+    assert before - memory.resident() < 2**26
+    torch.ones(2**25)
+    assert memory.peak() - before > 2**26
 
 
 def test_precisions_follow_the_processor(monkeypatch):
