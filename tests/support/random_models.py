@@ -13,12 +13,11 @@ from ldm.unet import UNet
 def randomise(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     """Every parameter random, norms and biases too, small enough that nothing overflows."""
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in module.named_parameters():
-        fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
-        noise = torch.randn(parameter.shape, generator=generator) * (fan_in**-0.5 if parameter.dim() > 1 else 0.1)
+    for name, parameter in module.requires_grad_(False).named_parameters():
         is_norm_scale = parameter.dim() == 1 and name.endswith("weight")
-        parameter.data = noise + 1 if is_norm_scale else noise
-    return module.requires_grad_(False)
+        std = parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 0.1
+        parameter.normal_(1.0 if is_norm_scale else 0.0, std, generator=generator)
+    return module
 
 
 def random_model(config: ModelConfig, tokenizer: CLIPTokenizer) -> LatentDiffusion:
