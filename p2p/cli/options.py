@@ -229,7 +229,7 @@ class SweepWindow(SweepTau):
 
 @dataclass(frozen=True, kw_only=True)
 class SweepWord(Times, Swept):
-    """Cross-attention injected for all words, for one word only, and for none."""
+    """The source's attention injected for all words, its cross-attention for one word only, and none."""
 
     figure: ClassVar[str] = "word"
     word: str = required("the word to preserve", "--word", required=True)

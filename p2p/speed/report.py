@@ -137,18 +137,18 @@ def page(found: dict, figure: str) -> str:
 
 
 HEAD = """\
-# The speed of an edit, beside others
+# The speed of an edit on {processor}
 
-Made by `make bench`: `{command}`, commit `{commit}`, on {processor}, {threads} threads; {libraries}.
+Made by `make bench`: `{command}`, commit `{commit}`, {threads} threads; {libraries}.
 
 Every contestant has a process of its own. All are loaded, their results are compared (this first call is also the
 warm-up), and then they take turns, in another order in each round. Times are medians over the rounds, with the least
 and the largest; ratios are those of two times of one round, likewise. They hold for this machine alone."""
 VERDICT = """## Verdict
 
-The bounds are aims, set beforehand by trials on an AMD processor with AVX-512 BF16. The last column is what no code on
-this machine can beat: steps that do nothing but their products and convolutions, at the larger of [the machine's
-rates](#rates); `p2p edit` also imports PyTorch. Where an aim is missed, those rates show which layers fall short.
+The bounds are aims, set beforehand by trials on an AMD processor with AVX-512 BF16. The last column is a lower
+limit: steps that do nothing but their products and convolutions, at the larger of [the machine's rates](#rates);
+`p2p edit` also imports PyTorch. Where an aim is missed, those rates show which layers fall short.
 
 An edit takes as long as plain generation does here (*ours, outside*). Where that is less than diffusers needs for plain
 generation, it comes from [other forms of products](#forms-of-products)."""
