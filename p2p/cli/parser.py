@@ -44,10 +44,10 @@ DESCRIPTIONS = {
     + "\n".join(f"  {name:<24}{c.size / 1e9:4.1f} GB  {c.about}" for name, c in CHECKPOINTS.items()),
 }
 WHICH = """\
-Which edits need which options, from six edits of each kind (docs/which-edit.md): another noun, colour or style, and an
-added colour, pattern or weather: the defaults. An added size, and another size, place or relation: --tau 0.8
---self-until 0.8. With these 5 or 6 are right (nouns were tried at tau 0.2, self-until 0.6). A second object added, or one of two removed: no setting tried gets more
-than 4 right."""
+Which edits need which options, from six edits of each kind (docs/which-edit.md): another noun, colour or style, and
+an added colour, pattern or weather: the defaults. An added size, and another size, place or relation: --tau 0.8
+--self-until 0.8. With these 5 or 6 are right (nouns were tried at tau 0.2, self-until 0.6). A second object added, or
+one of two removed: no setting tried gets more than 4 right."""
 GROUPS = {"show": ("figures of an edit itself", options.SHOW), "sweep": ("experiments on edits", options.SWEEP)}
 
 
