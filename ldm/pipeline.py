@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +29,14 @@ from ldm.zoo.bert import BertEncoder
 ENLARGE = "let `p2p restore --task super` enlarge an image by it"
 
 
+class Origin(NamedTuple):
+    """What `weights.load` made a model of: its arguments, for a saved call to name."""
+
+    model: str
+    ema: bool
+    parameterisation: str | None
+
+
 class LatentDiffusion:
     """A latent diffusion model, ready to use.
 
@@ -38,6 +47,7 @@ class LatentDiffusion:
         unet, autoencoder: on the device and in the dtype of the text encoder. All three are frozen; `requires_grad_`
             makes them trainable again.
         vocabulary: the words of the training captions, if known.
+        origin: if it was loaded.
     """
 
     def __init__(
@@ -48,8 +58,9 @@ class LatentDiffusion:
         unet: UNet,
         autoencoder: Autoencoder,
         vocabulary: Vocabulary | None = None,
+        origin: Origin | None = None,
     ):
-        self.config, self._tokenizer, self.vocabulary = config, tokenizer, vocabulary
+        self.config, self._tokenizer, self.vocabulary, self.origin = config, tokenizer, vocabulary, origin
         self.schedule = Schedule(config.schedule)
         for part in filter(None, (text_encoder, unet, autoencoder)):
             # channels-last makes convolutions on the CPU up to 1.5x faster

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ldm.config import STRICT
+from ldm.helpers.checks import check_fields, plain
 from ldm.tokenizer import Tokens
 from p2p.words import columns
 
@@ -27,6 +28,9 @@ class Step:
     __pydantic_config__ = STRICT
 
     t: int
+
+    def __post_init__(self):
+        check_fields(self)
 
     def __str__(self) -> str:
         return f"t = {self.t}"
@@ -72,6 +76,9 @@ class Window:
     ramp: float = 0.0
     level: float = 1.0
 
+    def __post_init__(self):
+        check_fields(self)
+
     def compile(self, T: int) -> Callable[[int], float]:
         """Return t -> the strength at step t, in [0, 1].
 
@@ -114,6 +121,10 @@ class Alpha:
 
     tau: Time | Window = 0.2
     words: Mapping[str, Time | Window] = field(default_factory=dict)
+
+    def __post_init__(self):
+        check_fields(self)
+        object.__setattr__(self, "words", {word: plain(time) for word, time in self.words.items()})  # it is frozen
 
     def compile(self, target: Tokens, T: int) -> Callable[[int], Float[Tensor, " m"]]:
         """Return t -> alpha_t over the target's tokens, in [0, 1].

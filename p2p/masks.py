@@ -113,7 +113,11 @@ def drawn_mask(white: np.ndarray | Tensor, size: Size, factor: int) -> Bool[Tens
     """
     if not isinstance(white, np.ndarray | Tensor):
         raise ValueError(f"a mask is an image's path or an array, got {type(white).__name__}")
-    pixels = torch.as_tensor(white).to("cpu", torch.float64)
+    if isinstance(white, np.ndarray):
+        if white.dtype.kind not in "biuf":
+            raise ValueError(f"a mask's numbers lie in [0, 1], black to white, got an array of {white.dtype}")
+        white = torch.from_numpy(white.astype(np.float64, order="C"))  # torch refuses arrays that run backwards
+    pixels = white.to("cpu", torch.float64)
     (h, w), (H, W) = size, (factor * side for side in size)
     if tuple(pixels.shape) not in ((H, W), (h, w)):
         raise ValueError(

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from ldm.helpers.program import Messages, run
 
@@ -101,6 +102,9 @@ def ends(monkeypatch, error: BaseException | None) -> object:
     return None
 
 
+NO_MEMORY = "name: error: there is not enough memory: make fewer images at a time"
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -110,6 +114,9 @@ def ends(monkeypatch, error: BaseException | None) -> object:
         (OSError(errno.ENOSPC, "No space left on device"), "name: error: No space left on device"),
         (FileNotFoundError(errno.ENOENT, "No such file", "x.png"), "name: error: No such file: x.png"),
         (SystemExit(2), 2),
+        (MemoryError(), NO_MEMORY),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), NO_MEMORY),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), NO_MEMORY),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(monkeypatch, error, message):
@@ -117,8 +124,9 @@ def test_what_a_user_can_mend_is_one_line(monkeypatch, error, message):
 
 
 def test_a_fault_of_our_own_is_not_hidden(monkeypatch):
-    with pytest.raises(KeyError):
-        ends(monkeypatch, KeyError("x"))
+    for error in (KeyError("x"), RuntimeError("shapes differ")):
+        with pytest.raises(type(error)):
+            ends(monkeypatch, error)
 
 
 def test_no_backend_is_left_for_matplotlib_to_look_for(monkeypatch):

@@ -14,7 +14,7 @@ import torch
 from ldm.autoencoder import Autoencoder
 from ldm.helpers.machine import multiplies_bfloat16
 from ldm.helpers.vocabulary import Vocabulary
-from ldm.pipeline import LatentDiffusion
+from ldm.pipeline import LatentDiffusion, Origin
 from ldm.presets import CLIP_PRESETS, PRESETS
 from ldm.tokenizer import PromptTokenizer
 from ldm.zoo.clip import CLIP
@@ -71,7 +71,9 @@ def load(
         config = replace(config, schedule=replace(config.schedule, parameterisation=parameterisation))
     parts = opened.filled(place, precision)
     text_encoder = parts["text_encoder"] if config.text else None
-    return LatentDiffusion(config, words, text_encoder, parts["unet"], parts["autoencoder"], vocabulary)
+    relative = isinstance(name, Path) and not name.is_absolute()  # and no name, even if it reads like one
+    origin = Origin(f"./{name}" if relative else str(name), ema, parameterisation)
+    return LatentDiffusion(config, words, text_encoder, parts["unet"], parts["autoencoder"], vocabulary, origin)
 
 
 def load_autoencoder(name: str | Path, device: str = "auto", dtype: str = "float32") -> Autoencoder:

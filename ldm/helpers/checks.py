@@ -5,6 +5,8 @@ tensor's values: those may be on another device, and reading them would synchron
 """
 
 import dataclasses
+from decimal import Decimal
+from fractions import Fraction
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -15,9 +17,11 @@ adapter, hints = cache(pydantic.TypeAdapter), cache(get_type_hints)
 
 
 def plain(value: Any) -> Any:
-    """Convert numpy and torch scalars to Python numbers, and lists to tuples."""
+    """Convert numpy and torch scalars, fractions and decimals to Python numbers, and lists to tuples."""
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         return tuple(map(plain, value))
+    if isinstance(value, Fraction | Decimal):
+        return float(value)
     return value.item() if getattr(value, "shape", None) == () else value
 
 

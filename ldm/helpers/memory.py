@@ -23,8 +23,9 @@ class Memory:
     def _read(self, ours: str, theirs: Callable[[], int]) -> int | None:
         if self.device == "cuda":
             return theirs()
-        status = Path("/proc/self/status")  # on Linux alone
-        return int(re.search(rf"{ours}:\s+(\d+) kB", status.read_text())[1]) * 1024 if status.exists() else None
+        status = Path("/proc/self/status")  # on Linux alone, and not all of it everywhere
+        found = re.search(rf"{ours}:\s+(\d+) kB", status.read_text()) if status.exists() else None
+        return int(found[1]) * 1024 if found else None
 
     def resident(self) -> int | None:
         return self._read("VmRSS", torch.cuda.memory_allocated)

@@ -26,8 +26,8 @@ def run(module: str, name: str = "") -> None:
         name: the prefix of messages; by default the last part of the module's name.
 
     Raises:
-        SystemExit: the program failed. Exceptions other than ValueError, OSError and FloatingPointError are bugs in the
-            program and are not caught.
+        SystemExit: the program failed. Exceptions other than ValueError, OSError, FloatingPointError and those of
+            memory are bugs in the program and are not caught.
     """
     name = name or module.rpartition(".")[2]
     # PyTorch's modules are some hundred thousand objects that last until the end: looking among them for garbage takes
@@ -53,6 +53,16 @@ def run(module: str, name: str = "") -> None:
         sys.exit(f"{name}: error: {reason}: {e.filename}" if e.filename else f"{name}: error: {reason}")
     except (ValueError, FloatingPointError) as e:
         sys.exit(f"{name}: error: {e}")
+    except (MemoryError, RuntimeError) as e:
+        if not is_out_of_memory(e):
+            raise
+        sys.exit(f"{name}: error: there is not enough memory: make fewer images at a time")
+
+
+def is_out_of_memory(e: Exception) -> bool:
+    """Whether memory was refused by Python, by torch on a GPU, or by torch on the processor, which has no class for
+    it."""
+    return isinstance(e, MemoryError) or type(e).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(e)
 
 
 class Messages:

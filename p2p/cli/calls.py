@@ -74,8 +74,8 @@ def edits_of(given: options.Edit, source: Tokens, targets: Sequence[Tokens]) -> 
 
 def alpha_of(given: groups.Times, source: Tokens, target: Tokens) -> Alpha:
     """alpha_t of one target. Raises ValueError for a word with two times."""
-    words = [word for word, _ in given.alpha]
-    if twice := sorted({word for word in words if words.count(word) > 1}):
+    places = [columns(target, word) for word, _ in given.alpha]  # Dog and dog#1 may be one word
+    if twice := [word for (word, _), place in zip(given.alpha, places) if places.count(place) > 1]:
         raise ValueError(f"--alpha has two times for {twice[0]!r}: give it one")
     return Alpha(switch_times(source, target).tau if given.tau is None else given.tau, dict(given.alpha))
 

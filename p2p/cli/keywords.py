@@ -8,6 +8,7 @@ from typing import Any, Literal, get_type_hints
 
 from ldm.helpers.checks import checked, plain
 from ldm.pipeline import LatentDiffusion
+from ldm.presets import PRESETS
 from p2p.call import Call
 from p2p.cli.groups import Loading
 from p2p.cli.hints import meant
@@ -40,9 +41,13 @@ def from_keywords(command: type, function: str, given: dict[str, Any]) -> tuple[
     model = given["model"] if isinstance(given.get("model"), LatentDiffusion) else None
     if model:
         given["model"] = model.config.name
+        if model.config.name in PRESETS:
+            given["model"] += ", made in Python"  # or a replay would take the public weights of that name
         defaults = {f.name: f.default for f in fields(Loading)}
         if idle := [name for name in defaults if given.get(name, defaults[name]) != defaults[name]]:
             raise ValueError(f"{idle[0]} applies when a model is loaded, and this one already is: give it to p2p.load")
+        if origin := model.origin:
+            given |= {"model": origin.model, "no_ema": not origin.ema, "parameterisation": origin.parameterisation}
     hints = get_type_hints(command)
     for name, value in given.items():
         if known[name].default is not MISSING and value is known[name].default:

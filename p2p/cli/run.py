@@ -71,8 +71,13 @@ def check_files(given: Any) -> None:
         check_writable(path)
         for read in (f.name for f in fields(given) if f.metadata.get("reads")):
             source = getattr(given, read)
-            if isinstance(source, Path) and source.resolve() == path.resolve():
+            if isinstance(source, Path) and _same(source, path):
                 raise ValueError(f"the output {str(path)!r} would overwrite the {read}: give it another name")
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Whether both are one file, also by names that a file system does not tell apart, such as A.PNG and a.png."""
+    return path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))
 
 
 def check_use(given: Any) -> None:
@@ -162,7 +167,8 @@ def edit(given: options.Edit, model: LatentDiffusion | None) -> tuple[commands.M
     model = model or _load(given.model, given, not given.no_ema, given.parameterisation)
     tokens = tokenised(model, [given.source, *given.targets])
     call = call_of(given, model, tokens, image)
-    return commands.edit(call.p2p(model, tokens), call, given, image), call.to_json()
+    text = call.to_json()
+    return commands.edit(call.p2p(model, tokens), call, given, image), text
 
 
 def replay(given: options.Replay, model: LatentDiffusion | None) -> tuple[commands.Made, str]:

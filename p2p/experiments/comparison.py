@@ -78,6 +78,7 @@ def compared(
     targets, seed, how = prompts[1:], sampling.seed, sampling.options()
     if not 0 < t_0 <= 1 or sampling.steps > round(t_0 * model.schedule.T):
         raise ValueError(f"t_0 must be a fraction of T in (0, 1], with room for {sampling.steps} steps, got {t_0}")
+    how["sampler"].visit(model.schedule, sampling.steps, round(t_0 * model.schedule.T))  # of SDEdit
     if mask is not None:
         check_mask(mask, model.latent_shape[1:])
     call.run(p2p)  # raises if something does not fit, as does the next

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 
 import p2p
+from ldm.schedule import Schedule
 from p2p.__main__ import main
 from p2p.experiments.baselines import blended, fixed_seed, inpaint, reference, sdedit
 from tests.support.model_files import save_model
@@ -83,6 +86,15 @@ def test_a_command_and_a_function_that_differ(folder, monkeypatch, capsys):
 def test_a_fraction_that_is_no_number(tiny):
     with pytest.raises(ValueError, match="t_0 must be a number, got 'x'"):
         p2p.compare(CAT, DOG, model=tiny, t_0="x")
+
+
+def test_a_fraction_without_room_for_the_last_step(tiny, monkeypatch):
+    """Where sampling ends at t = 1, as in Stable Diffusion."""
+    monkeypatch.setattr("ldm.unet.UNet.forward", lambda *_: pytest.fail("sampling began"))
+    model = copy(tiny)
+    model.schedule = Schedule(replace(tiny.config.schedule, last=1))
+    with pytest.raises(ValueError, match=r"3 steps .* would run from t = 3 to t = 1, "):
+        p2p.compare(CAT, DOG, model=model, steps=3, t_0=0.003)
 
 
 def test_edits_with_an_option_that_they_replace(tiny):

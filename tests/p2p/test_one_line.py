@@ -5,6 +5,10 @@ import inspect
 import io
 import json
 import sys
+from copy import copy
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import get_args
 
@@ -275,9 +279,14 @@ def test_a_mask_is_an_array_of_the_images_or_latents_size(tiny):
     small = np.eye(16, dtype=bool)
     masks = [
         p2p.edit(CAT, DOG, model=tiny, steps=1, mask=mask).call.targets[0].mask
-        for mask in (small, small.repeat(2, 0).repeat(2, 1).astype(np.float32), torch.tensor(small))
+        for mask in (
+            small,
+            small.repeat(2, 0).repeat(2, 1).astype(np.float32),
+            torch.tensor(small),
+            np.fliplr(np.fliplr(small).copy()),  # an array that runs backwards
+        )
     ]
-    assert masks[0] == masks[1] == masks[2] == tuple("0" * i + "1" + "0" * (15 - i) for i in range(16))
+    assert masks[0] == masks[1] == masks[2] == masks[3] == tuple("0" * i + "1" + "0" * (15 - i) for i in range(16))
 
 
 REFUSED = (
@@ -307,6 +316,7 @@ REFUSED = (
         r"an array \(7, 7\); it must have the image's size",
     ),
     (dict(mask=255 * np.eye(16)), ValueError, "divide one of bytes by 255"),
+    (dict(mask=np.full((16, 16), "white")), ValueError, "black to white, got an array of <U5"),
     (dict(device="cpu"), ValueError, "device applies when a model is loaded"),
     (dict(model=3), ValueError, "model must be a name, a path or a model"),
     (dict(tau=200), ValueError, r"a timestep is Step\(t\)"),
@@ -329,6 +339,30 @@ def test_targets_are_given_one_after_the_other(tiny, targets, message):
 def test_a_file_to_replay_is_a_path_or_a_call():
     with pytest.raises(ValueError, match="file must be a path or a call, got 5"):
         p2p.replay(5)
+
+
+def test_a_call_names_what_its_model_was_loaded_from(tiny, model, monkeypatch):
+    """Not what its configuration is called, which may be the name of public weights."""
+    named = lambda of: p2p.edit(CAT, DOG, model=of, steps=1).call
+    assert named(p2p.load(model)).model == model
+    assert not named(p2p.load(model, ema=False)).ema
+    monkeypatch.chdir(Path(model).parent)
+    name = Path(model).name
+    assert named(p2p.load(Path(name))).model == f"./{name}"  # a Path is no name
+    own = copy(tiny)
+    own.config = replace(tiny.config, name="sd15")
+    with pytest.raises(ValueError, match="made by the model 'sd15, made in Python', which is no known name"):
+        p2p.replay(named(own))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_times_may_be_numbers_of_other_types(tiny):
+    alpha = {"dog": p2p.Window(np.float32(0.5)), "grass": Fraction(1, 4)}
+    times = dict(tau=p2p.Step(np.int64(200)), alpha=alpha, self_until=Decimal("0.5"))
+    call = p2p.edit(CAT, DOG, model=tiny, steps=1, **times).call
+    usual = dict(tau=p2p.Step(200), alpha={"dog": p2p.Window(0.5), "grass": 0.25}, self_until=0.5)
+    assert call == p2p.edit(CAT, DOG, model=tiny, steps=1, **usual).call
+    assert call == type(call).from_json(call.to_json())
 
 
 def test_times_may_be_written_as_on_the_command_line(tiny):

@@ -337,6 +337,11 @@ def test_the_peak_of_memory_is_that_of_what_follows():
     assert memory.peak() - before > 2**26
 
 
+def test_memory_that_is_not_told_is_none(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda self: "Name:\tpython\n")
+    assert Memory("cpu").resident() is None and Memory("cpu").peak() is None
+
+
 def test_precisions_follow_the_processor(monkeypatch):
     for flags, left_out in (("fpu avx512_bf16", False), ("fpu amx_bf16", False), ("fpu avx2", True)):
         monkeypatch.setattr(Path, "read_text", lambda self, flags=flags, **_: f"flags\t: {flags}\n")

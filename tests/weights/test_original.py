@@ -87,6 +87,7 @@ NONE = "has no model.params that predict eps or v: move it away"
         ("0.18215", "0.13025", "'scale_factor' is 0.13025; sd1 has 0.18215"),
         (ENCODER, f"{ENCODER}\n      params: {{layer: hidden}}", "'layer' is 'hidden'; sd1 has 'last'"),
         ('"v"', "x0", NONE),
+        ("model:", "a: &a [1]\nb: *a\nmodel:", NONE),  # by which a short file can expand to any length
         ('"v"', "[v]", NONE),
         ("model:", "models:", NONE),
         ("model:", "model: [", NONE),

@@ -25,10 +25,13 @@ def training_settings(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        text = path.read_bytes()
-        params = {"parameterization": "eps"} | yaml.safe_load(text[: LARGEST + 1])["model"]["params"]
-        if len(text) > LARGEST or params["parameterization"] not in ("eps", "v"):
-            raise ValueError("it is larger than any, or predicts something else")
+        with path.open("rb") as file:
+            text = file.read(LARGEST + 1)
+        if len(text) > LARGEST or any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ValueError("it is larger than any, or has aliases, by which a short file can expand to any length")
+        params = {"parameterization": "eps"} | yaml.safe_load(text)["model"]["params"]
+        if params["parameterization"] not in ("eps", "v"):
+            raise ValueError("it predicts something else")
     except (yaml.YAMLError, ValueError, RecursionError, KeyError, TypeError) as e:
         raise ValueError(f"{path}, beside the model, has no model.params that predict eps or v: move it away") from e
     return params

@@ -149,7 +149,8 @@ def _check_archive(file: io.BufferedIOBase) -> list[int]:
         records = {record.filename: record for record in archive.infolist()}
         pickles = [name for name in records if re.fullmatch(r"[^/]+/data\.pkl", name)]
         compressed = any(record.compress_type != zipfile.ZIP_STORED for record in records.values())
-        if len(pickles) != 1 or compressed or len(records) < len(archive.infolist()):
+        distinct = {name.lower() for name in records}  # torch looks for its records whatever their case
+        if len(pickles) != 1 or compressed or len(distinct) < len(archive.infolist()):
             raise ValueError("it is a zip archive that torch.save did not write: unpack it first")
         _check_pickle(io.BytesIO(archive.read(pickles[0])))
         if damaged := archive.testzip():

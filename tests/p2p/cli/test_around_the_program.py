@@ -84,6 +84,9 @@ def test_a_mask_is_not_overwritten(p2p):
     before = Path("m.png").read_bytes()
     with pytest.raises(SystemExit, match="would overwrite the mask"):
         p2p("edit", CAT, DOG, "--mask", "m.png", "-o", "m.png")
+    os.link("m.png", "M.PNG")  # where a file system does not tell capitals apart, both are one file
+    with pytest.raises(SystemExit, match="would overwrite the mask"):
+        p2p("edit", CAT, DOG, "--mask", "m.png", "-o", "M.PNG")
     assert Path("m.png").read_bytes() == before
 
 

@@ -77,6 +77,7 @@ GOOD = ("generate", CAT, "-o", "x.png")
         (("edit", CAT, DOG, "--preserve", "grass", "--alpha", "dig=0.5", "-o", "x.png"), "Did you mean 'dog'"),
         (("edit", CAT, DOG, "--preserve", "grass", "--alpha", "dog=0.5", "-o", "x.png"), "--alpha dog has no effect"),
         (("edit", CAT, DOG, "--alpha", "dog=0.5", "--alpha", "dog=0.9", "-o", "x.png"), "two times for 'dog'"),
+        (("edit", CAT, DOG, "--alpha", "dog=0.5", "--alpha", "Dog#1=0.9", "-o", "x.png"), "two times for 'dog'"),
         (
             ("edit", CAT, CAT, "--reweight", "grass=-1@0.5:0", "--renormalise", "-o", "x.png"),
             "negative weight can't be renormalised",
