@@ -39,20 +39,23 @@ def as_pixels(image: Path | Image.Image | np.ndarray) -> UInt8[np.ndarray, "H W 
 def _shown(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
     if image.mode == "F":
         raise ValueError("its pixels are numbers without a range: save it with 8 or 16 bits a pixel")
+    image = ImageOps.exif_transpose(image)
+    profile = image.info.get("icc_profile")
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     if image.mode in DEEP:  # which PIL would clip to 8 bits instead of scaling
         image = Image.fromarray((np.asarray(image).astype(np.float64).clip(0, 65535) / 257).round().astype(np.uint8))
-    image = ImageOps.exif_transpose(image)
-    if profile := image.info.get("icc_profile"):
+    elif image.mode not in ("CMYK", "L"):
+        image = image.convert("L" if image.mode in ("1", "LA", "La") else "RGB")
+    if profile:
         try:
             own = ImageCms.ImageCmsProfile(BytesIO(profile))
-            if image.mode in ("RGB", "CMYK", "L"):
-                image = ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            image = ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
         except (OSError, ImageCms.PyCMSError):  # a damaged profile, or one of another mode: viewers ignore it
             pass
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))  # a copy, which torch can write to
+    image = image.convert("RGB")
+    if alpha:
+        image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
+    return np.array(image)  # a copy, which torch can write to
 
 
 def fitted(pixels: UInt8[np.ndarray, "H W 3"], side: int, fit: Fit = "crop") -> UInt8[np.ndarray, "side side 3"]:

@@ -224,7 +224,7 @@ class Inversion:
         "direct",
         "how the noise is found that leads to the image: direct, the source follows the inverted latents exactly; "
         "ddim, the sampler's steps backwards, and fixed-point, the same, iterated; null-text, the empty prompt is "
-        "optimised (a minute); negative-prompt, guidance leads away from the source's prompt; edit-friendly, the noise "
+        "optimised (20 s); negative-prompt, guidance leads away from the source's prompt; edit-friendly, the noise "
         "of each step of ddpm. Default %(default)s",
         choices=INVERSIONS,
     )

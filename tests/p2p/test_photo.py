@@ -59,6 +59,29 @@ def test_colours_are_converted_to_srgb(tmp_path):
     assert (through_file(RED, tmp_path, icc_profile=lab) == np.array(RED)).all()
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_a_profile_counts_in_every_mode(tmp_path, mode):
+    """sRGB's with the primaries of red and green exchanged: so are the colours, and transparent parts stay white."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exchanged = profile.replace(b"rXYZ", b"....").replace(b"gXYZ", b"rXYZ").replace(b"....", b"gXYZ")
+    image = RED.convert(mode) if mode != "P" else RED.convert("P", palette=Image.Palette.ADAPTIVE)
+    found = through_file(image, tmp_path, icc_profile=exchanged).astype(int)
+    assert abs(found - [10, 200, 30]).max() <= 2  # rounded in the profile's tables
+    if mode == "RGBA":
+        image.putalpha(0)
+        assert (through_file(image, tmp_path, icc_profile=exchanged) == 255).all()
+    if mode == "RGB":
+        assert (through_file(image, tmp_path, icc_profile=exchanged, transparency=(200, 10, 30)) == 255).all()
+
+
+def test_a_deep_photo_is_turned_too(tmp_path):
+    image = Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30) * 100)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = through_file(image, tmp_path)
+    assert (through_file(image, tmp_path, exif=exif) == np.rot90(upright, k=-1)).all()
+
+
 def test_of_an_animation_the_first_frame_counts(tmp_path):
     other = Image.new("RGB", RED.size, (0, 0, 255))
     found = through_file(RED, tmp_path, ".gif", save_all=True, append_images=[other])
