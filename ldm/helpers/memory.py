@@ -14,15 +14,15 @@ class Memory:
     """In bytes; None where it can't be read.
 
     Args:
-        device: "cuda" for the tensors on the GPU; anything else for the process.
+        device: "cuda" or "cuda:1" for the tensors on that GPU; anything else for the process.
     """
 
     def __init__(self, device: str):
         self.device = device
 
-    def _read(self, ours: str, theirs: Callable[[], int]) -> int | None:
-        if self.device == "cuda":
-            return theirs()
+    def _read(self, ours: str, theirs: Callable[[str], int]) -> int | None:
+        if self.device.startswith("cuda"):
+            return theirs(self.device)
         status = Path("/proc/self/status")  # on Linux alone, and not all of it everywhere
         found = re.search(rf"{ours}:\s+(\d+) kB", status.read_text()) if status.exists() else None
         return int(found[1]) * 1024 if found else None
@@ -32,8 +32,8 @@ class Memory:
 
     def forget_peak(self) -> None:
         """Let `peak` be that of what follows. Linux may forbid it in a container: then the peak is that of all."""
-        if self.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
+        if self.device.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats(self.device)
         elif FORGET.exists():
             with suppress(PermissionError):
                 FORGET.write_text("5")

@@ -37,13 +37,13 @@ def claims_of(given: groups.Claims, source: Tokens, target: Tokens, alpha: Alpha
     if not isinstance(given, groups.Times):  # a sweep, whose own alpha applies to every word
         claims += [Preserve(word, alpha) for word in given.preserve]
     else:
-        if given.preserve and not claims:
-            if given.tau is not None:
-                raise ValueError("--preserve alone applies at all steps, with any --tau: give --alpha WORD=TAU instead")
-            taken = {column for word in given.preserve for column in columns(target, word)}
-            if idle := [word for word in alpha.words if not taken.intersection(columns(target, word))]:
-                raise ValueError(f"--alpha {idle[0]} has no effect: --preserve alone injects no other word's attention")
+        if given.preserve and not claims and given.tau is not None:
+            raise ValueError("--preserve alone applies at all steps, with any --tau: give --alpha WORD=TAU instead")
         claims += [Preserve(word, Alpha(0.0, alpha.words)) for word in given.preserve]
+    if alpha.words:
+        P = claims_of(given, source, target, Alpha(0.0)).compile(source, target, T=1)(1).P  # all that is ever injected
+        if idle := [word for word in alpha.words if not P[:, list(columns(target, word))].any()]:
+            raise ValueError(f"--alpha {idle[0]} has no effect: this edit injects nothing of the source for the word")
     return reduce(add, claims) if claims else Edit.between(source, target, alpha)
 
 

@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
-import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
@@ -16,6 +15,7 @@ from ldm.helpers.memory import Memory
 from ldm.text_encoder import TextEncoder
 from ldm.unet import UNet
 from ldm.zoo.bert import BertEncoder
+from p2p.speed.clock import finish
 
 NETWORKS = {
     TextEncoder: "text encoder",
@@ -62,13 +62,12 @@ def profiled() -> Iterator[Profile]:
     profile, starts = Profile(perf_counter()), []
 
     def clock() -> float:
-        if profile.device == "cuda":
-            torch.cuda.synchronize()
+        finish(profile.device)
         return perf_counter()
 
     def before(module: nn.Module, args: tuple) -> None:
         if type(module) in NETWORKS:
-            profile.device = next(module.parameters()).device.type
+            profile.device = str(next(module.parameters()).device)
             starts.append(clock())
             profile.first = starts[-1] if profile.first is None else profile.first
 

@@ -7,9 +7,11 @@ import torch
 
 
 def finish(device: str) -> None:
-    """Wait for what the device still computes."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+    """Wait for what the device still computes, such as "cuda:1"."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    elif device.startswith("mps"):
+        torch.mps.synchronize()
 
 
 def seconds_of(call: Callable[[], object], device: str) -> float:

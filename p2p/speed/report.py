@@ -146,9 +146,9 @@ warm-up), and then they take turns, in another order in each round. Times are me
 and the largest; ratios are those of two times of one round, likewise. They hold for this machine alone."""
 VERDICT = """## Verdict
 
-The bounds are aims, set beforehand by trials on an AMD processor with AVX-512 BF16. The last column is a lower
-limit: steps that do nothing but their products and convolutions, at the larger of [the machine's rates](#rates);
-`p2p edit` also imports PyTorch. Where an aim is missed, those rates show which layers fall short.
+The bounds are aims, set beforehand by trials on an AMD processor with AVX-512 BF16. The last column is a lower limit:
+steps that do nothing but their products and convolutions, at the larger of [the machine's rates](#rates); `p2p edit`
+also imports PyTorch. Where an aim is missed, those rates show which layers fall short.
 
 An edit takes as long as plain generation does here (*ours, outside*). Where that is less than diffusers needs for plain
 generation, it comes from [other forms of products](#forms-of-products)."""
@@ -194,7 +194,8 @@ FORMS = """\
 Attention by PyTorch's fused kernel, and a block of queries at a time; linear layers by `F.linear`, and as convolutions;
 feed-forward layers that are cut, for all rows at once, and a piece of a row at a time. The shapes are those of the step
 above and of its decoder. [fastest.py](../ldm/helpers/fastest.py) has the rule: the first two are used on one kind of
-processor, and only from sizes at which they were faster on all of that kind; the third on every CPU, to save memory.
+processor, from sizes at which they were at least as fast on both of its generations, Zen 4 and Zen 5; the third on
+every CPU, to save memory.
 
 In bfloat16 a block's scores are rounded to bfloat16, which the fused kernel keeps in float32; keys are taken relative
 to their mean, which keeps scores small ([products.py](../ldm/helpers/products.py) has the bound)."""

@@ -18,6 +18,7 @@ from ldm.helpers.memory import FORGET, Memory
 from ldm.presets import PRESETS
 from ldm.unet import UNet
 from p2p.speed import programs, report, run
+from p2p.speed.clock import finish
 from p2p.speed.contestants import GRAPH, STEP
 from p2p.speed.forms import products_of
 from p2p.speed.growth import exponent, fitted
@@ -335,6 +336,15 @@ def test_the_peak_of_memory_is_that_of_what_follows():
     assert before - memory.resident() < 2**26
     torch.ones(2**25)
     assert memory.peak() - before > 2**26
+
+
+def test_the_gpu_that_is_asked_is_the_one_that_computes(monkeypatch):
+    asked = []
+    for name in ("synchronize", "memory_allocated", "max_memory_allocated", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda device, name=name: asked.append((name, device)))
+    memory = Memory("cuda:1")
+    finish("cuda:1"), memory.resident(), memory.forget_peak(), memory.peak()
+    assert len(asked) == 4 and {device for _, device in asked} == {"cuda:1"}
 
 
 def test_memory_that_is_not_told_is_none(monkeypatch):

@@ -76,6 +76,7 @@ GOOD = ("generate", CAT, "-o", "x.png")
         (("edit", CAT, DOG, "--preserve", "grass", "--tau", "0.5", "-o", "x.png"), "give --alpha WORD=TAU instead"),
         (("edit", CAT, DOG, "--preserve", "grass", "--alpha", "dig=0.5", "-o", "x.png"), "Did you mean 'dog'"),
         (("edit", CAT, DOG, "--preserve", "grass", "--alpha", "dog=0.5", "-o", "x.png"), "--alpha dog has no effect"),
+        (("edit", CAT, f"{CAT} in fog", "--alpha", "fog=0.5", "-o", "x.png"), "--alpha fog has no effect: this edit"),
         (("edit", CAT, DOG, "--alpha", "dog=0.5", "--alpha", "dog=0.9", "-o", "x.png"), "two times for 'dog'"),
         (("edit", CAT, DOG, "--alpha", "dog=0.5", "--alpha", "Dog#1=0.9", "-o", "x.png"), "two times for 'dog'"),
         (
