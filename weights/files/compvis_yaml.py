@@ -16,6 +16,15 @@ from weights.files.json_settings import shown
 LARGEST = 2**20  # bytes
 
 
+class WithoutAliases(yaml.SafeLoader):
+    """Refuses aliases, by which a short file can expand to any length."""
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias")
+        return super().compose_node(parent, index)
+
+
 def training_settings(path: Path) -> dict[str, Any]:
     """Read the settings under `model.params`; empty if there is no such .yaml.
 
@@ -27,11 +36,9 @@ def training_settings(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             text = file.read(LARGEST + 1)
-        if len(text) > LARGEST or any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ValueError("it is larger than any, or has aliases, by which a short file can expand to any length")
-        params = {"parameterization": "eps"} | yaml.safe_load(text)["model"]["params"]
-        if params["parameterization"] not in ("eps", "v"):
-            raise ValueError("it predicts something else")
+        params = {"parameterization": "eps"} | WithoutAliases(text[:LARGEST]).get_single_data()["model"]["params"]
+        if len(text) > LARGEST or params["parameterization"] not in ("eps", "v"):
+            raise ValueError("it is larger than any, or predicts something else")
     except (yaml.YAMLError, ValueError, RecursionError, KeyError, TypeError) as e:
         raise ValueError(f"{path}, beside the model, has no model.params that predict eps or v: move it away") from e
     return params
