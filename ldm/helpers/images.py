@@ -56,7 +56,7 @@ def to_tensor(images: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b 3 H W"]:
         ValueError: not bytes, or of another shape.
     """
     check_images("images", images)
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(images, order="C")).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_bytes(x: Float[Tensor, "b 3 H W"]) -> UInt8[np.ndarray, "b H W 3"]:

@@ -258,6 +258,7 @@ def test_a_painting_has_few_steps_of_brightness(art):
 def test_to_tensor_maps_bytes_to_minus_one_to_one():
     pictures = np.zeros((2, 4, 6, 3), dtype=np.uint8)
     pictures[0, 1, 2] = [255, 0, 51]
+    pictures.flags.writeable = False  # as np.asarray of a PIL image is, which torch would warn of
     x = to_tensor(pictures)
     assert x.shape == (2, 3, 4, 6)
     # 1e-6: one float32 division and subtraction; 51 / 127.5 - 1 = -0.6
