@@ -7,8 +7,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from ldm.config import ModelConfig
 from ldm.helpers.files import check_writable, save_atomically
@@ -40,7 +39,7 @@ def read_call(path: Path) -> Call:
         ValueError: the file can't be read, or holds no edit.
     """
     if path.suffix.lower() == ".png":
-        with decoding(str(path)), Image.open(path) as image:
+        with decoding(str(path)), PngImageFile(path) as image:  # of any size: its pixels are not decoded
             text = str(image.info.get("p2p", ""))
         if not text:
             raise ValueError(f"{path} holds no edit to replay: `p2p edit` did not make it, or its metadata is gone")

@@ -18,6 +18,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
 from p2p.experiments.self_attention_pca import Components
@@ -306,4 +307,5 @@ def as_image(figure: Figure, dpi: int = 150) -> Image.Image:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+")  # a letter that no installed font has is drawn as a box
         figure.savefig(buffer, dpi=dpi, format="png")
-    return Image.open(buffer)
+    buffer.seek(0)
+    return PngImageFile(buffer)  # of any size, for it is no file from elsewhere
