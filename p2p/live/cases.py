@@ -72,11 +72,14 @@ def of_prompt(tokens: Tokens) -> dict[str, Any]:
 
 
 def of_edit(model: LatentDiffusion, source: Tokens, target: Tokens, rng: random.Random) -> dict[str, Any]:
-    """The inferred edit with random times and weights: its swaps, the times that it would have by default, and P_t and
-    Q_t at timesteps where they change."""
+    """The inferred edit with random times and weights: its swaps, its new words, the times that it would have by
+    default, and P_t and Q_t at timesteps where they change."""
     T, known = model.schedule.T, names(target)
     tau, until = rng.choice(TIMES), _window(rng)
-    alpha = {word: _window(rng) for word in rng.sample(known, min(len(known), rng.choice((0, 0, 1, 2))))}
+    P = Edit.between(source, target, Alpha(0.0)).compile(source, target, T)(T).P
+    new = [word for word in known if not P[:, list(columns(target, word))].any()]  # which may have no alpha
+    old = [word for word in known if word not in new]
+    alpha = {word: _window(rng) for word in rng.sample(old, min(len(old), rng.choice((0, 0, 1, 2))))}
     weights = {word: rng.randint(-8, 16) / 4 for word in rng.sample(known, min(len(known), rng.choice((0, 0, 1, 2))))}
     edit: Edit = Edit.between(source, target, Alpha(tau, alpha))
     for word, factor in weights.items():
@@ -97,6 +100,7 @@ def of_edit(model: LatentDiffusion, source: Tokens, target: Tokens, rng: random.
         "alpha": {word: _ends(own) for word, own in alpha.items()},
         "weights": weights,
         "swaps": swaps(source, target),
+        "new": new,
         "default": switch_times(source, target)._asdict(),
         "steps": steps,
     }

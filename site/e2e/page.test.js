@@ -29,7 +29,7 @@ afterAll(async () => {
   await server.stop();
 });
 
-const NONSENSE = "#seed=-1&steps=3&guidance=x&tau=2&until=0:1&alpha=dog&weight=cat=NaN&blend=%3Cscript%3E&source=a+cat";
+const NONSENSE = "#seed=-1&steps=3&guidance=x&tau=2&until=0:1&alpha=dog&alpha=grass=0.5&weight=cat=NaN&blend=%3Cscript%3E&source=a+cat";
 
 /** The page for the tests that need not load one, opened by the first of them. */
 function shared() {
@@ -90,7 +90,7 @@ test("a link that makes no sense leaves the page usable", async () => {
   await settled(page);
   assert.match(
     String(await page.textContent("[data-share=command]")),
-    /^p2p edit "a cat" .* --seed 9 --steps 3 --guidance 4 --tau 0.5 --self-until 0.8 -o/, // of a cat that becomes a dog
+    /^p2p edit "a cat" .* --seed 9 --steps 3 --guidance 4 --tau 0.5 --self-until 0.8 -o/, // of a cat that becomes a dog, on new grass
   );
 });
 

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { compileWindow } from "../src/method/alpha.js";
 import { LocalBlend } from "../src/method/blend.js";
-import { compileEdit } from "../src/method/edit.js";
+import { compileEdit, newWords } from "../src/method/edit.js";
 import { randn } from "../src/method/noise.js";
 import { swaps } from "../src/method/reading.js";
 import { ddimStep, dpmStep, times } from "../src/method/samplers.js";
@@ -49,6 +49,7 @@ test("the matrices of every edit", () => {
     const what = JSON.stringify({ source, target, ...given, steps: undefined });
     const [ours, theirs] = [source, target].map((prompt) => tokenizer.encode(prompt));
     assert.deepEqual(swaps(ours, theirs, world.lists), given.swaps, what);
+    assert.deepEqual(newWords(ours, theirs, world.lists), given.new, what);
     /** @type {(ends: [number, number | "never"]) => any} */
     const window = ([start, end]) => ({ start, end });
     const alpha = new Map(Object.entries(given.alpha).map(([word, ends]) => [word, window(ends)]));

@@ -3,7 +3,7 @@
 import { compileAlpha } from "./alpha.js";
 import { align, alignedColumns, copies, mapper } from "./mapper.js";
 import { swaps } from "./reading.js";
-import { columns } from "./words.js";
+import { columns, names } from "./words.js";
 
 /** @import { Tokens } from "./tokens.js" */
 /** @import { Matrix } from "./mapper.js" */
@@ -32,8 +32,7 @@ import { columns } from "./words.js";
 export function compileEdit(source, target, options, lists, T) {
   const m = source.ids.length;
   const alpha = compileAlpha(options.tau, options.alpha, target, T);
-  const claims = [copies(source, target), ...swaps(source, target, lists).map((pair) => align(source, target, [pair]))];
-  const compiled = claims.map((alignment) => ({ M: mapper(alignment, m), a: alignedColumns(alignment, m) }));
+  const compiled = claims(source, target, lists).map((runs) => ({ M: mapper(runs, m), a: alignedColumns(runs, m) }));
   const c = Array(m).fill(1);
   for (const [word, factor] of options.weights) for (const j of columns(target, word)) c[j] *= factor;
   return (t) => {
@@ -41,6 +40,28 @@ export function compileEdit(source, target, options, lists, T) {
     const matrices = compiled.reduce((before, { M, a }) => claim(before, a, M, alpha_t), untouched(m));
     return { P: matrices.P.map((row) => row.map((x, j) => x * c[j])), Q: matrices.Q.map((x, j) => x * c[j]) };
   };
+}
+
+/**
+ * The words of the target that are new: the edit injects nothing of the source for them, so they have no window.
+ * @param {Tokens} source
+ * @param {Tokens} target
+ * @param {Lists} lists
+ * @returns {string[]}
+ */
+export function newWords(source, target, lists) {
+  const taken = claims(source, target, lists).map((runs) => alignedColumns(runs, source.ids.length));
+  return names(target).filter((word) => !columns(target, word).some((j) => taken.some((a) => a[j])));
+}
+
+/**
+ * What the edit aligns: the words that both prompts have, then each swap.
+ * @param {Tokens} source
+ * @param {Tokens} target
+ * @param {Lists} lists
+ */
+function claims(source, target, lists) {
+  return [copies(source, target), ...swaps(source, target, lists).map((pair) => align(source, target, [pair]))];
 }
 
 /**

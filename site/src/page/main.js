@@ -1,7 +1,7 @@
 // The page: one call, what shows it, and what changes it.
 
 import { LocalBlend } from "../method/blend.js";
-import { compileEdit } from "../method/edit.js";
+import { compileEdit, newWords } from "../method/edit.js";
 import { swaps } from "../method/reading.js";
 import { switchTimes } from "../method/switch_times.js";
 import { times } from "../method/samplers.js";
@@ -155,18 +155,20 @@ class Page {
     this.draw();
   }
 
-  /** Without the words that neither prompt has any more. @param {Call} call @returns {Call} */
+  /** Without the words that neither prompt has any more, and windows of new ones. @param {Call} call @returns {Call} */
   #fitting(call) {
-    let known, both;
+    let source, target;
     try {
-      known = new Set(names(this.tokenizer.encode(call.target)));
-      both = new Set([...known, ...names(this.tokenizer.encode(call.source))]);
+      [source, target] = [call.source, call.target].map((prompt) => this.tokenizer.encode(prompt));
     } catch {
       return call; // too long, which the compilation tells
     }
+    const known = new Set(names(target));
+    const both = new Set([...known, ...names(source)]);
+    const fresh = newWords(source, target, this.world.lists);
     return {
       ...call,
-      alpha: new Map([...call.alpha].filter(([word]) => known.has(word))),
+      alpha: new Map([...call.alpha].filter(([word]) => known.has(word) && !fresh.includes(word))),
       weights: new Map([...call.weights].filter(([word, factor]) => known.has(word) && factor !== 1)),
       blend: call.blend.filter((word) => both.has(word)),
     };
@@ -235,11 +237,10 @@ class Page {
 
   /** A word of the edited prompt that tells most of the edit: one swapped, weighed or new, if there is one. */
   #edited() {
-    const { source, target, M } = this.#compiled;
+    const { source, target } = this.#compiled;
     const [swapped] = swaps(source, target, this.world.lists).map(([, word]) => word);
     const [weighed] = this.call.weights.keys();
-    const isNew = (/** @type {string} */ word) => columns(target, word).some((j) => M.every((row) => !row[j]));
-    return swapped ?? weighed ?? names(target).find(isNew) ?? names(target).at(-1);
+    return swapped ?? weighed ?? newWords(source, target, this.world.lists)[0] ?? names(target).at(-1);
   }
 
   /** @param {string | null} word @param {boolean} ofSource */

@@ -1,9 +1,8 @@
 // The alpha schedule as a timeline: for each word the steps in which the source's attention is used, dragged at its
 // ends, and the word's weight. t counts down from the left.
 
-import { align, alignedColumns, copies } from "../method/mapper.js";
-import { swaps } from "../method/reading.js";
-import { columns, names } from "../method/words.js";
+import { newWords } from "../method/edit.js";
+import { names } from "../method/words.js";
 import { el, short } from "./dom.js";
 
 /** @import { Window } from "../method/alpha.js" */
@@ -38,10 +37,7 @@ export const wordOf = (key) => key.slice("word ".length);
  * @returns {Line[]}
  */
 export function linesOf(call, source, target, lists) {
-  const m = source.ids.length;
-  const pairs = swaps(source, target, lists);
-  const claims = [copies(source, target), ...pairs.map((pair) => align(source, target, [pair]))];
-  const taken = claims.map((runs) => alignedColumns(runs, m));
+  const fresh = newWords(source, target, lists);
   const usual = { start: 1, end: call.tau };
   return [
     { key: SELF, name: SELF, window: call.until },
@@ -51,7 +47,7 @@ export function linesOf(call, source, target, lists) {
       name,
       window: call.alpha.get(name) ?? usual,
       follows: !call.alpha.has(name),
-      fresh: !columns(target, name).some((j) => taken.some((a) => a[j])),
+      fresh: fresh.includes(name),
       weight: call.weights.get(name) ?? 1,
     })),
   ];
