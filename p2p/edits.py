@@ -287,9 +287,10 @@ def used(
     return torch.where(divide, A_used / A_used.sum(dim=-1, keepdim=True), A_used)
 
 
-def stack(
-    matrices: list[Matrices], dtype: torch.dtype, device: torch.device
-) -> tuple[Float[Tensor, "k 1 m m2"], Float[Tensor, "k 1 m2"], Bool[Tensor, "k 1"]]:
+Stacked = tuple[Float[Tensor, "k 1 m m2"], Float[Tensor, "k 1 m2"], Bool[Tensor, "k 1"]]
+
+
+def stack(matrices: list[Matrices], dtype: torch.dtype, device: torch.device) -> Stacked:
     """Batch P_t, Q_t and `renormalise` of several targets, with an axis for the heads."""
     P, Q, renormalise = zip(*matrices)
     cast = lambda parts: torch.stack(parts)[:, None].to(dtype).to(device)  # first: not every device has float64

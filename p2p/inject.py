@@ -10,7 +10,6 @@ recording. The unconditional half of a guided batch is never edited.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,7 @@ from ldm.attention import AttentionFn, Place, Site, attend, attention_map
 from ldm.config import STRICT
 from ldm.helpers.checks import check_fields
 from ldm.pipeline import LatentDiffusion
-from p2p.edits import Matrices, stack, used
+from p2p.edits import Matrices, Stacked, stack, used
 
 Watch = Callable[[Site, Float[Tensor, "b h n m"]], None]  # receives the attention that each cross-attention layer used
 Recorded = Callable[[Site], tuple[Tensor, Tensor]]  # Q and K of the source, (1, h, n, d) and (1, h, m, d)
@@ -91,7 +90,7 @@ def explicit(
     injection: Injection, watch: Watch = lambda site, A: None, recorded: Recorded | None = None
 ) -> AttentionFn:
     """[P3-P5] Line 9 of Algorithm 1, inside attention: A <- A_used, with V from the target's own prompt."""
-    stacked = cache(partial(stack, injection.matrices))  # the same in every layer
+    stacked = stacking(injection.matrices)
 
     def attn_fn(site: Site, Q: Tensor, K: Tensor, V: Tensor) -> Tensor:
         if site.kind == "self":
@@ -102,7 +101,7 @@ def explicit(
         else:
             source, own = A[:1], A[1:]
         if site in injection.cross_layers:
-            own = used(source, own, *stacked(A.dtype, A.device))
+            own = used(source, own, *stacked(A))
         watch(site, torch.cat([source, own]))
         return (own if recorded else torch.cat([source, own])) @ V
 
@@ -112,7 +111,7 @@ def explicit(
 def folded(injection: Injection, recorded: Recorded | None = None) -> AttentionFn:
     """[P3-P5] The result of `explicit` without materialising maps: fast, and small in memory at many positions."""
     matrices = injection.matrices
-    stacked = cache(partial(stack, matrices))
+    stacked = stacking(matrices)
     takes, keeps = any(m.P.any() for m in matrices), any(m.Q.any() for m in matrices)  # once, not in every layer
     divides = any(m.renormalise for m in matrices)
 
@@ -123,7 +122,7 @@ def folded(injection: Injection, recorded: Recorded | None = None) -> AttentionF
             return attend(Q, K, V)
         first = source_row(Q, K, V, recorded)
         own, values = slice(len(first), None), V[len(first) :]
-        P, Q_t, renormalise = stacked(V.dtype, V.device)
+        P, Q_t, renormalise = stacked(V)
         if divides:  # an appended column of ones yields the row sums of A_used
             values = F.pad(values, (0, 1), value=1.0)
         Y = torch.zeros_like(values[..., :1, :]).expand(-1, -1, Q.shape[2], -1)
@@ -138,6 +137,19 @@ def folded(injection: Injection, recorded: Recorded | None = None) -> AttentionF
         return torch.cat([first, Y])
 
     return attn_fn
+
+
+def stacking(matrices: list[Matrices]) -> Callable[[Tensor], Stacked]:
+    """`stack` with a tensor's dtype and device, made once for all layers. By `functools.cache`, torch.compile would not
+    compile the network as a whole."""
+    made: dict[torch.dtype, Stacked] = {}
+
+    def stacked(like: Tensor) -> Stacked:
+        if like.dtype not in made:
+            made[like.dtype] = stack(matrices, like.dtype, like.device)
+        return made[like.dtype]
+
+    return stacked
 
 
 def self_injected(

@@ -49,10 +49,23 @@ def edit_of(model: LatentDiffusion, case: str, targets: int = 1) -> PromptToProm
 
 def our_step(setting: Setting, case: str, explicit: bool = False) -> Run:
     """One step of an edit by our engines: the guided prediction for source and target."""
-    model = ours(setting)
+    return step_of(ours(setting), setting, case, explicit)
+
+
+def step_of(model: LatentDiffusion, setting: Setting, case: str, explicit: bool = False) -> Run:
+    """The same by this model."""
     edit, (z_t, context, empty) = edit_of(model, case), inputs(setting)
     watch = (lambda site, A: None) if explicit else None
     return lambda: model.predict(z_t, T, context, GUIDANCE, edit.attn_fn(T, watch), empty).eps
+
+
+def compiled_step(setting: Setting) -> Run:
+    """The same with a UNet that PyTorch has compiled, as docs/editing.md does it."""
+    model = ours(setting)
+    model.unet.compile(dynamic=False, options={"freezing": True})
+    step = step_of(model, setting, "inside")
+    step()  # compiles, which is part of loading
+    return step
 
 
 def finished(both: Tensor, given: Inputs, schedule: Schedule) -> Tensor:
@@ -148,7 +161,8 @@ STEP = {
     "ours, explicit, soft alpha": Contestant("soft", partial(our_step, case="soft", explicit=True)),
 }
 GRAPH = {"onnxruntime": Contestant("inside", graph_step)}
-SHIPPED_STEP = GRAPH | {name: STEP[name] for name in ("reference layout", "ours", "ours, explicit")}
+COMPILED = {"ours, compiled": Contestant("inside", compiled_step)}
+SHIPPED_STEP = GRAPH | {name: STEP[name] for name in ("reference layout", "ours", "ours, explicit")} | COMPILED
 TEN = {
     "separately": Contestant("ten", separately),
     "together": Contestant("ten", together),

@@ -170,7 +170,8 @@ INCLUDED = """## The included model's step
 
 The same with the included model, at 128 pixels; a time is the mean over {steps} steps, one after the other.
 `Onnxruntime` runs the graph of [the page that edits in the browser](live.md), in which attention is made of products
-and a softmax, and its maps are built."""
+and a softmax, and its maps are built. [Compiled](editing.md#many-edits) is our UNet by `torch.compile`, whose minutes
+are not counted."""
 TEN = """## Ten edits
 
 The ten edits of one source in [targets.png](targets.png), {steps} steps each, without decoding, by the included model:

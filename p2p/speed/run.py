@@ -15,6 +15,7 @@ if __name__ == "__main__":
     raise SystemExit(run("p2p.speed.run"))
 
 import argparse
+import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from tempfile import TemporaryDirectory
 
 import torch
@@ -32,7 +34,7 @@ from ldm.helpers.files import check_writable
 from ldm.helpers.machine import multiplies_bfloat16, processor
 from p2p.benchmark.run import commit
 from p2p.speed import report
-from p2p.speed.contestants import GRAPH, SHIPPED_STEP, STEP, TEN
+from p2p.speed.contestants import COMPILED, GRAPH, SHIPPED_STEP, STEP, TEN
 from p2p.speed.models import Setting, draw_weights
 from p2p.speed.rounds import BOUNDS, RUN_BOUND, contest, measured
 
@@ -63,6 +65,14 @@ def bfloat16_left_out(gpu: bool) -> str | None:
     if gpu:
         return None if torch.cuda.is_bf16_supported() else "this GPU has no bfloat16"
     return None if multiplies_bfloat16() else "this processor is not known to have AVX-512 BF16 or AMX BF16"
+
+
+def compiled_left_out(gpu: bool) -> str | None:
+    """Why nothing is compiled by PyTorch, if it isn't."""
+    if gpu:
+        return None if find_spec("triton") else "it needs Triton"
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    return None if which(compiler) else f"it needs a C++ compiler, and {compiler} is not installed"
 
 
 def versions() -> dict[str, str]:
@@ -97,6 +107,9 @@ def measure(plan: Plan, gpu: bool) -> dict:
     if gpu or not find_spec("onnxruntime") or not find_spec("onnxscript"):
         left_out["onnxruntime"] = "its graph runs on the CPU" if gpu else "it is not installed"
         shipped_step = {name: each for name, each in shipped_step.items() if name not in GRAPH}
+    if reason := compiled_left_out(gpu):
+        left_out["ours, compiled"] = reason
+        shipped_step = {name: each for name, each in shipped_step.items() if name not in COMPILED}
     device = "cuda" if gpu else "cpu"
     large = Setting("", LARGE, plan.side, device=device, steps=plan.steps)
     included = replace(large, model=INCLUDED, side=16)

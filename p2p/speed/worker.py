@@ -24,10 +24,10 @@ from pydantic import TypeAdapter
 from ldm.helpers.memory import Memory
 from p2p.speed import forms, growth, programs, roofline
 from p2p.speed.clock import seconds_of
-from p2p.speed.contestants import GRAPH, STEP, TEN, Run
+from p2p.speed.contestants import COMPILED, GRAPH, STEP, TEN, Run
 from p2p.speed.models import Setting
 
-CONTESTANTS = STEP | GRAPH | TEN
+CONTESTANTS = STEP | GRAPH | COMPILED | TEN
 MEASUREMENTS: dict[str, Callable[[Setting], dict]] = {
     "roofline": roofline.measure,
     "forms of products": forms.measure,

@@ -19,7 +19,7 @@ from ldm.presets import PRESETS
 from ldm.unet import UNet
 from p2p.speed import programs, report, run
 from p2p.speed.clock import finish
-from p2p.speed.contestants import GRAPH, STEP
+from p2p.speed.contestants import COMPILED, GRAPH, STEP
 from p2p.speed.forms import products_of
 from p2p.speed.growth import exponent, fitted
 from p2p.speed.models import Setting, inputs, ours, theirs
@@ -198,7 +198,11 @@ def made_up(bfloat16: bool = True, graph: bool = True) -> dict:
         "step": {precision: step for precision in precisions},
         "roofline": {name: rates for name in (*precisions, "included model, float32")},
         "forms": {precision: {"attention, 64x64 positions": form} for precision in precisions},
-        "included step": ({"onnxruntime": entry("inside", 0.01)} if graph else {}) | {"ours": entry("inside", 0.012)},
+        "included step": ({"onnxruntime": entry("inside", 0.01)} if graph else {})
+        | {
+            "ours": entry("inside", 0.012),
+            "ours, compiled": entry("inside", 0.011),
+        },
         "ten edits": {"separately": entry("ten", 1.0), "recorded": entry("ten", 0.55)},
         "programs": {"import torch": [0.8, 1.0], "p2p --help": [0.1, 0.2], "p2p edit": [2.0, 3.0]},
         "growth": {"targets, included model, float32": {"x": [1, 2], "seconds": [[1.0], [2.0]]}},
@@ -221,6 +225,7 @@ def test_verdicts():
     assert measured[memory, 0.1] == pytest.approx(0.05)
     assert measured["ten edits of a recorded source over ten separate ones", 0.58] == pytest.approx(0.55)
     assert measured["the included model's step over onnxruntime's, for the same graph", 1.3] == pytest.approx(1.2)
+    assert measured["the same, compiled by PyTorch", 1.3] == pytest.approx(1.1)
     assert measured["`p2p --help`, in seconds", 0.4] == pytest.approx(0.15)
     assert measured["`p2p edit`, in seconds", 1.5] == pytest.approx(2.5)
 
@@ -241,7 +246,7 @@ def test_the_least_time_is_that_of_the_layers_at_the_machines_rates():
     assert at_the_machines_rates(found["roofline"]["float32"]) == pytest.approx(1.02)
     found_least = [least and round(least, 3) for *_, least in verdicts(found)]
     # an edit: 30 steps of 1.02 s, and 0.9 s of importing
-    assert found_least == [0.34, 0.34, 0.113, None] * 2 + [None, 34.0, None, 31.5]
+    assert found_least == [0.34, 0.34, 0.113, None] * 2 + [None, 34.0, 34.0, None, 31.5]
 
 
 def test_the_report_tells_what_was_measured(tmp_path):
@@ -266,7 +271,7 @@ def test_what_was_not_measured_is_told(tmp_path):
     text = page.read_text()
     assert "Left out: bfloat16, since this processor has none." in text
     assert "Left out: onnxruntime, since it is not installed." in text
-    assert text.count("| not measured |") == 5  # four of bfloat16, and the graph
+    assert text.count("| not measured |") == 6  # four of bfloat16, and two over the graph
     assert "### bfloat16" not in text
 
 
@@ -359,14 +364,19 @@ def test_precisions_follow_the_processor(monkeypatch):
         assert (run.bfloat16_left_out(gpu=False) is not None) == left_out
 
 
-def test_the_graph_is_left_out_where_it_cannot_run(monkeypatch):
-    """Its name is a contestant of the included model's step, and of that only."""
-    assert GRAPH.keys() == {"onnxruntime"} and not GRAPH.keys() & STEP.keys()
+def test_what_needs_more_is_left_out_where_it_cannot_run(monkeypatch):
+    """Its names are contestants of the included model's step, and of that only."""
+    assert GRAPH.keys() == {"onnxruntime"} and COMPILED.keys() == {"ours, compiled"}
+    assert not (GRAPH | COMPILED).keys() & STEP.keys()
     seen = []
     monkeypatch.setattr(run, "find_spec", lambda name: None)
+    monkeypatch.setenv("CXX", "no-compiler")
     monkeypatch.setattr(run, "contest", lambda contestants, *_: seen.append(set(contestants)) or {})
     monkeypatch.setattr(run, "measured", lambda setting: {})
     monkeypatch.setattr(run, "draw_weights", lambda *_: None)
     found = run.measure(run.QUICK, gpu=False)
     assert found["left out"]["onnxruntime"] == "it is not installed"
-    assert not any("onnxruntime" in names for names in seen) and len(seen) >= 3
+    assert found["left out"]["ours, compiled"] == "it needs a C++ compiler, and no-compiler is not installed"
+    assert not any((GRAPH | COMPILED).keys() & names for names in seen) and len(seen) >= 3
+    monkeypatch.setenv("CXX", sys.executable)  # any program
+    assert run.compiled_left_out(gpu=False) is None and run.compiled_left_out(gpu=True) == "it needs Triton"
