@@ -75,10 +75,10 @@ live: site/dist/index.html ## edit in the browser: serve that page from this mac
 /usr/bin/chromium:
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
 
-test-live: site /usr/bin/chromium ## check the page: its types, its method against Python's, and the page in Chromium
+test-live: site /usr/bin/chromium ## check the page and the site of lessons: types, links, its method against Python's, Chromium
 	cd site && npm run --silent types && npm run --silent test
-	$(RUN) -m pytest -m live tests/live
 	$(MAKE) docs
+	$(RUN) -m pytest -m live tests/live
 	cd site && PYTHON=$(CURDIR)/$(RUN) npm run --silent e2e
 
 test: $(READY) ## run the tests, a file on each core at a time
@@ -88,7 +88,7 @@ test-full: $(READY) ## run the tests at the full sizes of public models, which `
 	$(RUN) -m pytest -m full
 
 test-notebooks: $(LESSONS) ## execute every lesson in a fresh kernel, in a folder of its own, one on each core at a time
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -m notebooks --numprocesses auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m notebooks --numprocesses auto --dist worksteal
 
 test-machines: $(READY) ## run the bit-for-bit tests on emulated processors, and measure how much an edit differs there
 	$(RUN) tests/machines.py

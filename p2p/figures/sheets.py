@@ -306,6 +306,6 @@ def as_image(figure: Figure, dpi: int = 150) -> Image.Image:
     prepare(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+")  # a letter that no installed font has is drawn as a box
-        figure.savefig(buffer, dpi=dpi, format="png")
+        figure.savefig(buffer, dpi=dpi, format="png", pil_kwargs={"compress_level": 0})  # for it is read at once
     buffer.seek(0)
     return PngImageFile(buffer)  # of any size, for it is no file from elsewhere

@@ -1,9 +1,7 @@
-"""The site as `make docs` builds it: every link of every page leads somewhere, nothing is loaded from elsewhere, and
+"""The site as `make docs` has built it: every link of every page leads somewhere, nothing is loaded from elsewhere, and
 the page that edits is in frames."""
 
 import importlib.util
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -13,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LOADED = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src"}
 
-pytestmark = [pytest.mark.notebooks, pytest.mark.xdist_group("site")]  # on one core: the site is built once
+pytestmark = pytest.mark.live
 
 
 class Links(HTMLParser):
@@ -35,17 +33,11 @@ class Links(HTMLParser):
             self.loaded.add(found[LOADED[tag]])
 
 
-def build(config: Path, folder: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", config, "-d", folder]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-
-
 @pytest.fixture(scope="module")
-def site(tmp_path_factory) -> dict[Path, Links]:
-    """The pages of the site, built from what is there now."""
-    folder = tmp_path_factory.mktemp("site")
-    built = build(ROOT / "docs/site/mkdocs.yml", folder)
-    assert built.returncode == 0, built.stderr
+def site() -> dict[Path, Links]:
+    """The pages of the site."""
+    folder = ROOT / "out/site"
+    assert folder.is_dir(), "run make docs"
     return {page: Links(page.read_text("utf-8")) for page in folder.rglob("*.html") if page.name != "404.html"}
 
 
@@ -72,10 +64,9 @@ def test_every_lesson_and_document_is_a_page(site):
     assert {path.stem for path in [*ROOT.glob("notebooks/[0-9]*.ipynb"), *ROOT.glob("docs/*.md")]} <= pages
 
 
-def test_the_page_that_edits_is_in_frames_where_it_is_built(site):
-    built = (ROOT / "site/dist/index.html").is_file()
+def test_the_page_that_edits_is_in_frames(site):
     framed = {page.stem: len(links.frames) for page, links in site.items() if links.frames}
-    assert framed == ({"live": 1, "07_prompt_to_prompt": 2, "08_edits": 2} if built else {})
+    assert framed == {"live": 1, "07_prompt_to_prompt": 2, "08_edits": 2}
 
 
 def test_a_paragraph_that_offers_the_page_is_followed_by_it():
