@@ -75,7 +75,7 @@ live: site/dist/index.html ## edit in the browser: serve that page from this mac
 /usr/bin/chromium:
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
 
-test-live: site /usr/bin/chromium ## check the page and the site of lessons: types, links, its method against Python's, Chromium
+test-live: site /usr/bin/chromium ## check the page (types, its method against Python's, in Chromium) and the links of the site of lessons
 	cd site && npm run --silent types && npm run --silent test
 	$(MAKE) docs
 	$(RUN) -m pytest -m live tests/live

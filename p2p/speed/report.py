@@ -170,8 +170,8 @@ INCLUDED = """## The included model's step
 
 The same with the included model, at 128 pixels; a time is the mean over {steps} steps, one after the other.
 `Onnxruntime` runs the graph of [the page that edits in the browser](live.md), in which attention is made of products
-and a softmax, and its maps are built. [Compiled](editing.md#many-edits) is our UNet by `torch.compile`, whose minutes
-are not counted."""
+and a softmax, and its maps are built. [*Compiled*](editing.md#many-edits) is our UNet, compiled by
+PyTorch: the minutes that compiling takes are not counted, nor what it leaves in memory."""
 TEN = """## Ten edits
 
 The ten edits of one source in [targets.png](targets.png), {steps} steps each, without decoding, by the included model:
@@ -195,8 +195,8 @@ FORMS = """\
 Attention by PyTorch's fused kernel, and a block of queries at a time; linear layers by `F.linear`, and as convolutions;
 feed-forward layers that are cut, for all rows at once, and a piece of a row at a time. The shapes are those of the step
 above and of its decoder. [fastest.py](../ldm/helpers/fastest.py) has the rule: the first two are used on one kind of
-processor, from sizes at which they were at least as fast on both of its generations, Zen 4 and Zen 5; the third on
-every CPU, to save memory.
+processor, from sizes at which they mostly were at least as fast on both of its generations, Zen 4 and Zen 5; the third
+on every CPU, to save memory.
 
 In bfloat16 a block's scores are rounded to bfloat16, which the fused kernel keeps in float32; keys are taken relative
 to their mean, which keeps scores small ([products.py](../ldm/helpers/products.py) has the bound)."""

@@ -18,6 +18,7 @@ import argparse
 import os
 import platform
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -72,7 +73,10 @@ def compiled_left_out(gpu: bool) -> str | None:
     if gpu:
         return None if find_spec("triton") else "it needs Triton"
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    return None if which(compiler) else f"it needs a C++ compiler, and {compiler} is not installed"
+    if not which(compiler):
+        return f"it needs a C++ compiler, and {compiler} is not installed"
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    return None if header.exists() else f"it needs Python's header files, and there is no {header}"
 
 
 def versions() -> dict[str, str]:

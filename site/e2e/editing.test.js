@@ -187,7 +187,12 @@ test("dragging a bar's end sets the word's own window", async () => {
   await page.mouse.down();
   await page.mouse.move(track.x + track.width / 4, box.y + box.height / 2, { steps: 8 });
   await page.mouse.up();
-  assert.match(String(await page.textContent("[data-share=command]")), / --alpha dog=0\.75 /);
+  const source = await page.inputValue("#source-text");
+  for (const text of ["a photo on the grass", source]) {
+    await page.fill("#source-text", text); // without the cat the dog is new, and has no window
+    const command = String(await page.textContent("[data-share=command]"));
+    assert.equal(/ --alpha dog=0\.75 /.test(command), text === source, command);
+  }
   await page.click("[data-line='word dog'] button");
   assert.doesNotMatch(String(await page.textContent("[data-share=command]")), /--alpha/);
 });

@@ -90,7 +90,7 @@ test("a link that makes no sense leaves the page usable", async () => {
   await settled(page);
   assert.match(
     String(await page.textContent("[data-share=command]")),
-    /^p2p edit "a cat" .* --seed 9 --steps 3 --guidance 4 --tau 0.5 --self-until 0.8 -o/, // of a cat that becomes a dog, on new grass
+    /^p2p edit "a cat" .* --seed 9 --steps 3 --guidance 4 --tau 0.5 --self-until 0.8 -o/, // of an object that becomes another; the grass is new
   );
 });
 

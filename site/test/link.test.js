@@ -48,6 +48,12 @@ test("prompts are quoted for the shell and for Python", () => {
   assert.match(toPython(call), /^p2p\.edit\("it's \\"5\$\\"", "a\\\\b `c`", /);
 });
 
+test("a prompt is no option and no file", () => {
+  const call = { ...first, source: "-cat", target: "a cat.PNG" };
+  assert.match(toCommand(call), /^p2p edit " -cat" "a cat\.PNG " --/);
+  assert.match(toPython(call), /^p2p\.edit\("-cat", "a cat\.PNG ", /);
+});
+
 test("every link of the lessons is of a call, to the letter", () => {
   const folder = new URL("../../notebooks/", import.meta.url);
   const lessons = readdirSync(folder).filter((name) => name.endsWith(".py"));

@@ -41,6 +41,7 @@ def test_edits_take_every_way_through_the_method(made):
         "an object for another": lambda edit: edit["default"] == FOR_OBJECTS._asdict(),
         "a swap within an object": lambda edit: bool(edit["swaps"]) and edit["default"] == FOR_OTHERS._asdict(),
         "no swap": lambda edit: not edit["swaps"],
+        "a new word": lambda edit: bool(edit["new"]),
         "a word's own window": lambda edit: any(start < 1 for start, _ in edit["alpha"].values()),
         "a weight": lambda edit: bool(edit["weights"]),
         "a split column": lambda edit: any(0 < x < 1 for step in edit["steps"] for _, _, x in step["P"]),

@@ -37,7 +37,7 @@ class Links(HTMLParser):
 def site() -> dict[Path, Links]:
     """The pages of the site."""
     folder = ROOT / "out/site"
-    assert folder.is_dir(), "run make docs"
+    assert folder.is_dir(), "run make site docs"
     return {page: Links(page.read_text("utf-8")) for page in folder.rglob("*.html") if page.name != "404.html"}
 
 

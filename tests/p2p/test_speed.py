@@ -225,7 +225,7 @@ def test_verdicts():
     assert measured[memory, 0.1] == pytest.approx(0.05)
     assert measured["ten edits of a recorded source over ten separate ones", 0.58] == pytest.approx(0.55)
     assert measured["the included model's step over onnxruntime's, for the same graph", 1.3] == pytest.approx(1.2)
-    assert measured["the same, compiled by PyTorch", 1.3] == pytest.approx(1.1)
+    assert measured["the included model's step, compiled by PyTorch, over onnxruntime's", 1.3] == pytest.approx(1.1)
     assert measured["`p2p --help`, in seconds", 0.4] == pytest.approx(0.15)
     assert measured["`p2p edit`, in seconds", 1.5] == pytest.approx(2.5)
 
@@ -379,4 +379,7 @@ def test_what_needs_more_is_left_out_where_it_cannot_run(monkeypatch):
     assert found["left out"]["ours, compiled"] == "it needs a C++ compiler, and no-compiler is not installed"
     assert not any((GRAPH | COMPILED).keys() & names for names in seen) and len(seen) >= 3
     monkeypatch.setenv("CXX", sys.executable)  # any program
+    monkeypatch.setattr(run.sysconfig, "get_path", lambda name: "/nowhere")
+    assert run.compiled_left_out(gpu=False) == "it needs Python's header files, and there is no /nowhere/Python.h"
+    monkeypatch.setattr(Path, "exists", lambda self: True)
     assert run.compiled_left_out(gpu=False) is None and run.compiled_left_out(gpu=True) == "it needs Triton"

@@ -110,7 +110,8 @@ function options(call) {
 /** `p2p edit`, whose image is the source beside the edit. @param {Call} call */
 export function toCommand(call) {
   const given = options(call).map(([name, value]) => `--${name} ${shell(value)}`);
-  return ["p2p edit", quoted(call.source), quoted(call.target), ...given, "-o edit.png"].join(" ");
+  const prompts = [call.source, call.target].map((text) => quoted(noFile(text).replace(/^-/, " -"))); // no option
+  return ["p2p edit", ...prompts, ...given, "-o edit.png"].join(" ");
 }
 
 /** The same in Python. @param {Call} call */
@@ -122,8 +123,8 @@ export function toPython(call) {
   /** @type {(entries: [string, string][]) => string} */
   const dict = (entries) => `{${entries.map(([word, value]) => `${python(word)}: ${value}`).join(", ")}}`;
   const given = [
-    python(call.source),
-    python(call.target),
+    python(noFile(call.source)),
+    python(noFile(call.target)),
     `seed=${call.seed}`,
     `steps=${call.steps}`,
     `guidance=${call.guidance}`,
@@ -136,6 +137,9 @@ export function toPython(call) {
   ];
   return `p2p.edit(${given.join(", ")})`;
 }
+
+/** A prompt of the same tokens that the program does not take for an image's file. @param {string} text */
+const noFile = (text) => text.replace(/\.(png|jpe?g|webp|gif|tiff?|bmp)$/i, "$& ");
 
 /** A word of a shell's command, quoted if it has to be. @param {string} text */
 const shell = (text) => (/^[\w.:=+-]+$/.test(text) ? text : quoted(text));

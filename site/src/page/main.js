@@ -39,6 +39,7 @@ const LINKED = 300; // milliseconds after a change at which the address follows:
  * @property {Tokens} target
  * @property {(t: number) => Matrices} at
  * @property {number[][]} M the mapper
+ * @property {string[]} fresh the new words
  * @property {number[]} visited timesteps, and 0
  */
 
@@ -149,29 +150,34 @@ class Page {
     // the chip under the pointer may be gone, of which no event tells
     if (this.#word && !names(this.#ofSource ? source : target).includes(this.#word)) this.#word = null;
     clearTimeout(this.#linked);
-    this.#linked = window.setTimeout(() => history.replaceState(null, "", `#${toHash(call)}`), LINKED);
+    const link = `#${toHash(this.#written())}`;
+    this.#linked = window.setTimeout(() => history.replaceState(null, "", link), LINKED);
     this.#step = 0;
     this.engine.sample(call, !atOnce);
     this.draw();
   }
 
-  /** Without the words that neither prompt has any more, and windows of new ones. @param {Call} call @returns {Call} */
+  /** Without the words that neither prompt has any more. @param {Call} call @returns {Call} */
   #fitting(call) {
-    let source, target;
+    let known, both;
     try {
-      [source, target] = [call.source, call.target].map((prompt) => this.tokenizer.encode(prompt));
+      known = new Set(names(this.tokenizer.encode(call.target)));
+      both = new Set([...known, ...names(this.tokenizer.encode(call.source))]);
     } catch {
       return call; // too long, which the compilation tells
     }
-    const known = new Set(names(target));
-    const both = new Set([...known, ...names(source)]);
-    const fresh = newWords(source, target, this.world.lists);
     return {
       ...call,
-      alpha: new Map([...call.alpha].filter(([word]) => known.has(word) && !fresh.includes(word))),
+      alpha: new Map([...call.alpha].filter(([word]) => known.has(word))),
       weights: new Map([...call.weights].filter(([word, factor]) => known.has(word) && factor !== 1)),
       blend: call.blend.filter((word) => both.has(word)),
     };
+  }
+
+  /** The call without windows of new words, which have no effect, and which the program refuses. @returns {Call} */
+  #written() {
+    const { fresh } = this.#compiled;
+    return { ...this.call, alpha: new Map([...this.call.alpha].filter(([word]) => !fresh.includes(word))) };
   }
 
   /** @param {Call} call @returns {Compiled} */
@@ -181,7 +187,8 @@ class Page {
       compileEdit(source, target, options, this.world.lists, this.schedule.T);
     new LocalBlend(source, target, call.blend, this.schedule.T, this.world.latent[1]); // throws for a word twice there
     const { P: M } = compiled({ tau: 0, alpha: new Map(), weights: new Map() })(1);
-    return { source, target, at: compiled(call), M, visited: times(this.schedule, call.steps) };
+    const fresh = newWords(source, target, this.world.lists);
+    return { source, target, at: compiled(call), M, fresh, visited: times(this.schedule, call.steps) };
   }
 
   draw() {
@@ -194,14 +201,14 @@ class Page {
       const same = toHash(callOf(this.world.presets[i], this.world.defaults)) === toHash(call);
       button.setAttribute("aria-pressed", String(same));
     }
-    showShare(byId("share"), call);
+    showShare(byId("share"), this.#written());
     this.#drawStep();
   }
 
   /** What depends on the step shown: its maps, matrices and formula. */
   #drawStep() {
     const { call } = this;
-    const { source, target, at, visited } = this.#compiled;
+    const { source, target, at, fresh, visited } = this.#compiled;
     const step = Math.min(this.#step || call.steps, call.steps);
     const t = visited[step - 1];
     const scrubber = /** @type {HTMLInputElement} */ (byId("scrubber"));
@@ -210,7 +217,7 @@ class Page {
     scrubber.setAttribute("aria-valuetext", `step ${step} of ${call.steps}, t = ${t}`);
     byId("scrubbed").textContent = `${step} of ${call.steps}, t = ${t}`;
     this.timeline.show(
-      linesOf(call, source, target, this.world.lists),
+      linesOf(call, target, fresh),
       visited.slice(0, -1).map((s) => s / this.schedule.T),
       t / this.schedule.T,
     );
@@ -237,10 +244,10 @@ class Page {
 
   /** A word of the edited prompt that tells most of the edit: one swapped, weighed or new, if there is one. */
   #edited() {
-    const { source, target } = this.#compiled;
+    const { source, target, fresh } = this.#compiled;
     const [swapped] = swaps(source, target, this.world.lists).map(([, word]) => word);
     const [weighed] = this.call.weights.keys();
-    return swapped ?? weighed ?? newWords(source, target, this.world.lists)[0] ?? names(target).at(-1);
+    return swapped ?? weighed ?? fresh[0] ?? names(target).at(-1);
   }
 
   /** @param {string | null} word @param {boolean} ofSource */

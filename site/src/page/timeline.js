@@ -1,14 +1,12 @@
 // The alpha schedule as a timeline: for each word the steps in which the source's attention is used, dragged at its
 // ends, and the word's weight. t counts down from the left.
 
-import { newWords } from "../method/edit.js";
 import { names } from "../method/words.js";
 import { el, short } from "./dom.js";
 
 /** @import { Window } from "../method/alpha.js" */
 /** @import { Call } from "../method/run.js" */
 /** @import { Tokens } from "../method/tokens.js" */
-/** @import { Lists } from "../method/reading.js" */
 
 const GRID = 0.05;
 /** The lines that belong to no word. */
@@ -31,13 +29,11 @@ export const wordOf = (key) => key.slice("word ".length);
 /**
  * The lines of a call: self-attention, all words, and each word of the edited prompt.
  * @param {Call} call
- * @param {Tokens} source
  * @param {Tokens} target
- * @param {Lists} lists
+ * @param {string[]} fresh the new words
  * @returns {Line[]}
  */
-export function linesOf(call, source, target, lists) {
-  const fresh = newWords(source, target, lists);
+export function linesOf(call, target, fresh) {
   const usual = { start: 1, end: call.tau };
   return [
     { key: SELF, name: SELF, window: call.until },
